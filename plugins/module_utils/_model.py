@@ -1,0 +1,104 @@
+# Copyright (c) 2026 The Evenflow authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the operator asked for: listeners and their backends, as values."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from dataclasses import dataclass
+from typing import Any, Dict
+
+Document = Dict[str, Dict[str, Any]]
+"""A configuration as plain data: ``{name: listener options}``, each with all its options, backends sorted."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A registration: one endpoint of one listener.
+
+    :ivar port: 0 means that a packet keeps its destination port.
+    """
+
+    name: str
+    address: str
+    port: int
+    weight: int
+    admin_state: str
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Identity within the listener."""
+        return self.address, self.port
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A virtual service: one address, one protocol, some ports."""
+
+    name: str
+    description: str
+    address: str
+    protocol: str
+    ports: tuple[int, ...]
+    admin_state: str
+    scheduler: str
+    minimum_ring_size: int
+    session_affinity: str
+    backends: tuple[Backend, ...]
+
+    @property
+    def family(self) -> str:
+        """``4`` or ``6``."""
+        return family(self.address)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All listeners of a node, sorted by name."""
+
+    listeners: tuple[Listener, ...]
+
+    @classmethod
+    def from_document(cls, document: Document) -> Configuration:
+        """Build the values from plain data that has been validated."""
+        return cls(tuple(_listener(document[name]) for name in sorted(document)))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is this node's own, not the fleet's; except the seed, which all nodes of a fleet share.
+
+    :ivar hash_seed: seed of every hash, in the kernel and in slot tables.
+    :ivar vip_mode: ``none``: somebody else brings the VIPs here. ``address``: they are put on an interface.
+    :ivar vip_interface: that interface.
+    """
+
+    hash_seed: int = 24301
+    vip_mode: str = "none"
+    vip_interface: str = ""
+
+
+def _listener(options: dict[str, Any]) -> Listener:
+    fields = dict(options, ports=tuple(int(port) for port in options["ports"]))
+    fields["backends"] = tuple(Backend(**backend) for backend in options["backends"])
+    return Listener(**fields)
+
+
+def family(address: str) -> str:
+    """Return ``6`` for the text of an IPv6 address, else ``4``."""
+    return "6" if ":" in address else "4"
+
+
+def address_bytes(address: str) -> bytes:
+    """Return an address in network order; also the order in which addresses are sorted."""
+    return ipaddress.ip_address(address).packed
+
+
+def fingerprint(document: Document) -> str:
+    """Name a configuration by its content: equal text, equal configuration."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,0 +1,121 @@
+# Copyright (c) 2026 The Evenflow authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What all modules share: argument spec, errors told whole, results."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Callable, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ._edit import Edit
+from ._errors import EvenflowError
+from ._model import Document, fingerprint
+from ._node import Node, Outcome
+from ._options import BACKEND, LISTENER, argument_spec
+from ._store import DEFAULT_CONFIG_DIR
+from ._validation import Faults
+
+COMMANDS_LIMIT = 1 << 20
+"""Characters of nft text that a module returns whole; of a longer one, long statements are cut."""
+
+_CUT = 512
+
+Build = Callable[[dict[str, Any]], "tuple[Edit, Faults]"]
+"""Turns a module's parameters into the change they ask for, and what is wrong with them."""
+
+
+def common_spec() -> dict[str, dict[str, Any]]:
+    """Return the options of every module that changes something."""
+    return {"fingerprint": {"type": "str"}, "config_dir": {"type": "path", "default": DEFAULT_CONFIG_DIR}}
+
+
+def listener_spec() -> dict[str, dict[str, Any]]:
+    """Return the options of a listener with its backends. Only a new listener needs more than its name."""
+    spec = argument_spec(LISTENER)
+    for name in spec.keys() - {"name"}:
+        spec[name].pop("required", None)
+    return {**spec, "backends": {"type": "list", "elements": "dict", "options": argument_spec(BACKEND)}}
+
+
+class LbModule(AnsibleModule):  # type: ignore[misc]
+    """A module that changes a node.
+
+    Ansible's own check of nested options names one fault, without the item's index. Where the library finds faults in
+    the same input, its messages are told instead: all of them, with paths.
+    """
+
+    def __init__(self, build: Build, argument_spec: dict[str, dict[str, Any]]) -> None:
+        self._build = build
+        self._is_checked = False
+        super().__init__(argument_spec={**common_spec(), **argument_spec}, supports_check_mode=True)
+        self._is_checked = True
+
+    def fail_json(self, msg: str, **results: Any) -> NoReturn:
+        """End the module with an error."""
+        if not self._is_checked:
+            errors = self._build(self.params)[1].errors
+            msg = "; ".join(errors) or msg
+        super().fail_json(msg, **results)
+        raise AssertionError("fail_json ends the module")
+
+    def change(self, render: bool = False) -> NoReturn:
+        """Do what the parameters ask for, or say what it would do, and end the module.
+
+        :param render: say what an empty node would be given, and touch nothing.
+        """
+        edit = self._build(self.params)[0]
+        node = Node(self.params["config_dir"])
+        try:
+            if render:
+                outcome = node.render(edit)
+            else:
+                outcome = node.change(edit, self.check_mode, self.params["fingerprint"])
+        except EvenflowError as error:
+            self.fail_json(msg=str(error))
+        result = _result(outcome)
+        if render:
+            result["changed"] = False
+        elif self._diff:
+            result["diff"] = _diff(outcome)
+        self.exit_json(**result)
+        raise AssertionError("exit_json ends the module")
+
+
+def _result(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "changed": outcome.changed,
+        "before": listeners(outcome.before),
+        "after": listeners(outcome.after),
+        "fingerprint": fingerprint(outcome.after),
+        "changes": asdict(outcome.difference),
+        "commands": _commands(outcome),
+    }
+
+
+def listeners(document: Document) -> list[dict[str, Any]]:
+    """Return a configuration as users write it: a list, sorted by name."""
+    return [document[name] for name in sorted(document)]
+
+
+def _commands(outcome: Outcome) -> list[str]:
+    statements = outcome.plan.transaction.statements
+    if sum(map(len, statements)) <= COMMANDS_LIMIT:
+        return list(statements)
+    return [text if len(text) <= _CUT else f"{text[:_CUT]} … # {len(text)} characters" for text in statements]
+
+
+def _diff(outcome: Outcome) -> dict[str, Any]:
+    names = outcome.difference.listeners()
+    before: dict[str, Any] = {"listeners": {name: outcome.before[name] for name in names if name in outcome.before}}
+    after: dict[str, Any] = {"listeners": {name: outcome.after[name] for name in names if name in outcome.after}}
+    if outcome.plan and not outcome.difference:
+        before["put_right"], after["put_right"] = [], _commands(outcome)
+        for address in outcome.plan.add + outcome.plan.remove:
+            (after if address in outcome.plan.add else before)["put_right"].append(
+                f"{address.prefix} on {address.interface}"
+            )
+    return {"before": before, "after": after}

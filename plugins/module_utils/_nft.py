@@ -1,0 +1,162 @@
+# Copyright (c) 2026 The Evenflow authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""nftables objects and transactions: the only writer of nft text.
+
+A transaction is a list of statements. Each writes itself, so the list printed is what ``nft -f`` runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Iterable, Mapping, Union
+
+from ._scheduler import SlotTable
+
+FAMILY = "inet"
+TABLE = "evenflow"
+
+RULES_VERSION = 1
+"""Version of declarations and static rules; a table with another one is built anew."""
+
+Elements = Union[Mapping[Any, Any], SlotTable]
+"""A set's or map's content: key to value (``None`` in a set). Keys and values are text, numbers, or tuples of these;
+a :class:`SlotTable` stands for its slots without having computed them."""
+
+
+@dataclass(frozen=True)
+class Set:
+    """A set or map.
+
+    :ivar kind: ``set`` or ``map``.
+    :ivar declaration: what stands between its braces, without elements.
+    :ivar elements: what it should hold.
+    """
+
+    kind: str
+    declaration: str
+    elements: Elements = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A chain.
+
+    :ivar rules: the rules' text.
+    :ivar hook: a base chain's ``type … hook … priority …; policy …;``, else empty.
+    """
+
+    rules: tuple[str, ...]
+    hook: str = ""
+
+    @property
+    def comments(self) -> tuple[str, ...]:
+        """A mark for each rule, from the text of the whole chain: a rule that is not as we wrote it shows."""
+        text = "\n".join((str(RULES_VERSION), self.hook, *self.rules))
+        digest = hashlib.blake2b(text.encode("utf-8"), digest_size=6).hexdigest()
+        return tuple(f"{digest} {number}/{len(self.rules)}" for number in range(1, len(self.rules) + 1))
+
+
+@dataclass(frozen=True)
+class FoundChain:
+    """A chain as the kernel lists it.
+
+    :ivar comments: each rule's comment, empty where it has none.
+    """
+
+    comments: tuple[str, ...]
+    hook: str = ""
+
+
+@dataclass
+class FoundTable:
+    """The table's content as the kernel holds it: chains, and sets and maps, by name."""
+
+    chains: Mapping[str, FoundChain]
+    sets: Mapping[str, Set]
+
+
+@dataclass
+class Table:
+    """The table's content as it should be: chains, and sets and maps, by name."""
+
+    chains: Mapping[str, Chain]
+    sets: Mapping[str, Set]
+
+    def as_found(self) -> FoundTable:
+        """Return what the kernel holds once it is like this."""
+        return FoundTable(
+            {name: FoundChain(chain.comments, chain.hook) for name, chain in self.chains.items()}, self.sets
+        )
+
+
+class Transaction:
+    """Statements that take effect together or not at all."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.statements)
+
+    def extend(self, other: Transaction) -> None:
+        self.statements.extend(other.statements)
+
+    def add_table(self, comment: str) -> None:
+        self._say(f'add table {FAMILY} {TABLE} {{ comment "{comment}"; }}')
+
+    def delete_table(self) -> None:
+        self._say(f"delete table {FAMILY} {TABLE}")
+
+    def add_set(self, name: str, wanted: Set) -> None:
+        self._say(f"add {wanted.kind} {FAMILY} {TABLE} {name} {{ {wanted.declaration} }}")
+
+    def delete_set(self, name: str, kind: str) -> None:
+        self._say(f"delete {kind} {FAMILY} {TABLE} {name}")
+
+    def add_chain(self, name: str, chain: Chain) -> None:
+        hook = f" {{ {chain.hook} }}" if chain.hook else ""
+        self._say(f"add chain {FAMILY} {TABLE} {name}{hook}")
+
+    def flush_chain(self, name: str) -> None:
+        self._say(f"flush chain {FAMILY} {TABLE} {name}")
+
+    def delete_chain(self, name: str) -> None:
+        self._say(f"delete chain {FAMILY} {TABLE} {name}")
+
+    def add_rules(self, name: str, chain: Chain) -> None:
+        for rule, comment in zip(chain.rules, chain.comments):
+            self._say(f'add rule {FAMILY} {TABLE} {name} {rule} comment "{comment}"')
+
+    def add_elements(self, name: str, elements: Mapping[Any, Any]) -> None:
+        self._say_elements("add", name, (_element(key, value) for key, value in elements.items()))
+
+    def delete_elements(self, name: str, keys: Iterable[Any]) -> None:
+        self._say_elements("delete", name, (_text(key) for key in keys))
+
+    def text(self) -> str:
+        """Return the input of ``nft -f``."""
+        return "".join(f"{statement}\n" for statement in self.statements)
+
+    def _say(self, statement: str) -> None:
+        self.statements.append(statement)
+
+    def _say_elements(self, verb: str, name: str, elements: Iterable[str]) -> None:
+        written = ", ".join(elements)
+        if written:
+            self._say(f"{verb} element {FAMILY} {TABLE} {name} {{ {written} }}")
+
+
+def _element(key: Any, value: Any) -> str:
+    return _text(key) if value is None else f"{_text(key)} : {_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " . ".join([_text(part) for part in value])
+    if isinstance(value, int):
+        # Marks are read by people in hexadecimal; slots and ports fit 16 bits.
+        return str(value) if value < 65536 else f"{value:#010x}"
+    return str(value)

@@ -1,0 +1,257 @@
+# Copyright (c) 2026 The Evenflow authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The node's files: configuration, settings, what boots, what we know of the kernel."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from typing import Any, Iterable, Iterator
+
+from ._errors import NodeError
+from ._model import Document, Settings, family
+from ._nft import Transaction
+from ._plan import Address, Part
+
+FORMAT = 1
+"""Version of the configuration file's format."""
+
+LOCK_TIMEOUT = 120
+"""Seconds to wait for others who change the node."""
+
+DEFAULT_CONFIG_DIR = "/etc/evenflow"
+
+
+class Store:
+    """The files of one node.
+
+    State and run-time files are in their usual places for the usual configuration directory, inside any other one.
+    """
+
+    def __init__(self, config_dir: str = DEFAULT_CONFIG_DIR) -> None:
+        usual = os.path.normpath(config_dir) == DEFAULT_CONFIG_DIR
+        self.config_dir = config_dir
+        self.state_dir = "/var/lib/evenflow" if usual else os.path.join(config_dir, "state")
+        self.run_dir = "/run/evenflow" if usual else os.path.join(config_dir, "run")
+        self.listeners_file = os.path.join(config_dir, "listeners.json")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep everybody else from changing the node.
+
+        :raises NodeError: somebody else did not finish within :data:`LOCK_TIMEOUT` seconds.
+        """
+        path = os.path.join(self.run_dir, "lock")
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        try:
+            os.makedirs(self.run_dir, mode=0o750, exist_ok=True)
+            with open(path, "a", encoding="ascii") as file:
+                while not _locked(file.fileno()):
+                    if time.monotonic() > deadline:
+                        raise NodeError(f"{path}: still held by somebody else after {LOCK_TIMEOUT} s")
+                    time.sleep(0.02)
+                yield
+        except OSError as error:
+            raise NodeError(f"{error.filename or path}: {error.strerror}") from error
+
+    def configuration(self) -> Document:
+        """Read the configuration; without a file it is empty.
+
+        :raises NodeError: the file cannot be understood. It is left as it is.
+        """
+        found = _read_json(self.listeners_file)
+        if found is None:
+            return {}
+        if not isinstance(found, dict) or not isinstance(found.get("listeners"), dict):
+            raise NodeError(f"{self.listeners_file}: not a configuration of evenflow; {_REMEDY}")
+        if found.get("format") != FORMAT:
+            raise NodeError(
+                f"{self.listeners_file}: format {found.get('format')!r} is not {FORMAT}, the one this version reads; "
+                "was it written by a newer version?"
+            )
+        document: Document = found["listeners"]
+        return document
+
+    def settings(self) -> Settings:
+        """Read the node's settings; without a file they have their defaults.
+
+        :raises NodeError: the file cannot be understood.
+        """
+        path = os.path.join(self.config_dir, "node.json")
+        found = _read_json(path)
+        if found is None:
+            return Settings()
+        try:
+            settings = Settings(**found)
+        except TypeError as error:
+            raise NodeError(f"{path}: {error}") from error
+        if isinstance(settings.hash_seed, bool) or not isinstance(settings.hash_seed, int):
+            raise NodeError(f"{path}: hash_seed: {settings.hash_seed!r} is not a whole number")
+        if not 0 <= settings.hash_seed <= 0xFFFFFFFF:
+            raise NodeError(f"{path}: hash_seed: {settings.hash_seed} is not in 0–4294967295")
+        if settings.vip_mode not in ("none", "address"):
+            raise NodeError(f"{path}: vip_mode: {settings.vip_mode!r} is not one of none, address")
+        if settings.vip_mode == "address" and not settings.vip_interface:
+            raise NodeError(f"{path}: vip_interface: required with vip_mode address")
+        return settings
+
+    def vips(self) -> list[Address]:
+        """Read which addresses we put on interfaces."""
+        found = _read_json(os.path.join(self.state_dir, "vips.json"))
+        return [Address(entry["interface"], entry["address"]) for entry in found or ()]
+
+    def read_run(self, name: str) -> Any:
+        """Read what the node knows of itself until the next boot; ``None`` if nothing is known."""
+        try:
+            return _read_json(os.path.join(self.run_dir, name))
+        except NodeError:
+            # Only a memory of our own: without it the kernel is asked.
+            return None
+
+    def write_run(self, name: str, content: Any) -> None:
+        """Remember until the next boot."""
+        path = os.path.join(self.run_dir, name)
+        os.makedirs(self.run_dir, mode=0o750, exist_ok=True)
+        _write(f"{path}.new", json.dumps(content), sync=False)
+        os.replace(f"{path}.new", path)
+
+    def change(self) -> Change:
+        """Begin a change of the files that matter."""
+        return Change(self)
+
+
+class Change:
+    """New files that are written whole beside the old ones first and take their place only by :meth:`commit`.
+
+    A full disk shows before anything is replaced.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pending: list[tuple[str, str]] = []
+        self._restore: str | None = None
+
+    def configuration(self, document: Document) -> None:
+        """Write the configuration."""
+        text = json.dumps({"format": FORMAT, "listeners": document}, indent=1, sort_keys=True)
+        self._write(self._store.listeners_file, text + "\n")
+
+    def vips(self, owned: Iterable[Address]) -> None:
+        """Write which addresses are ours: for us to know, and for ``ip -batch`` to put back at boot."""
+        ours = sorted(owned, key=lambda address: (address.interface, address.address))
+        if ours == self._store.vips():
+            return
+        entries = [{"interface": address.interface, "address": address.address} for address in ours]
+        self._write(os.path.join(self._store.state_dir, "vips.json"), json.dumps(entries, indent=1) + "\n")
+        lines = [f"address replace {address.prefix} dev {address.interface}{_no_dad(address)}\n" for address in ours]
+        self._write(os.path.join(self._store.state_dir, "vips.batch"), "".join(lines))
+
+    def restore(self, parts: list[Part], head: Transaction) -> None:
+        """Write the ruleset that ``nft -f`` loads at boot.
+
+        A part that is there from the last time is not computed again.
+
+        :param head: what comes before all parts.
+        """
+        base = os.path.join(self._store.state_dir, "restore")
+        current = os.path.join(base, "current")
+        names = {part: f"{part.name}.{part.digest}.nft" for part in parts}
+        if os.path.isdir(current) and sorted(names.values()) == sorted(os.listdir(os.path.join(current, "parts"))):
+            return
+        self._restore = new = f"{base}/{time.time_ns():x}"
+        os.makedirs(os.path.join(new, "parts"), mode=0o750)
+        for part, name in names.items():
+            path = os.path.join(new, "parts", name)
+            try:
+                os.link(os.path.join(current, "parts", name), path)
+            except FileNotFoundError:
+                _write(path, part.write().text(), sync=False)
+        _write(os.path.join(new, "main.nft"), f'{head.text()}include "{current}/parts/*.nft"\n', sync=False)
+
+    def commit(self) -> None:
+        """Put the new files in their places; the configuration's previous version is kept."""
+        for new, path in self._pending:
+            if path == self._store.listeners_file and os.path.exists(path):
+                shutil.copy2(path, f"{path}.previous.new")
+                os.replace(f"{path}.previous.new", f"{path}.previous")
+            os.replace(new, path)
+            _sync_directory(os.path.dirname(path))
+        self._pending = []
+        if self._restore:
+            base = os.path.dirname(self._restore)
+            # Hundreds of small files: one sync of the disk costs less than one for each.
+            os.sync()
+            link = f"{self._restore}.link"
+            os.symlink(os.path.basename(self._restore), link)
+            os.replace(link, os.path.join(base, "current"))
+            for name in os.listdir(base):
+                if name not in ("current", os.path.basename(self._restore)):
+                    shutil.rmtree(os.path.join(base, name), ignore_errors=True)
+            self._restore = None
+
+    def abandon(self) -> None:
+        """Remove the new files; the old ones stand. Does nothing after :meth:`commit`."""
+        for new, _path in self._pending:
+            os.unlink(new)
+        if self._restore:
+            shutil.rmtree(self._restore, ignore_errors=True)
+        self._pending, self._restore = [], None
+
+    def _write(self, path: str, text: str) -> None:
+        os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
+        new = f"{path}.new"
+        self._pending.append((new, path))
+        _write(new, text, sync=True)
+
+
+_REMEDY = "restore it from listeners.json.previous beside it, or remove it and run the playbook again"
+
+
+def _no_dad(address: Address) -> str:
+    return " nodad" if family(address.address) == "6" else ""
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _read_json(path: str) -> Any:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NodeError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise NodeError(f"{path}: not JSON ({error}); {_REMEDY}") from error
+
+
+def _write(path: str, text: str, sync: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,211 @@
+# Copyright (c) 2026 The Evenflow authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bad input is refused here, all faults in one go, each with its path."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable
+
+from ._errors import InvalidInput
+from ._model import Document, family
+from ._options import BACKEND, LISTENER, MAX_RING_SIZE, Option, Refused
+
+
+class Faults:
+    """Collects what is wrong, as ``path: what is wrong``, and where the user wrote what."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self._prefixes: dict[tuple[Any, ...], str] = {}
+
+    def add(self, path: str, text: str) -> None:
+        self.errors.append(f"{path}: {text}")
+
+    def written_at(self, prefix: str, *identity: Any) -> None:
+        """Remember the prefix of a listener's (name) or a registration's (name, address, port) options."""
+        self._prefixes[identity] = prefix
+
+    def prefix(self, name: str, *key: Any) -> str:
+        """Return what stands before an option of a listener or registration; by name if the user did not write it."""
+        if (name, *key) in self._prefixes:
+            return self._prefixes[(name, *key)]
+        if key:
+            return f"{self.prefix(name)}backend {key[0]} port {key[1]}."
+        return f"listener {name}."
+
+    def written(self, name: str) -> bool:
+        """Tell whether the user wrote something about this listener."""
+        return (name,) in self._prefixes
+
+    def told(self, path: str) -> bool:
+        """Tell whether there is an error of this option or inside it."""
+        return any(error.startswith((f"{path}:", f"{path}[")) for error in self.errors)
+
+    def refuse(self) -> None:
+        """Raise what was collected.
+
+        :raises InvalidInput: there is something.
+        """
+        if self.errors:
+            raise InvalidInput(self.errors)
+
+
+def parse_listeners(items: Any, faults: Faults, path: str = "listeners") -> list[dict[str, Any]]:
+    """Check a list of listeners as a user wrote it.
+
+    :returns: the items in canonical form, with only the options that were given and are right.
+    """
+    parsed: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for index, item in enumerate(_list(items, path, faults)):
+        place = f"{path}[{index}]"
+        listener = parse_listener(item, faults, f"{place}.", ("ignore",))
+        name = listener.get("name")
+        if name in seen:
+            faults.add(f"{place}.name", f"{name!r} is listed twice")
+        elif name is not None:
+            seen.add(name)
+        parsed.append(listener)
+    return parsed
+
+
+def parse_listener(item: Any, faults: Faults, prefix: str = "", extra: Iterable[str] = ()) -> dict[str, Any]:
+    """Check one listener as a user wrote it.
+
+    :param prefix: what stands before the options' names in messages.
+    :param extra: further keys that are allowed here and passed on as they are.
+    """
+    listener = _parse(item, LISTENER, faults, prefix, ("backends", *extra))
+    name = listener.get("name")
+    if name is not None:
+        faults.written_at(prefix, name)
+    elif not faults.told(f"{prefix}name"):
+        faults.add(f"{prefix}name", "required")
+    if "backends" in listener:
+        listener["backends"] = _parse_backends(listener["backends"], faults, f"{prefix}backends", name)
+    return listener
+
+
+def _parse_backends(items: Any, faults: Faults, path: str, listener: str | None) -> list[dict[str, Any]]:
+    parsed: list[dict[str, Any]] = []
+    seen: set[tuple[str, int]] = set()
+    for index, item in enumerate(_list(items, path, faults)):
+        place = f"{path}[{index}]"
+        backend = parse_backend(item, faults, f"{place}.", listener)
+        if "address" not in backend or faults.told(f"{place}.port"):
+            continue
+        key = backend["address"], backend["port"]
+        if key in seen:
+            faults.add(place, f"{key[0]} port {key[1]} is listed twice")
+        seen.add(key)
+        parsed.append(backend)
+    return parsed
+
+
+def parse_backend(item: Any, faults: Faults, prefix: str = "", listener: str | None = None) -> dict[str, Any]:
+    """Check one registration as a user wrote it.
+
+    :param listener: whose registration it is, for messages about the two together.
+    :returns: the options that were given and are right, and always the port.
+    """
+    backend = _parse(item, BACKEND, faults, prefix)
+    backend.setdefault("port", BACKEND["port"].default)
+    if "address" in backend:
+        faults.written_at(prefix, listener, backend["address"], backend["port"])
+    elif isinstance(item, dict) and not faults.told(f"{prefix}address"):
+        faults.add(f"{prefix}address", "required")
+    return backend
+
+
+def _parse(
+    item: Any, options: dict[str, Option], faults: Faults, prefix: str, extra: Iterable[str] = ()
+) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    if not isinstance(item, dict):
+        faults.add(prefix.rstrip("."), f"{item!r} is not a dictionary")
+        return parsed
+    for name, value in item.items():
+        if name in extra:
+            if value is not None:
+                parsed[name] = value
+        elif name not in options:
+            faults.add(f"{prefix}{name}", f"unknown option; allowed: {', '.join([*options, *extra])}")
+        elif value is not None:
+            try:
+                parsed[name] = options[name].canonical(value)
+            except Refused as refused:
+                faults.add(f"{prefix}{name}", str(refused))
+    return parsed
+
+
+def _list(items: Any, path: str, faults: Faults) -> list[Any]:
+    if isinstance(items, list):
+        return items
+    if items is None:
+        faults.add(path, "required")
+        return []
+    faults.add(path, f"{items!r} is not a list")
+    return []
+
+
+def check_document(document: Document, before: Document, faults: Faults) -> None:
+    """Check what only the whole configuration can tell.
+
+    :param document: the configuration after the change.
+    :param before: the one before it.
+    """
+    served: dict[tuple[str, str, str], str] = {}
+    for name in sorted(document, key=lambda name: (faults.written(name), name)):
+        listener = document[name]
+        prefix = faults.prefix(name)
+        for option, rule in LISTENER.items():
+            if rule.required and listener[option] is None and not faults.told(f"{prefix}{option}"):
+                faults.add(f"{prefix}{option}", "required for a new listener")
+        _check_protocol(listener, before.get(name), prefix, faults)
+        _check_affinity(listener, prefix, faults)
+        if listener["address"]:
+            _check_backends(listener, faults)
+        if listener["address"] and listener["protocol"]:
+            for port in listener["ports"] or ():
+                key = listener["address"], listener["protocol"], port
+                other = served.setdefault(key, name)
+                if other != name:
+                    faults.add(
+                        f"{prefix}ports", f"{port}/{key[1]} on {key[0]} is served by listener {other} already"
+                    )
+
+
+def _check_protocol(listener: dict[str, Any], before: dict[str, Any] | None, prefix: str, faults: Faults) -> None:
+    if before and listener["protocol"] not in (None, before["protocol"]):
+        faults.add(
+            f"{prefix}protocol",
+            f"cannot become {listener['protocol']!r} in place, it is {before['protocol']!r}; remove the listener first",
+        )
+
+
+def _check_affinity(listener: dict[str, Any], prefix: str, faults: Faults) -> None:
+    affinity, scheduler = listener["session_affinity"], listener["scheduler"]
+    if affinity != "none" and scheduler != "mh":
+        faults.add(
+            f"{prefix}session_affinity",
+            f"{affinity!r} needs a scheduler that hashes: mh; with {scheduler} the only allowed value is none",
+        )
+
+
+def _check_backends(listener: dict[str, Any], faults: Faults) -> None:
+    wanted = family(listener["address"])
+    for backend in listener["backends"]:
+        address = backend["address"]
+        if family(address) == wanted and address != listener["address"]:
+            continue
+        path = f"{faults.prefix(listener['name'], address, backend['port'])}address"
+        if address == listener["address"]:
+            faults.add(path, f"{address} is the listener's own address")
+        else:
+            faults.add(path, f"{address} is not IPv{wanted}, as the listener's {listener['address']} is")
+    if len(listener["backends"]) > MAX_RING_SIZE:
+        faults.add(
+            f"{faults.prefix(listener['name'])}backends", f"{len(listener['backends'])} are more than {MAX_RING_SIZE}"
+        )
