@@ -24,6 +24,7 @@ _NFT_MSG_NEWGEN = 15
 _NFT_MSG_GETGEN = 16
 _NFTA_GEN_ID = 1
 _NLM_F_REQUEST = 1
+_PROTOCOLS = {6: "tcp", 17: "udp"}
 _BUSY = "Device or resource busy"
 
 
@@ -135,7 +136,11 @@ def _value(found: Any) -> Any:
     if not isinstance(found, dict):
         return found
     if "concat" in found:
-        return tuple(found["concat"])
+        parts = found["concat"]
+        if len(parts) == 3:
+            # Address, protocol, port: without /etc/protocols nft tells the protocol's number.
+            return parts[0], _PROTOCOLS.get(parts[1], parts[1]), parts[2]
+        return tuple(parts)
     if "elem" in found:
         return _value(found["elem"]["val"])
     verdict, target = next(iter(found.items()))

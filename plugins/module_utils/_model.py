@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
+import socket
 from dataclasses import dataclass
 from typing import Any, Dict
 
@@ -95,7 +95,7 @@ def family(address: str) -> str:
 
 def address_bytes(address: str) -> bytes:
     """Return an address in network order; also the order in which addresses are sorted."""
-    return ipaddress.ip_address(address).packed
+    return socket.inet_pton(socket.AF_INET6 if family(address) == "6" else socket.AF_INET, address)
 
 
 def fingerprint(document: Document) -> str:

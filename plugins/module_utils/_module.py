@@ -13,7 +13,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ._edit import Edit
 from ._errors import EvenflowError
-from ._model import Document, fingerprint
+from ._model import fingerprint
 from ._node import Node, Outcome
 from ._options import BACKEND, LISTENER, argument_spec
 from ._store import DEFAULT_CONFIG_DIR
@@ -86,19 +86,15 @@ class LbModule(AnsibleModule):  # type: ignore[misc]
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:
+    names = outcome.difference.listeners()
     return {
         "changed": outcome.changed,
-        "before": listeners(outcome.before),
-        "after": listeners(outcome.after),
+        "before": [outcome.before[name] for name in names if name in outcome.before],
+        "after": [outcome.after[name] for name in names if name in outcome.after],
         "fingerprint": fingerprint(outcome.after),
         "changes": asdict(outcome.difference),
         "commands": _commands(outcome),
     }
-
-
-def listeners(document: Document) -> list[dict[str, Any]]:
-    """Return a configuration as users write it: a list, sorted by name."""
-    return [document[name] for name in sorted(document)]
 
 
 def _commands(outcome: Outcome) -> list[str]:

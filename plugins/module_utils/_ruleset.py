@@ -133,11 +133,14 @@ STATIC_CHAINS = {
             "ip6 daddr . meta l4proto . th dport vmap @listeners6",
         )
     ),
+    # A VIP that is not an address of this node has no stack behind it that could answer for its unserved ports.
     # A packet without an entry that comes from a backend's endpoint would reach the client un-NATed.
     "unserved": Chain(
         (
             "ct state invalid ip daddr @vips4 drop",
             "ct state invalid ip6 daddr @vips6 drop",
+            "ct state new fib daddr type != local ip daddr @vips4 goto refuse",
+            "ct state new fib daddr type != local ip6 daddr @vips6 goto refuse",
             "ct state new tcp flags & (syn | ack) == syn return",
             "ip saddr . meta l4proto . th sport @endpoints4 drop",
             "ip6 saddr . meta l4proto . th sport @endpoints6 drop",

@@ -140,8 +140,9 @@ class Change:
 
     def configuration(self, document: Document) -> None:
         """Write the configuration."""
-        text = json.dumps({"format": FORMAT, "listeners": document}, indent=1, sort_keys=True)
-        self._write(self._store.listeners_file, text + "\n")
+        lines = (f"{json.dumps(name)}: {json.dumps(document[name], sort_keys=True)}" for name in sorted(document))
+        text = f'{{"format": {FORMAT}, "listeners": {{\n' + ",\n".join(lines) + "\n}}\n"
+        self._write(self._store.listeners_file, text)
 
     def vips(self, owned: Iterable[Address]) -> None:
         """Write which addresses are ours: for us to know, and for ``ip -batch`` to put back at boot."""

@@ -63,13 +63,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 before:
-  description: The configuration before, a list of listeners with all their options.
+  description:
+    - The listeners that the change concerns, with all their options, as they were. M(evenflow.l4lb.lb_info) tells the
+      whole configuration.
   returned: success
   type: list
   elements: dict
   sample: []
 after:
-  description: The configuration after.
+  description: The same listeners after the change.
   returned: success
   type: list
   elements: dict
