@@ -1,0 +1,33 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fixtures of the tests that run on the lab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab import Lab
+from lab.fleet import Fleet
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The lab, up. One that ran before the tests is kept, one that they brought up goes at their end."""
+    running = Lab(say=print)
+    brought_up = running.up()
+    yield running
+    if brought_up:
+        running.down()
+
+
+@pytest.fixture(scope="session")
+def fleet(lab: Lab) -> Iterator[Fleet]:
+    """The lab's load balancers, deployed by the role, without a listener at the start and at the end."""
+    deployed = Fleet(lab)
+    deployed.deploy([], lb_node_purge="all")
+    yield deployed
+    deployed.configure([])
+    lab.route("both")

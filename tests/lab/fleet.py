@@ -1,0 +1,168 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The collection at work on the lab's nodes, as an operator runs it: the site playbook, and single modules."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from .lab import Lab
+from .store import LabError
+
+_COLLECTION = "evenflow.l4lb"
+_TAIL_LINES = 40
+_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What one run of the site playbook did. `stats`: counts (ok, changed, failures, unreachable) by node."""
+
+    stats: dict[str, dict[str, int]]
+    output: str
+    seconds: float
+
+    @property
+    def changed(self) -> int:
+        """How many tasks changed something, over all nodes."""
+        return sum(counts["changed"] for counts in self.stats.values())
+
+
+class DeployFailed(LabError):
+    """The playbook failed, or did not reach every load balancer; the text ends in the tail of its output."""
+
+
+class ModuleFailed(LabError):
+    """A module failed; `result` is what it returned."""
+
+    def __init__(self, node: str, module: str, result: dict[str, Any]) -> None:
+        self.result = result
+        super().__init__(f"{module} on {node}: {result.get('msg', result)}")
+
+
+class Fleet:
+    """The load balancers of a lab that is up. Wants the collection on ANSIBLE_COLLECTIONS_PATH, as `dev` sets it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._programs = Path(sys.executable).parent
+
+    def deploy(self, listeners: Sequence[Mapping[str, Any]], **variables: Any) -> Deployment:
+        """Run the site playbook on all load balancers, with `variables` of the role beside the listeners.
+
+        DeployFailed unless it succeeded on each of them.
+        """
+        began = time.monotonic()
+        with self._files(variables={"lb_node_listeners": list(listeners), **variables}) as folder:
+            done = self._playbook(folder, f"{_COLLECTION}.site", "--extra-vars", f"@{folder / 'variables.json'}")
+        seconds = time.monotonic() - began
+        output = done.stdout + done.stderr
+        if done.returncode:
+            raise DeployFailed(f"the site playbook ended with {done.returncode}:\n{_tail(output)}")
+        stats = _recap(done.stdout)
+        expected = {node.name for node in self._lab.nodes("lb")}
+        if not expected <= set(stats):
+            raise DeployFailed(f"the site playbook did not reach {sorted(expected - set(stats))}:\n{_tail(output)}")
+        return Deployment({name: stats[name] for name in sorted(expected)}, output, seconds)
+
+    def module(self, node: str, module: str, /, *, check: bool = True, **arguments: Any) -> dict[str, Any]:
+        """Run one module (of the collection where the name has no dot) on one node and return its result.
+
+        ModuleFailed if it failed and `check` is set. LabError if it could not be run at all.
+        """
+        return self.modules([node], [(module, arguments)], check=check)[node][0]
+
+    def modules(self, nodes: Sequence[str], calls: Sequence[tuple[str, Mapping[str, Any]]], *,
+                check: bool = True) -> dict[str, list[dict[str, Any]]]:
+        """Run modules one after the other, each on all the nodes side by side; return each node's results.
+
+        A call is a module's name and its arguments. A node on which one fails does not run the rest; errors are those
+        of `module`.
+        """
+        tasks = [{"name": module, module if "." in module else f"{_COLLECTION}.{module}": arguments}
+                 for module, arguments in calls]
+        play = {"name": "Run modules", "hosts": list(nodes), "gather_facts": False, "tasks": tasks}
+        with self._files(play=[play]) as folder:
+            done = self._playbook(folder, str(folder / "play.json"), callback="ansible.posix.json")
+        try:
+            told = [task["hosts"] for task in json.loads(done.stdout)["plays"][0]["tasks"]]
+        except (ValueError, LookupError) as error:
+            raise LabError(f"{calls} did not run:\n{_tail(done.stdout + done.stderr)}") from error
+        results = {node: [hosts[node] for hosts in told if node in hosts] for node in nodes}
+        for node in nodes:
+            if not results[node]:
+                raise LabError(f"{calls} did not run on {node}:\n{_tail(done.stdout + done.stderr)}")
+            last = results[node][-1]
+            if check and (last.get("failed") or last.get("unreachable")):
+                raise ModuleFailed(node, calls[len(results[node]) - 1][0], last)
+        return results
+
+    @contextmanager
+    def _files(self, **documents: Any) -> Iterator[Path]:
+        """A folder with the inventory and the given documents as NAME.json, gone afterwards."""
+        self._lab.store.prepare()
+        with TemporaryDirectory(dir=self._lab.store.folder / "tmp") as name:
+            folder = Path(name)
+            # a copy of its own, because a file that several runs share could be read half written
+            self._lab.write_inventory(folder / "inventory.json")
+            for key, document in documents.items():
+                (folder / f"{key}.json").write_text(json.dumps(document), encoding="utf-8")
+            yield folder
+
+    def _playbook(self, folder: Path, *arguments: str,
+                  callback: str = "ansible.builtin.default") -> subprocess.CompletedProcess[str]:
+        command = [str(self._programs / "ansible-playbook"), "--inventory", str(folder / "inventory.json"), *arguments]
+        process = subprocess.Popen(command, cwd=folder, env=self._environment(callback), text=True,
+                                   start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        try:
+            stdout, stderr = process.communicate(timeout=_SECONDS)
+        except BaseException:
+            # the session is its own, so its workers end with it
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
+        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+    def _environment(self, callback: str) -> dict[str, str]:
+        if "ANSIBLE_COLLECTIONS_PATH" not in os.environ:
+            raise LabError("ANSIBLE_COLLECTIONS_PATH is not set: start this through ./dev")
+        return {
+            **os.environ,
+            "ANSIBLE_HOME": os.environ.get("ANSIBLE_HOME", str(self._lab.store.cache / "ansible")),
+            "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1",
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_FORCE_COLOR": "0",
+            "ANSIBLE_RETRY_FILES_ENABLED": "0",
+            "ANSIBLE_STDOUT_CALLBACK": callback,
+        }
+
+
+def _recap(output: str) -> dict[str, dict[str, int]]:
+    """Counts by host from what the default callback prints last."""
+    stats = {}
+    for line in output.rpartition("PLAY RECAP")[2].splitlines():
+        host, _colon, counts = line.partition(" : ")
+        found = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", counts)}
+        if found:
+            stats[host.strip()] = {
+                "ok": found["ok"], "changed": found["changed"], "failures": found["failed"],
+                "unreachable": found["unreachable"]}
+    return stats
+
+
+def _tail(output: str) -> str:
+    return "\n".join(output.strip().splitlines()[-_TAIL_LINES:])

@@ -1,0 +1,140 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one root file system that all nodes boot: Debian from packages, built when its recipe changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .store import LabError, Store
+
+PACKAGES = (
+    "systemd", "systemd-sysv", "kmod", "procps", "iproute2", "iputils-ping", "nftables", "conntrack", "keepalived",
+    "python3", "python3-apt", "python3-pyroute2", "python3-jmespath", "python3-aiohttp", "nginx", "tcpdump", "curl",
+    "ca-certificates", "openssl",
+)
+
+# A privileged container shares the machine's kernel settings, clock, disks and devices: nothing may touch them.
+MASKED_UNITS = (
+    "nginx.service", "keepalived.service", "systemd-udevd.service", "systemd-udevd-kernel.socket",
+    "systemd-udevd-control.socket", "systemd-udev-trigger.service", "systemd-modules-load.service",
+    "systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount", "proc-sys-fs-binfmt_misc.mount",
+    "systemd-journald-audit.socket", "systemd-timesyncd.service", "systemd-firstboot.service",
+    "systemd-remount-fs.service", "systemd-random-seed.service", "systemd-pstore.service", "systemd-rfkill.service",
+    "systemd-rfkill.socket", "systemd-logind.service", "getty.target", "console-getty.service", "getty@tty1.service",
+    "dev-hugepages.mount", "sys-kernel-config.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
+    "sys-fs-fuse-connections.mount", "kmod-static-nodes.service", "apt-daily.timer", "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer", "fstrim.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+)
+
+_CUSTOMIZE = (
+    'cd "$1" && rm -f usr/lib/sysctl.d/* && : > etc/machine-id && mkdir -p etc/systemd/journald.conf.d opt/lab'
+    " && printf '[Journal]\\nReadKMsg=no\\nStorage=volatile\\n' > etc/systemd/journald.conf.d/lab.conf"
+    " && chroot . systemctl --quiet mask " + " ".join(MASKED_UNITS)
+    # an image as new as its packages: no boot rebuilds caches
+    + " && touch -r usr etc/.updated var/.updated"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One package archive that the machine itself uses."""
+
+    uri: str
+    label: str
+
+
+def image_name(suite: str) -> str:
+    """The name of the image for `suite`, which changes with the recipe."""
+    recipe = "\n".join([suite, *PACKAGES, _CUSTOMIZE])
+    return f"localhost/evenflow-lab:{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+
+
+def ensure_image(store: Store, suite: str, say: Callable[[str], None]) -> str:
+    """Build and import the image unless the store has it. Returns its name. LabError if it cannot be built."""
+    name = image_name(suite)
+    with store.lock("image"):
+        if name in _images(store):
+            return name
+        say(f"building the Debian {suite} image (once; about a minute)")
+        archive = store.folder / "tmp" / f"{suite}.{os.getpid()}.tar"
+        try:
+            _bootstrap(suite, archive)
+            store.podman(["import", "--quiet", str(archive), name], timeout=300)
+        finally:
+            archive.unlink(missing_ok=True)
+        for old in _images(store):
+            if old != name and old.startswith(f"localhost/evenflow-lab:{suite}-"):
+                # refused while a lab still runs on it, which is as it should be
+                store.podman(["rmi", old], check=False)
+    return name
+
+
+def apt_sources() -> tuple[Source, ...]:
+    """Debian's own archives among those that the machine's apt has indexes of; third parties are left out."""
+    lines = _indexes()
+    if not lines:
+        subprocess.run(["apt-get", "update", "-qq"], check=False, capture_output=True, timeout=300)
+        lines = _indexes()
+    found: dict[str, Source] = {}
+    for line in lines:
+        origin, label, uri = line.split("|")
+        found.setdefault(label, Source(uri, label))
+    if "Debian" not in found:
+        raise LabError("apt has no index of a Debian archive to build the image from; run: apt-get update")
+    return tuple(found.values())
+
+
+def source_lines(suite: str, sources: tuple[Source, ...], keyring: str) -> list[str]:
+    """One-line apt sources for `suite` on the same archives."""
+    suites = {"Debian": [suite, f"{suite}-updates"], "Debian-Security": [f"{suite}-security"]}
+    return [
+        f"deb [signed-by={keyring}] {source.uri} {name} main"
+        for source in sources for name in suites.get(source.label, [])
+    ]
+
+
+def _bootstrap(suite: str, archive: Path) -> None:
+    if not shutil.which("mmdebstrap"):
+        raise LabError("mmdebstrap is missing; run: apt-get install mmdebstrap")
+    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    if not Path(keyring).exists():
+        raise LabError(f"{keyring} is missing; run: apt-get install debian-archive-keyring")
+    options = [
+        "--variant=minbase", "--format=tar", f"--include={','.join(PACKAGES)}",
+        '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"',
+        "--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+        f"--customize-hook={_CUSTOMIZE}",
+    ] + [f"--aptopt={line}" for line in _transport_settings()]
+    sources = source_lines(suite, apt_sources(), keyring)
+    done = subprocess.run(["mmdebstrap", *options, suite, str(archive), *sources], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=900, check=False)
+    if done.returncode:
+        tail = "\n".join(done.stderr.strip().splitlines()[-15:])
+        raise LabError(f"mmdebstrap could not build Debian {suite}:\n{tail}")
+
+
+def _indexes() -> list[str]:
+    done = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"],
+        capture_output=True, text=True, timeout=60, check=True)
+    return [line for line in done.stdout.splitlines() if line.startswith("Debian|")]
+
+
+def _transport_settings() -> list[str]:
+    """The machine's own proxy and certificate settings of apt, in the form that apt reads."""
+    done = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, timeout=60, check=True)
+    wanted = ("Acquire::http::", "Acquire::https::", "Acquire::Check-Valid-Until ")
+    return [line.rstrip(";") for line in done.stdout.splitlines() if line.startswith(wanted)]
+
+
+def _images(store: Store) -> list[str]:
+    return store.podman(["images", "--format", "{{.Repository}}:{{.Tag}}"]).split()

@@ -1,0 +1,347 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Traffic of the lab's client, bounded in count and time; one JSON object a line on standard output.
+
+http    a new connection for every request
+udp     a new socket for every datagram, or with --fixed one socket a worker and target
+tuples  standard input names flows, one a line: `tcp|udp SOURCE SOURCE_PORT DESTINATION DESTINATION_PORT`
+stream  held TCP connections to the stream server, every byte checked
+
+Keys: t (seconds since the epoch, at the start), kind, target, ok, backend, peer and peer_port (whom the backend saw),
+source, sport (this side's port), error (null when ok), seconds; stream has bytes too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import asdict, dataclass
+from typing import Any
+
+MAX_SECONDS = 900.0
+MAX_COUNT = 2_000_000
+
+
+@dataclass(frozen=True)
+class Target:
+    """An address and a port, of either family."""
+
+    host: str
+    port: int
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass
+class Record:
+    """What became of one flow."""
+
+    t: float
+    kind: str
+    target: str
+    ok: bool = False
+    backend: str | None = None
+    peer: str | None = None
+    peer_port: int | None = None
+    source: str | None = None
+    sport: int | None = None
+    error: str | None = None
+    seconds: float = 0.0
+    bytes: int | None = None
+
+    def answered(self, words: list[str]) -> None:
+        """Take what a backend says of itself and of its peer."""
+        self.backend, self.peer, self.peer_port = words[0], words[1], int(words[2])
+
+
+class WrongAnswer(Exception):
+    """Something answered, but not what was due."""
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    jobs: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, None]]] = {
+        "http": _http, "udp": _udp, "tuples": _tuples, "stream": _stream}
+    asyncio.run(jobs[options.mode](options))
+
+
+async def _http(options: argparse.Namespace) -> None:
+    async def one(target: Target, _worker: int) -> None:
+        await _recorded(Record(time.time(), "http", str(target)), options.timeout,
+                        lambda record: _get(record, target, options.path))
+
+    await _spread(options, one)
+
+
+async def _udp(options: argparse.Namespace) -> None:
+    kept: dict[tuple[int, Target], socket.socket] = {}
+
+    async def one(target: Target, worker: int) -> None:
+        sock = kept.get((worker, target)) or _socket(target.family, socket.SOCK_DGRAM)
+        if options.fixed:
+            kept[worker, target] = sock
+        try:
+            await _recorded(Record(time.time(), "udp", str(target)), options.timeout,
+                            lambda record: _ask(record, sock, target, options.size))
+        finally:
+            if not options.fixed:
+                sock.close()
+
+    await _spread(options, one)
+
+
+async def _tuples(options: argparse.Namespace) -> None:
+    flows = [line.split() for line in sys.stdin if line.strip()][:MAX_COUNT]
+    waiting = iter(flows)
+
+    async def worker() -> None:
+        for protocol, source, sport, host, port in waiting:
+            target = Target(host, int(port))
+            await _recorded(Record(time.time(), protocol, str(target)), options.timeout,
+                            lambda record: _from_tuple(record, target, protocol, source, int(sport)))
+
+    await asyncio.gather(*(worker() for _number in range(options.concurrency)))
+
+
+async def _stream(options: argparse.Namespace) -> None:
+    async def one(target: Target) -> None:
+        record = Record(time.time(), "stream", str(target), bytes=0)
+        await _recorded(record, options.seconds + options.timeout,
+                        lambda record: _hold(record, target, options))
+
+    await asyncio.gather(*(one(options.target[number % len(options.target)]) for number in range(options.count)))
+
+
+async def _spread(options: argparse.Namespace, one: Callable[[Target, int], Awaitable[None]]) -> None:
+    """Call `one` over the targets in turn, at the asked-for rate, until count or time is reached."""
+    turns = Turns(options.rate, options.count, options.seconds)
+
+    async def worker(number: int) -> None:
+        async for turn in turns.each():
+            await one(options.target[turn % len(options.target)], number)
+
+    await asyncio.gather(*(worker(number) for number in range(options.concurrency)))
+
+
+class Turns:
+    """Numbers 0, 1, 2 … shared by all workers, each handed out when its time has come."""
+
+    def __init__(self, rate: float, count: int, seconds: float) -> None:
+        self._rate, self._count, self._seconds = rate, count, seconds
+        self._began = time.monotonic()
+        self._next = 0
+
+    async def each(self) -> AsyncIterator[int]:
+        while self._next < self._count:
+            turn = self._next
+            due = self._began + (turn / self._rate if self._rate else 0)
+            if max(due, time.monotonic()) - self._began >= self._seconds:
+                return
+            self._next += 1
+            pause = due - time.monotonic()
+            if pause > 0:
+                await asyncio.sleep(pause)
+            yield turn
+
+
+async def _recorded(record: Record, timeout: float, job: Callable[[Record], Awaitable[None]]) -> None:
+    """Run one job, put its outcome into the record and print it."""
+    began = time.monotonic()
+    try:
+        await asyncio.wait_for(job(record), timeout)
+        record.ok = True
+    except (asyncio.TimeoutError, TimeoutError):
+        record.error = "timeout"
+    except OSError as error:
+        # asyncio words a refused connection in its own way, with the address in it
+        record.error = os.strerror(error.errno) if error.errno else type(error).__name__
+    except (WrongAnswer, ValueError, IndexError, asyncio.IncompleteReadError) as error:
+        record.error = f"wrong answer: {error}"
+    record.seconds = round(time.monotonic() - began, 6)
+    _print(asdict(record))
+
+
+async def _get(record: Record, target: Target, path: str) -> None:
+    sock = _socket(target.family, socket.SOCK_STREAM)
+    with sock:
+        await _connect(record, sock, target)
+        await _request(record, sock, target, path)
+
+
+async def _request(record: Record, sock: socket.socket, target: Target, path: str) -> None:
+    """One HTTP/1.1 exchange on a connected socket, read to its end and checked for its length."""
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(sock, f"GET {path} HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n".encode())
+    received = bytearray()
+    while chunk := await loop.sock_recv(sock, 262144):
+        received += chunk
+    head, separator, body = bytes(received).partition(b"\r\n\r\n")
+    if not separator:
+        raise WrongAnswer("connection closed before the end of the head")
+    lines = head.decode("latin-1").split("\r\n")
+    if lines[0].split()[1] != "200":
+        raise WrongAnswer(lines[0])
+    fields = {key.lower(): value.strip() for key, _colon, value in (line.partition(":") for line in lines[1:])}
+    record.answered(fields["x-answer"].split() if "x-answer" in fields else body.decode("latin-1").split())
+    if "content-length" in fields and len(body) != int(fields["content-length"]):
+        raise WrongAnswer(f"{len(body)} bytes of {fields['content-length']}")
+
+
+async def _ask(record: Record, sock: socket.socket, target: Target, size: int) -> None:
+    """One datagram and its answer, matched by a number so that a late answer is not taken for this one."""
+    loop = asyncio.get_running_loop()
+    await _connect(record, sock, target)
+    payload = f"{time.monotonic_ns()}-{record.sport}".encode().ljust(size, b".")
+    await loop.sock_sendall(sock, payload)
+    while True:
+        answer = await loop.sock_recv(sock, 65535)
+        words = answer.split(b" ", 4)
+        if len(words) == 5 and words[4] == payload:
+            record.answered([word.decode() for word in words])
+            return
+
+
+async def _from_tuple(record: Record, target: Target, protocol: str, source: str, sport: int) -> None:
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    sock = _socket(target.family, kind)
+    with sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((source, sport))
+        if protocol == "tcp":
+            # closed by a reset, so that the same tuple may be asked again at once
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await _connect(record, sock, target)
+            await _request(record, sock, target, "/")
+        else:
+            await _ask(record, sock, target, 0)
+
+
+async def _hold(record: Record, target: Target, options: argparse.Namespace) -> None:
+    """Hold one connection for the asked-for time and check every byte that comes."""
+    sock = _socket(target.family, socket.SOCK_STREAM)
+    await asyncio.wait_for(_connect(record, sock, target), options.timeout)
+    reader, writer = await asyncio.open_connection(sock=sock)
+    try:
+        record.answered((await asyncio.wait_for(reader.readline(), options.timeout)).decode().split())
+        _print({**asdict(record), "kind": "stream-open", "ok": True})
+        if options.push:
+            await _listen(record, reader, writer, options)
+        else:
+            await _echo(record, reader, writer, options)
+    finally:
+        writer.close()
+
+
+async def _echo(record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
+                options: argparse.Namespace) -> None:
+    writer.write(b"echo\n")
+    until = time.monotonic() + options.seconds
+    record.bytes = number = 0
+    while time.monotonic() < until:
+        sent = f"{record.sport}.{number}.".encode()
+        sent = (sent * (options.size // len(sent) + 1))[:max(options.size, 1)]
+        writer.write(sent)
+        came = await asyncio.wait_for(reader.readexactly(len(sent)), options.timeout)
+        if came != sent:
+            raise WrongAnswer(f"other bytes after {record.bytes}")
+        record.bytes += len(came)
+        number += 1
+        await asyncio.sleep(options.interval)
+
+
+async def _listen(record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
+                  options: argparse.Namespace) -> None:
+    writer.write(f"push {max(1, round(options.interval * 1000))}\n".encode())
+    until = time.monotonic() + options.seconds
+    record.bytes = number = 0
+    while time.monotonic() < until:
+        came = await asyncio.wait_for(reader.readexactly(11), options.timeout)
+        if came != f"{number:010d}\n".encode():
+            raise WrongAnswer(f"other bytes after {record.bytes}")
+        record.bytes += len(came)
+        number += 1
+
+
+async def _connect(record: Record, sock: socket.socket, target: Target) -> None:
+    await asyncio.get_running_loop().sock_connect(sock, (target.host, target.port))
+    record.source, record.sport = sock.getsockname()[:2]
+
+
+def _socket(family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+    sock = socket.socket(family, kind)
+    sock.setblocking(False)
+    return sock
+
+
+def _print(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def _target(text: str) -> Target:
+    host, _colon, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdigit():
+        raise argparse.ArgumentTypeError(f"not ADDRESS:PORT or [ADDRESS]:PORT: {text}")
+    return Target(host, int(port))
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"0 < seconds <= {MAX_SECONDS:g}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 < value <= MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"1 to {MAX_COUNT}")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    modes = parser.add_subparsers(dest="mode", required=True)
+    for mode in ("http", "udp"):
+        one = modes.add_parser(mode)
+        one.add_argument("--target", type=_target, action="append", required=True, help="repeatable, used in turn")
+        one.add_argument("--rate", type=float, default=0.0, help="flows per second over all targets; 0: no pacing")
+        one.add_argument("--count", type=_count, default=MAX_COUNT)
+        one.add_argument("--seconds", type=_seconds, default=60.0)
+        one.add_argument("--concurrency", type=_count, default=64)
+        one.add_argument("--timeout", type=_seconds, default=5.0)
+        if mode == "http":
+            one.add_argument("--path", default="/")
+        else:
+            one.add_argument("--fixed", action="store_true", help="keep each worker's socket, so its source port")
+            one.add_argument("--size", type=int, default=0, help="payload bytes, at least")
+    tuples = modes.add_parser("tuples")
+    tuples.add_argument("--concurrency", type=_count, default=32)
+    tuples.add_argument("--timeout", type=_seconds, default=5.0)
+    stream = modes.add_parser("stream")
+    stream.add_argument("--target", type=_target, action="append", required=True)
+    stream.add_argument("--count", type=_count, default=10, help="connections")
+    stream.add_argument("--seconds", type=_seconds, default=10.0)
+    stream.add_argument("--timeout", type=_seconds, default=5.0, help="for the connection, and for every answer")
+    stream.add_argument("--interval", type=float, default=0.1, help="seconds between messages")
+    stream.add_argument("--size", type=int, default=64, help="bytes of a message")
+    stream.add_argument("--push", action="store_true", help="only the server speaks")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One node of a running lab: what a test or a person can do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .network import plug
+from .process import Background, Result, enter, run
+from .runtime import wait_booted
+from .store import LabError, Store
+from .topology import NodeSpec, Topology
+
+BOOT_SECONDS = 60.0
+
+
+class Node:
+    """A machine of the lab. Commands are argument lists and run as root."""
+
+    def __init__(self, store: Store, lab: str, spec: NodeSpec, topology: Topology) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.container = f"{lab}-{spec.name}"
+        self._store = store
+        self._namespace = f"{lab}-net"
+        self._topology = topology
+        self._pid = 0
+
+    @property
+    def pid(self) -> int:
+        """The machine's number of the node's PID 1. LabError while the node is off."""
+        if not self._pid:
+            self._pid = self._inspect_pid()
+        if not self._pid:
+            raise LabError(f"{self.name} is not running")
+        return self._pid
+
+    def run(self, arguments: Sequence[str], *, input: str | None = None, check: bool = True,
+            timeout: float = 60) -> Result:
+        """Run a command to its end. CommandFailed if `check` is set and it fails; `timeout` in seconds."""
+        return run(enter(self.pid, arguments), input=input, check=check, timeout=timeout)
+
+    def start(self, arguments: Sequence[str], *, stdin: bool = False, merge: bool = False) -> Background:
+        """Start a command and return at once. `merge` joins its error output to its output."""
+        return Background(enter(self.pid, arguments), stdin=stdin, merge=merge)
+
+    def put(self, path: str, text: str, mode: str = "0644") -> None:
+        """Write a file on the node, whole or not at all; missing folders are made."""
+        self.run(["install", "-D", "-m", mode, "/dev/stdin", path], input=text)
+
+    def get(self, path: str) -> str:
+        """The text of a file on the node."""
+        return self.run(["cat", path]).stdout
+
+    def power_on(self) -> None:
+        """Boot: interfaces and addresses are there before systemd starts, as on a real machine."""
+        self._store.podman(["init", self.container])
+        self._pid = self._inspect_pid()
+        plug(self._namespace, self.spec, self.pid, self._topology)
+        self._store.podman(["start", self.container])
+        self.wait_booted()
+
+    def wait_booted(self, timeout: float = BOOT_SECONDS) -> None:
+        """Wait until systemd has started everything. LabError names units that failed."""
+        state = wait_booted(self.pid, timeout)
+        if state == "running":
+            return
+        failed = run(enter(self.pid, ["systemctl", "--failed", "--plain", "--no-legend"]), check=False).stdout.strip()
+        raise LabError(f"{self.name} did not boot cleanly ({state or 'no state'}): {failed or 'no failed unit listed'}")
+
+    def shut_down(self, timeout: int = 20) -> None:
+        """Stop the node the orderly way; killed after `timeout` seconds."""
+        self._store.podman(["stop", "--time", str(timeout), self.container])
+        self._pid = 0
+
+    def power_off(self) -> None:
+        """Take the power away: nothing on the node gets a chance to say anything."""
+        self._store.podman(["kill", "--signal", "KILL", self.container])
+        self._store.podman(["wait", self.container])
+        self._pid = 0
+
+    def reboot(self, *, hard: bool = False) -> None:
+        """Off and on again. Files stay, /run, /tmp and everything in the kernel are new."""
+        if hard:
+            self.power_off()
+        else:
+            self.shut_down()
+        self.power_on()
+
+    def is_running(self) -> bool:
+        self._pid = 0
+        return self._inspect_pid() > 0
+
+    def _inspect_pid(self) -> int:
+        # without it nothing runs, and asking podman would make it again
+        if not self._store.run_root.exists():
+            return 0
+        told = self._store.podman(["inspect", "--type", "container", "--format", "{{.State.Pid}}", self.container],
+                                  check=False).strip()
+        return int(told or 0)

@@ -1,0 +1,76 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Commands of the lab's own, run to their end or left running, inside a node's namespaces or not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "TERM": os.environ.get("TERM", "dumb"),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: its exit status and what it printed."""
+
+    args: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class CommandFailed(Exception):
+    """A command ended with a status other than 0."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+        said = result.stderr.strip() or result.stdout.strip()
+        super().__init__(f"{' '.join(result.args)} ended with {result.returncode}: {said}")
+
+
+class Background(subprocess.Popen[str]):
+    """A running command with text pipes. Signals reach every process it started, inside a node too."""
+
+    def __init__(self, arguments: Sequence[str], *, stdin: bool = False, merge: bool = False) -> None:
+        super().__init__(
+            list(arguments), text=True, start_new_session=True, env=_ENVIRONMENT,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merge else subprocess.PIPE)
+
+    def send_signal(self, sig: int) -> None:
+        """Signal the whole group: nsenter only waits for the child that does the work."""
+        try:
+            os.killpg(self.pid, sig)
+        except ProcessLookupError:
+            pass
+
+
+def enter(pid: int, arguments: Sequence[str], *, only_network: bool = False) -> list[str]:
+    """The argument list that runs `arguments` in the namespaces of process `pid`."""
+    which = ["--net"] if only_network else ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+    return ["nsenter", "--target", str(pid), *which, "--", *arguments]
+
+
+def run(arguments: Sequence[str], *, input: str | None = None, check: bool = True, timeout: float = 60) -> Result:
+    """Run a command to its end. CommandFailed if `check` is set; subprocess.TimeoutExpired after `timeout` seconds."""
+    process = Background(arguments, stdin=input is not None)
+    try:
+        stdout, stderr = process.communicate(input, timeout=timeout)
+    except BaseException:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        raise
+    result = Result(tuple(arguments), process.returncode, stdout, stderr)
+    if check and result.returncode:
+        raise CommandFailed(result)
+    return result
