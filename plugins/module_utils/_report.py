@@ -9,120 +9,134 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from typing import Any, Iterable
+from dataclasses import asdict
+from typing import Any, Dict, Iterable, List, Tuple
 
 from . import _kernel
 from ._eligibility import accepts, eligible
 from ._identity import backend_ids
-from ._model import Backend, Configuration, Listener, Settings, fingerprint
+from ._model import Configuration, Document, Listener, Settings, fingerprint
 from ._node import Node
 from ._scheduler import SlotTable, slot_table
 
-GATHER = ("config", "status", "counters", "tables")
-"""Parts of a report that may be asked for."""
+Told = Tuple[Dict[str, Any], List[Dict[str, Any]]]
+"""What one part of a report says of a listener, and of each of its backends in their order."""
 
 
 def report(node: Node, gather: Iterable[str], names: Iterable[str] | None) -> dict[str, Any]:
     """Read a node; nothing is changed.
 
-    :param gather: parts of :data:`GATHER`.
+    :param gather: parts, keys of :data:`GATHER`.
     :param names: listeners to tell of; ``None`` for all.
     :returns: ``listeners`` (a list sorted by name), ``fingerprint``, ``table_digest``, ``node``.
     """
     document, settings = node.configuration(), node.settings()
-    configuration = Configuration.from_document(document)
-    ids = backend_ids(configuration)
-    tables = {
-        listener.name: slot_table(listener, eligible(listener), ids, settings.hash_seed)
-        for listener in configuration.listeners
-    }
-    counters = {name: _kernel.read_counters(f"acct_{name}") for name in _COUNTERS} if "counters" in gather else {}
-    wanted = None if names is None else set(names)
+    view = _View(document, settings)
+    wanted = document.keys() if names is None else set(names)
+    parts = [_identities, *(GATHER[part] for part in GATHER if part in set(gather))]
     told = []
-    for listener in configuration.listeners:
-        if wanted is not None and listener.name not in wanted:
-            continue
-        entry: dict[str, Any] = {"name": listener.name}
-        backends = [{"name": b.name, "address": b.address, "port": b.port} for b in listener.backends]
-        registrations = [(backend, ids[(listener.name, *backend.key)]) for backend in listener.backends]
-        if "config" in gather:
-            entry.update(document[listener.name])
-            backends = document[listener.name]["backends"]
-        entry["backends"] = [dict(backend, id=f"{mark:#010x}") for backend, (_b, mark) in zip(backends, registrations)]
-        if "status" in gather:
-            entry["status"] = _listener_status(listener)
-            for line, (backend, _mark) in zip(entry["backends"], registrations):
-                line["status"] = _backend_status(backend)
-        if "counters" in gather:
-            for line, (_backend, mark) in zip(entry["backends"], registrations):
-                line["counters"] = _backend_counters(counters, mark)
-            lines = [line["counters"] for line in entry["backends"]]
-            entry["counters"] = {name: sum(line[name] for line in lines) for name in _counter_names()}
-        if "tables" in gather:
-            entry["table"] = _table(tables[listener.name])
-            shares = tables[listener.name].shares()
-            for line, (_backend, mark) in zip(entry["backends"], registrations):
-                line["slots"] = shares.get(mark, 0)
-        told.append(entry)
+    for listener in view.configuration.listeners:
+        if listener.name in wanted:
+            entry: dict[str, Any] = {}
+            lines: list[dict[str, Any]] = [{} for _backend in listener.backends]
+            for part in parts:
+                fields, backends = part(view, listener)
+                entry.update(fields)
+                for line, more in zip(lines, backends):
+                    line.update(more)
+            told.append({**entry, "backends": lines})
     return {
         "listeners": told,
         "fingerprint": fingerprint(document),
-        "table_digest": _digest(configuration, tables),
-        "node": {"name": platform.node(), "kernel": platform.release(), **_settings(settings)},
+        "table_digest": view.digest(),
+        "node": {"name": platform.node(), "kernel": platform.release(), **asdict(settings)},
     }
 
 
-_COUNTERS = ("new", "in", "out")
+class _View:
+    """A configuration and what follows from it."""
+
+    def __init__(self, document: Document, settings: Settings) -> None:
+        self.document = document
+        self.configuration = Configuration.from_document(document)
+        self.ids = backend_ids(self.configuration)
+        self.tables: dict[str, SlotTable] = {
+            listener.name: slot_table(listener, eligible(listener), self.ids, settings.hash_seed)
+            for listener in self.configuration.listeners
+        }
+        self._counters: dict[str, dict[int, tuple[int, int]]] = {}
+
+    def marks(self, listener: Listener) -> list[int]:
+        return [self.ids[(listener.name, *backend.key)] for backend in listener.backends]
+
+    def counters(self, name: str) -> dict[int, tuple[int, int]]:
+        if name not in self._counters:
+            self._counters[name] = _kernel.read_counters(name)
+        return self._counters[name]
+
+    def digest(self) -> str:
+        """Name what decides where a flow goes: equal on nodes that would send every flow to the same backend."""
+        routes = [
+            (
+                listener.address,
+                listener.protocol,
+                listener.ports,
+                listener.session_affinity,
+                accepts(listener),
+                repr(self.tables[listener.name]),
+                [backend.key for backend in eligible(listener)],
+            )
+            for listener in self.configuration.listeners
+        ]
+        return hashlib.sha256(json.dumps(routes, separators=(",", ":")).encode("utf-8")).hexdigest()
 
 
-def _counter_names() -> list[str]:
-    return ["flows", "packets_in", "bytes_in", "packets_out", "bytes_out"]
+def _identities(view: _View, listener: Listener) -> Told:
+    return {"name": listener.name}, [
+        {"name": backend.name, "address": backend.address, "port": backend.port, "id": f"{mark:#010x}"}
+        for backend, mark in zip(listener.backends, view.marks(listener))
+    ]
 
 
-def _backend_counters(counters: dict[str, dict[int, tuple[int, int]]], mark: int) -> dict[str, int]:
-    flows = counters["new"].get(mark, (0, 0))[0]
-    values = (flows, *counters["in"].get(mark, (0, 0)), *counters["out"].get(mark, (0, 0)))
-    return dict(zip(_counter_names(), values))
+def _config(view: _View, listener: Listener) -> Told:
+    document = view.document[listener.name]
+    return document, document["backends"]
 
 
-def _listener_status(listener: Listener) -> str:
+def _status(_view: _View, listener: Listener) -> Told:
     if listener.admin_state == "disabled":
-        return "disabled"
-    return "no_monitor" if accepts(listener) else "offline"
+        status = "disabled"
+    else:
+        status = "no_monitor" if accepts(listener) else "offline"
+    return {"status": status}, [
+        {"status": "drained" if backend.admin_state == "drained" else "no_monitor"} for backend in listener.backends
+    ]
 
 
-def _backend_status(backend: Backend) -> str:
-    return "drained" if backend.admin_state == "drained" else "no_monitor"
+def _counters(view: _View, listener: Listener) -> Told:
+    names = ("flows", "packets_in", "bytes_in", "packets_out", "bytes_out")
+    lines = []
+    for mark in view.marks(listener):
+        flows, _bytes = view.counters("acct_new").get(mark, (0, 0))
+        ways = (*view.counters("acct_in").get(mark, (0, 0)), *view.counters("acct_out").get(mark, (0, 0)))
+        lines.append(dict(zip(names, (flows, *ways))))
+    return {"counters": {name: sum(line[name] for line in lines) for name in names}}, [
+        {"counters": line} for line in lines
+    ]
 
 
-def _table(table: SlotTable) -> dict[str, Any]:
-    total = sum(entry.weight for entry in table.entries)
+def _tables(view: _View, listener: Listener) -> Told:
+    table = view.tables[listener.name]
     shares = table.shares()
+    total = sum(entry.weight for entry in table.entries)
     errors = [abs(shares[entry.id] - entry.weight * table.size / total) for entry in table.entries]
-    return {
+    told = {
         "scheduler": table.scheduler,
         "size": table.size,
         "worst_error_slots": round(max(errors, default=0.0), 6),
     }
+    return {"table": told}, [{"slots": shares.get(mark, 0)} for mark in view.marks(listener)]
 
 
-def _settings(settings: Settings) -> dict[str, Any]:
-    return {"hash_seed": settings.hash_seed, "vip_mode": settings.vip_mode, "vip_interface": settings.vip_interface}
-
-
-def _digest(configuration: Configuration, tables: dict[str, SlotTable]) -> str:
-    """Name what decides where a flow goes: equal on nodes that would send every flow to the same backend."""
-    routes = [
-        (
-            listener.address,
-            listener.protocol,
-            listener.ports,
-            listener.session_affinity,
-            accepts(listener),
-            repr(tables[listener.name]),
-            [backend.key for backend in eligible(listener)],
-        )
-        for listener in configuration.listeners
-    ]
-    text = json.dumps(routes, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+GATHER = {"config": _config, "status": _status, "counters": _counters, "tables": _tables}
+"""The parts of a report that may be asked for."""

@@ -60,23 +60,29 @@ class Fleet:
         self._lab = lab
         self._programs = Path(sys.executable).parent
 
-    def deploy(self, listeners: Sequence[Mapping[str, Any]], **variables: Any) -> Deployment:
-        """Run the site playbook on all load balancers, with `variables` of the role beside the listeners.
+    def deploy(self, listeners: Sequence[Mapping[str, Any]], nodes: Sequence[str] = (), **variables: Any) -> Deployment:
+        """Run the site playbook on the load balancers named, or all, with `variables` of the role beside the listeners.
 
         DeployFailed unless it succeeded on each of them.
         """
         began = time.monotonic()
-        with self._files(variables={"lb_node_listeners": list(listeners), **variables}) as folder:
+        expected = set(nodes) or {node.name for node in self._lab.nodes("lb")}
+        hosts = {"lb_hosts": ",".join(sorted(expected))}
+        with self._files(variables={"lb_node_listeners": list(listeners), **hosts, **variables}) as folder:
             done = self._playbook(folder, f"{_COLLECTION}.site", "--extra-vars", f"@{folder / 'variables.json'}")
         seconds = time.monotonic() - began
         output = done.stdout + done.stderr
         if done.returncode:
             raise DeployFailed(f"the site playbook ended with {done.returncode}:\n{_tail(output)}")
         stats = _recap(done.stdout)
-        expected = {node.name for node in self._lab.nodes("lb")}
         if not expected <= set(stats):
             raise DeployFailed(f"the site playbook did not reach {sorted(expected - set(stats))}:\n{_tail(output)}")
         return Deployment({name: stats[name] for name in sorted(expected)}, output, seconds)
+
+    def configure(self, listeners: Sequence[Mapping[str, Any]]) -> None:
+        """Give all load balancers these listeners and no others, without the role. ModuleFailed if one refuses."""
+        nodes = [node.name for node in self._lab.nodes("lb")]
+        self.modules(nodes, [("lb_config", {"listeners": list(listeners), "purge": "all"})])
 
     def module(self, node: str, module: str, /, *, check: bool = True, **arguments: Any) -> dict[str, Any]:
         """Run one module (of the collection where the name has no dot) on one node and return its result.

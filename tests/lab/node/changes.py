@@ -1,0 +1,42 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Many changes of slots in a row on this node, by the library itself; arguments: its folder, their number, a pause.
+
+Each change sets the weight of one backend in every listener; weight 0, so out of the slots, among them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+WEIGHTS = (3, 0, 1, 7, 2, 0, 5)
+
+
+def main() -> None:
+    folder, count, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    sys.path.insert(0, str(folder.parent))
+    node_module = __import__(f"{folder.name}._node", fromlist=["Node"])
+    node = node_module.Node()
+    changed = 0
+    for number in range(count):
+        weight = WEIGHTS[number % len(WEIGHTS)]
+
+        def edit(before: dict) -> dict:  # type: ignore[type-arg]
+            return {
+                name: {**listener, "backends": [
+                    {**backend, "weight": weight} if backend["name"] == "b2" else backend
+                    for backend in listener["backends"]
+                ]}
+                for name, listener in before.items()
+            }
+
+        changed += bool(node.change(edit).plan.transaction)
+        time.sleep(pause)
+    print(changed)
+
+
+if __name__ == "__main__":
+    main()
