@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import IO
 
 from .network import plug
 from .process import Background, Result, enter, run
@@ -42,9 +43,9 @@ class Node:
         """Run a command to its end. CommandFailed if `check` is set and it fails; `timeout` in seconds."""
         return run(enter(self.pid, arguments), input=input, check=check, timeout=timeout)
 
-    def start(self, arguments: Sequence[str], *, stdin: bool = False, merge: bool = False) -> Background:
-        """Start a command and return at once. `merge` joins its error output to its output."""
-        return Background(enter(self.pid, arguments), stdin=stdin, merge=merge)
+    def start(self, arguments: Sequence[str], *, stdin: bool = False, output: IO[str] | None = None) -> Background:
+        """Start a command and return at once. `output` is a file that takes all it prints, instead of pipes."""
+        return Background(enter(self.pid, arguments), stdin=stdin, output=output)
 
     def put(self, path: str, text: str, mode: str = "0644") -> None:
         """Write a file on the node, whole or not at all; missing folders are made."""

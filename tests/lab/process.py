@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import IO
 
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -39,13 +40,16 @@ class CommandFailed(Exception):
 
 
 class Background(subprocess.Popen[str]):
-    """A running command with text pipes. Signals reach every process it started, inside a node too."""
+    """A running command with text pipes, or `output` for a file that takes what it prints, errors too.
 
-    def __init__(self, arguments: Sequence[str], *, stdin: bool = False, merge: bool = False) -> None:
+    Signals reach every process it started, inside a node too.
+    """
+
+    def __init__(self, arguments: Sequence[str], *, stdin: bool = False, output: IO[str] | None = None) -> None:
         super().__init__(
             list(arguments), text=True, start_new_session=True, env=_ENVIRONMENT,
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if merge else subprocess.PIPE)
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=output or subprocess.PIPE,
+            stderr=subprocess.STDOUT if output else subprocess.PIPE)
 
     def send_signal(self, sig: int) -> None:
         """Signal the whole group: nsenter only waits for the child that does the work."""

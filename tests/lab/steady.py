@@ -11,8 +11,7 @@ from threading import Event
 from types import TracebackType
 
 from .nodes import Node
-from .process import Background
-from .traffic import Record, finish, start_load
+from .traffic import Load, Record, finish, start_load
 
 _MORE_SECONDS = 5.0
 _PATIENCE = 60.0
@@ -21,13 +20,14 @@ _PATIENCE = 60.0
 class SteadyLoad:
     """A load that runs inside a `with` block, for `seconds` and then in short turns until `end` is called.
 
-    Every request that was begun ends in a record, so that none that failed can go missing.
+    Every request that was begun ends in a record, so that none that failed can go missing. Between turns the load
+    pauses while its program starts, so `seconds` is better too long than too short.
     """
 
     def __init__(self, node: Node, targets: Sequence[str], *, rate: float, seconds: float) -> None:
         self._node, self._targets, self._rate, self._seconds = node, targets, rate, seconds
         self._ending = Event()
-        self._process: Background | None = None
+        self._load: Load | None = None
         self._pool = ThreadPoolExecutor(max_workers=1)
 
     def __enter__(self) -> SteadyLoad:
@@ -37,8 +37,8 @@ class SteadyLoad:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self._ending.set()
-        if self._process and self._process.poll() is None:
-            self._process.terminate()
+        if self._load and self._load.process.poll() is None:
+            self._load.process.terminate()
         self._pool.shutdown()
 
     def end(self) -> list[Record]:
@@ -50,8 +50,8 @@ class SteadyLoad:
         records: list[Record] = []
         seconds = self._seconds
         while True:
-            self._process = start_load(self._node, "http", self._targets, rate=self._rate, seconds=seconds)
-            records += finish(self._process, timeout=seconds + _PATIENCE)
+            self._load = start_load(self._node, "http", self._targets, rate=self._rate, seconds=seconds)
+            records += finish(self._load, timeout=seconds + _PATIENCE)
             if self._ending.is_set():
                 return records
             seconds = _MORE_SECONDS

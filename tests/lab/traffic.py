@@ -9,7 +9,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from tempfile import TemporaryFile
+from typing import IO, Literal
 
 from .nodes import Node
 from .process import Background
@@ -47,15 +48,26 @@ def run_load(node: Node, mode: Mode, targets: Sequence[str], **options: float | 
     return parse(node.run(_arguments(mode, targets, options), timeout=limit).stdout)
 
 
-def start_load(node: Node, mode: Mode, targets: Sequence[str], **options: float | int | str | bool) -> Background:
-    """Start traffic and return at once; give the result to `finish`, or read its standard output line by line."""
-    return node.start(_arguments(mode, targets, options), merge=True)
+@dataclass(frozen=True)
+class Load:
+    """Traffic that runs. Its records go to a file: a pipe that nobody empties would stop it."""
+
+    process: Background
+    output: IO[str]
 
 
-def finish(process: Background, timeout: float = 120) -> list[Record]:
+def start_load(node: Node, mode: Mode, targets: Sequence[str], **options: float | int | str | bool) -> Load:
+    """Start traffic and return at once; give the result to `finish`."""
+    output = TemporaryFile("w+", encoding="utf-8")
+    return Load(node.start(_arguments(mode, targets, options), output=output), output)
+
+
+def finish(load: Load, timeout: float = 120) -> list[Record]:
     """Wait for started traffic to end and return its records. subprocess.TimeoutExpired after `timeout` seconds."""
-    output, _none = process.communicate(timeout=timeout)
-    return parse(output)
+    load.process.wait(timeout)
+    with load.output:
+        load.output.seek(0)
+        return parse(load.output.read())
 
 
 def run_tuples(node: Node, flows: Iterable[Flow], concurrency: int = 32) -> list[Record]:
