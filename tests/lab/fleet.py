@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from .lab import Lab
+from .process import enter
 from .store import LabError
 
 _COLLECTION = "evenflow.l4lb"
@@ -102,6 +104,7 @@ class Fleet:
                  for module, arguments in calls]
         play = {"name": "Run modules", "hosts": list(nodes), "gather_facts": False, "tasks": tasks}
         with self._files(play=[play]) as folder:
+            self._enter_nodes_directly(folder)
             done = self._playbook(folder, str(folder / "play.json"), callback="ansible.posix.json")
         try:
             told = [task["hosts"] for task in json.loads(done.stdout)["plays"][0]["tasks"]]
@@ -115,6 +118,21 @@ class Fleet:
             if check and (last.get("failed") or last.get("unreachable")):
                 raise ModuleFailed(node, calls[len(results[node]) - 1][0], last)
         return results
+
+    def _enter_nodes_directly(self, folder: Path) -> None:
+        """Write an inventory that runs modules in the nodes' namespaces: a tenth of the container connection's time.
+
+        Only for modules that bring no files, because a file would be written on this machine.
+        """
+        inventory = self._lab.inventory()
+        for group in inventory["all"]["children"].values():
+            for name in group["hosts"]:
+                wrapper = folder / f"python-{name}"
+                command = shlex.join(enter(self._lab.node(name).pid, ["/usr/bin/python3"]))
+                wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+                wrapper.chmod(0o755)
+                group["hosts"][name] = {"ansible_python_interpreter": str(wrapper), "ansible_connection": "local"}
+        (folder / "inventory.json").write_text(json.dumps(inventory), encoding="utf-8")
 
     @contextmanager
     def _files(self, **documents: Any) -> Iterator[Path]:

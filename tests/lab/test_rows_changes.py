@@ -94,7 +94,7 @@ def test_row_52_shared_endpoint(fleet: Fleet, lab: Lab, client: Node, family: in
     fleet.configure([kept, gone])
     lab.route("lb1")
     targets = [target(vip(family, host), 80) for host in (52, 53)]
-    streams = start_load(client, "stream", targets, count=20, seconds=15)
+    streams = start_load(client, "stream", targets, count=20, seconds=30)
     _wait_for_flows(fleet, {"kept": 10, "gone": 10})
     before = _counters(fleet)["kept"]
     fleet.configure([kept])

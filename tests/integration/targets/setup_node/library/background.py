@@ -1,0 +1,127 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The Evenflow authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: background
+short_description: Start a program that goes on after the task, or stop it
+description:
+  - The program ends by its own time limit if nobody stops it.
+author:
+  - The Evenflow authors (@evenflow)
+options:
+  command:
+    description: The program and its arguments. It is started.
+    type: list
+    elements: str
+  stdin:
+    description: Text that the program gets on its standard input, which is never closed.
+    type: str
+    default: ""
+  output:
+    description: File for what the program prints.
+    type: path
+  pid:
+    description: The process to stop, as it was returned when it was started.
+    type: int
+  seconds:
+    description: The longest time that the program may run.
+    type: int
+    default: 120
+"""
+
+EXAMPLES = r"""
+- name: Watch
+  background:
+    command: [nft, monitor]
+    output: /tmp/events
+  register: watch
+
+- name: Stop watching
+  background:
+    pid: "{{ watch.pid }}"
+"""
+
+RETURN = r"""
+pid:
+  description: The process.
+  returned: success
+  type: int
+"""
+
+import os
+import signal
+import subprocess
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        {
+            "command": {"type": "list", "elements": "str"},
+            "stdin": {"type": "str", "default": ""},
+            "output": {"type": "path"},
+            "pid": {"type": "int"},
+            "seconds": {"type": "int", "default": 120},
+        },
+        required_one_of=[["command", "pid"]],
+        mutually_exclusive=[["command", "pid"]],
+        required_by={"command": ["output"]},
+    )
+    if module.params["command"]:
+        pid = start(module.params["command"], module.params["stdin"], module.params["output"], module.params["seconds"])
+    else:
+        pid = module.params["pid"]
+        if not stop(pid):
+            module.fail_json(msg=f"process {pid} had ended already, or does not end")
+    module.exit_json(changed=True, pid=pid)
+
+
+def start(command: list[str], stdin: str, output: str, seconds: int) -> int:
+    """Start a program as leader of its own process group and return its id."""
+    readable, writable = os.pipe()
+    os.write(writable, stdin.encode("utf-8"))
+    with open(output, "wb") as file:
+        process = subprocess.Popen(
+            ["timeout", "--foreground", str(seconds), *command],
+            stdin=readable,
+            stdout=file,
+            stderr=file,
+            # The program holds the writing end of its own standard input, so it never sees the end of it.
+            pass_fds=[writable],
+            start_new_session=True,
+        )
+    return process.pid
+
+
+def stop(pid: int) -> bool:
+    """End a process and wait until it is gone; tell whether it was there and went."""
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if not running(pid):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def running(pid: int) -> bool:
+    """Tell whether a process runs; one that only waits to be reaped does not."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A fleet made, deployed, put to work and changed under load, with what happened shown to a person."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .fleet import Deployment, Fleet
+from .lab import Lab
+from .plot import plot
+from .process import CommandFailed
+from .steady import SteadyLoad
+from .store import LabError
+from .tally import Phase, Traffic, phase, rates, traffic
+from .topology import BACK, FRONT, Topology, routed_vip4, routed_vip6
+from .traffic import Flow, Record, run_load, run_tuples
+
+VIP4, VIP6 = routed_vip4(1), routed_vip6(1)
+WEIGHTS = {"b1": 3, "b2": 2, "b3": 1}
+TARGETS = {"web4": f"{VIP4}:80", "web6": f"[{VIP6}]:80", "dns4": f"{VIP4}:53", "dns6": f"[{VIP6}]:53"}
+WEB = ("web4", "web6")
+REQUESTS, DATAGRAMS, REQUEST_RATE = 2400, 1200, 600
+# Chosen here and not by the client's kernel, so that no two datagrams are one flow.
+SOURCE_PORTS = range(20000, 20000 + DATAGRAMS // 2)
+
+LOAD_RATE = 200
+PHASE_SECONDS = 6.0
+SHARE_POINTS = 0.02
+PLOT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change of one backend's weight in both web listeners, and how the time after it is called."""
+
+    backend: str
+    weight: int
+    change: str
+    after: str
+
+
+STEPS = (
+    Step("b3", 4, "b3: weight 1 → 4", "after"),
+    Step("b1", 0, "b1: weight 3 → 0", "b1 out"),
+    Step("b1", 3, "b1: weight 0 → 3", "b1 back"),
+)
+
+
+@dataclass
+class Figures:
+    """Everything that the demo found out, for the file beside the picture."""
+
+    deployments: list[Deployment] = field(default_factory=list)
+    traffic: list[Traffic] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
+    checks: dict[str, bool] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write all of it as JSON, without the output of the playbook runs."""
+        document = asdict(self)
+        for deployment in document["deployments"]:
+            del deployment["output"]
+        path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    """Run the demo; the exit status is 0 only if everything that it checks was right."""
+    options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        lab = Lab(say=lambda text: _say(f"   {text}"))
+        folder = lab.store.cache / "demo"
+        if options.undo:
+            lab.down()
+            shutil.rmtree(folder, ignore_errors=True)
+            _say(f"lab {lab.name} is down, {folder} is gone")
+            return 0
+        with _fleet(lab, options.keep) as fleet:
+            figures = _show(lab, fleet, folder)
+            status = _verdict(figures, folder)
+        return status
+    except (LabError, CommandFailed, subprocess.TimeoutExpired) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return 130
+
+
+@contextmanager
+def _fleet(lab: Lab, keep: bool) -> Iterator[Fleet]:
+    """A lab that is up; taken down at the end, however that comes, unless it was up before or is to be kept."""
+    if [spec.name for spec in lab.topology.of_kind("backend")] != list(WEIGHTS):
+        raise LabError(f"the demo wants the backends {', '.join(WEIGHTS)}: unset EVENFLOW_LAB_BACKENDS")
+    keep = keep or lab.is_up()
+    try:
+        _heading("1. The lab: two load balancers, three backends, a client")
+        lab.up()
+        lab.route("both")
+        _say(f"   VIPs {VIP4} and {VIP6}, which the client reaches by both load balancers")
+        yield Fleet(lab)
+    finally:
+        if not keep:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            lab.down()
+            _say(f"\nlab {lab.name} is down again")
+        else:
+            _say(f"\nlab {lab.name} stays up. Look around:\n"
+                 "   ./dev lab status\n"
+                 "   ./dev lab exec lb1 nft list table inet evenflow\n"
+                 "   ./dev lab exec lb1 conntrack -L\n"
+                 f"   ./dev lab exec c1 curl http://{VIP4}/ 'http://[{VIP6}]/'\n"
+                 "and take it down with: ./dev demo --undo")
+
+
+def _show(lab: Lab, fleet: Fleet, folder: Path) -> Figures:
+    figures = Figures()
+    _deploy(lab, fleet, figures)
+    _balance(lab, fleet, figures)
+    _change(lab, fleet, figures, folder)
+    figures.write(folder / "figures.json")
+    return figures
+
+
+def _deploy(lab: Lab, fleet: Fleet, figures: Figures) -> None:
+    _heading("2. Deployed: ansible-playbook evenflow.l4lb.site, twice")
+    rows = []
+    for number in (1, 2):
+        deployment = fleet.deploy(_listeners(lab.topology), lb_node_purge="all")
+        figures.deployments.append(deployment)
+        for node, counts in deployment.stats.items():
+            rows.append([f"run {number}", node, *counts.values(), f"{deployment.seconds:.1f}"])
+    _table(["", "node", *figures.deployments[0].stats["lb1"], "seconds"], rows)
+    figures.checks["the second run changed nothing"] = figures.deployments[1].changed == 0
+
+
+def _balance(lab: Lab, fleet: Fleet, figures: Figures) -> None:
+    _heading(f"3. Traffic: {REQUESTS} HTTP requests, {DATAGRAMS} UDP datagrams, half IPv4, half IPv6")
+    client = lab.node("c1")
+    before = _reports(lab, fleet)
+    records = run_load(client, "http", [TARGETS[name] for name in WEB], count=REQUESTS, rate=REQUEST_RATE)
+    records += run_tuples(client, _datagrams(lab.topology))
+    after = _reports(lab, fleet)
+    for name, target in TARGETS.items():
+        figures.traffic.append(
+            traffic(name, [record for record in records if record.target == target], before, after))
+
+    balancers = [node.name for node in lab.nodes("lb")]
+    rows: list[list[object]] = []
+    for found in figures.traffic:
+        label = f"{found.listener} {found.scheduler}"
+        for row in found.rows:
+            rows.append([label, row.backend, row.weight, row.flows, _percent(row.share), _percent(row.expected),
+                         *(row.forwarded[name] for name in balancers), ""])
+            label = ""
+        rows.append(["", "all", "", found.flows, "", "",
+                     *(sum(row.forwarded[name] for row in found.rows) for name in balancers), found.failed])
+    _table(["listener", "backend", "weight", "flows", "share", "expected", *(f"by {name}" for name in balancers),
+            "failed"], rows)
+
+    answered = sum(found.flows for found in figures.traffic)
+    same = sum(found.same_peer for found in figures.traffic)
+    digests = {report["table_digest"] for report in after.values()}
+    _say(f"   backends saw the client's own address in {same} of {answered} flows;"
+         f" the nodes' slot tables {'are equal' if len(digests) == 1 else 'DIFFER'}")
+    figures.checks |= {
+        f"all {REQUESTS} requests and {DATAGRAMS} datagrams were answered":
+            answered == REQUESTS + DATAGRAMS and not any(found.failed for found in figures.traffic),
+        "every backend had its share": all(found.as_expected for found in figures.traffic),
+        "both load balancers forwarded, with equal slot tables":
+            len(digests) == 1 and all(any(row.forwarded[name] for row in found.rows)
+                                      for found in figures.traffic for name in balancers),
+        "the client's address reached the backends": same == answered > 0,
+    }
+
+
+def _change(lab: Lab, fleet: Fleet, figures: Figures, folder: Path) -> None:
+    _heading(f"4. Weight changes under a load of {LOAD_RATE} requests per second")
+    began = time.monotonic()
+    _reports(lab, fleet)
+    # the load itself takes its part of the machine, so a change takes longer than this did
+    change_seconds = 2 * (time.monotonic() - began)
+    planned = len(STEPS) * (PHASE_SECONDS + change_seconds) + PHASE_SECONDS
+    marks = []
+    with SteadyLoad(lab.node("c1"), [TARGETS[name] for name in WEB], rate=LOAD_RATE, seconds=planned) as load:
+        for step in STEPS:
+            time.sleep(PHASE_SECONDS)
+            begin = time.time()
+            fleet.modules([node.name for node in lab.nodes("lb")], _weight(lab.topology, step))
+            marks.append((begin, time.time()))
+            _say(f"   {step.change}, by lb_backend on both load balancers, took {marks[-1][1] - marks[-1][0]:.1f} s")
+        time.sleep(PHASE_SECONDS)
+        records = load.end()
+    if not records:
+        raise LabError("the load sent no request")
+
+    figures.phases = _phases(records, marks)
+    _say("")
+    _table(["", "from", "to", "requests", "failed", *(f"{name} (expected)" for name in WEIGHTS)],
+           [[found.name, f"{found.begin:.1f} s", f"{found.end:.1f} s", found.requests, found.failed,
+             *(_percent(found.share(name)) + (f" ({_percent(found.expected[name])})" if found.expected else " " * 9)
+               for name in WEIGHTS)] for found in figures.phases])
+    failed = sum(found.failed for found in figures.phases)
+    figures.checks |= {
+        f"no request of {len(records)} failed while weights changed": failed == 0,
+        "shares followed the weights, and the backend at weight 0 had none":
+            all(found.as_expected(SHARE_POINTS) for found in figures.phases),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    start = min(record.t for record in records)
+    end = max(record.t for record in records)
+    plot(folder / "requests.png", rates(records, start, end, PLOT_SECONDS), PLOT_SECONDS, figures.phases, LOAD_RATE,
+         f"{len(records)} HTTP requests through {len(lab.nodes('lb'))} load balancers, IPv4 and IPv6, {failed} failed")
+
+
+def _verdict(figures: Figures, folder: Path) -> int:
+    _heading("Verdict")
+    for text, right in figures.checks.items():
+        _say(f"   {'yes' if right else 'NO '}  {text}")
+    wrong = list(figures.checks.values()).count(False)
+    _say(f"\n   picture  {folder / 'requests.png'}\n   figures  {folder / 'figures.json'}\n")
+    _say(f"   {wrong} of {len(figures.checks)} are wrong" if wrong else "   All is as it should be.")
+    return 1 if wrong else 0
+
+
+def _listeners(topology: Topology) -> list[dict[str, Any]]:
+    def listener(name: str, address: str, port: int, **options: Any) -> dict[str, Any]:
+        specs = topology.of_kind("backend")
+        backends = [{"name": spec.name, "address": _address(topology, spec.name, address), "port": 8000 + port,
+                     "weight": WEIGHTS[spec.name]} for spec in specs]
+        return {"name": name, "address": address, "ports": [port], "backends": backends, **options}
+
+    return [
+        listener("web4", VIP4, 80, protocol="tcp", scheduler="wrr"),
+        listener("web6", VIP6, 80, protocol="tcp", scheduler="wrr"),
+        listener("dns4", VIP4, 53, protocol="udp", scheduler="mh"),
+        listener("dns6", VIP6, 53, protocol="udp", scheduler="mh"),
+    ]
+
+
+def _datagrams(topology: Topology) -> list[Flow]:
+    """One flow each: no two have the source port in common."""
+    nic = topology.of_kind("client")[0].nic(FRONT)
+    return [("udp", source, port, vip, 53) for port in SOURCE_PORTS for source, vip in ((nic.v4, VIP4), (nic.v6, VIP6))]
+
+
+def _weight(topology: Topology, step: Step) -> list[tuple[str, dict[str, Any]]]:
+    return [("lb_backend", {"listener": [name], "address": _address(topology, step.backend, vip), "port": 8080,
+                            "weight": step.weight}) for name, vip in zip(WEB, (VIP4, VIP6))]
+
+
+def _address(topology: Topology, backend: str, vip: str) -> str:
+    """The backend's address of the VIP's family."""
+    nic = topology.node(backend).nic(BACK)
+    return nic.v6 if ":" in vip else nic.v4
+
+
+def _reports(lab: Lab, fleet: Fleet) -> dict[str, dict[str, Any]]:
+    """What `lb_info` tells on each load balancer."""
+    names = [node.name for node in lab.nodes("lb")]
+    told = fleet.modules(names, [("lb_info", {"gather": ["config", "counters", "tables"]})])
+    return {name: results[0] for name, results in told.items()}
+
+
+def _phases(records: Sequence[Record], marks: Sequence[tuple[float, float]]) -> list[Phase]:
+    """Cut the load at the changes: before the first, each change, and the time after each."""
+    start = min(record.t for record in records)
+    stop = max(record.t for record in records) + 0.001
+    weights = dict(WEIGHTS)
+    begins = [start, *(end for _begin, end in marks)]
+    ends = [*(begin for begin, _end in marks), stop]
+    found = [phase(f"before, {_ratio(weights)}", records, start, begins[0], ends[0], weights)]
+    for step, (begin, end), until in zip(STEPS, marks, ends[1:]):
+        weights[step.backend] = step.weight
+        found.append(phase(step.change, records, start, begin, end))
+        found.append(phase(f"{step.after}, {_ratio(weights)}", records, start, end, until, weights))
+    return found
+
+
+def _ratio(weights: Mapping[str, int]) -> str:
+    return ":".join(map(str, weights.values()))
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.1f}%"
+
+
+def _heading(text: str) -> None:
+    _say(f"\n{text}\n")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print aligned columns: text in the first to the left, the rest to the right."""
+    lines = [[str(cell) for cell in row] for row in [head, *rows]]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines:
+        cells = [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))]
+        _say(("   " + "  ".join(cells)).rstrip())
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _stop(_number: int, _frame: object) -> NoReturn:
+    """Let a polite request to end take the way of every other end."""
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="./dev demo", description="Shows a fleet at work, in containers.")
+    parser.add_argument("--keep", action="store_true", help="leave the lab up at the end")
+    parser.add_argument("--undo", action="store_true", help="take the lab down, remove what the demo wrote")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+# shellcheck shell=bash
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+PACKAGES_RECORD=$CACHE/apt
+POLICY=/usr/sbin/policy-rc.d
+POLICY_MARK='evenflow: no service starts during package installation'
+
+install_packages() {
+    local absent
+    record_installed
+    mapfile -t absent < <(absent_packages)
+    ((${#absent[@]})) || return 0
+    echo "set-up: Debian packages ${absent[*]}" >&2
+    mkdir -p "$PACKAGES_RECORD"
+    enabled_units >"$PACKAGES_RECORD/units"
+    installed_packages >"$PACKAGES_RECORD/before"
+    (
+        trap allow_services EXIT
+        forbid_services
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get -qq update
+        apt-get -qq install --yes --no-install-recommends -o Dpkg::Use-Pty=0 "${absent[@]}" >"$LOGS/apt.log" 2>&1 ||
+            { tail -n 30 "$LOGS/apt.log" >&2 && exit 1; }
+    )
+    record_installed
+}
+
+# Removes what install_packages brought, unless that would take a package that somebody else installed since.
+remove_packages() {
+    record_installed
+    [[ -s $PACKAGES_RECORD/installed ]] || return 0
+    local ours extra
+    mapfile -t ours < <(comm -12 <(sort -u "$PACKAGES_RECORD/installed") <(installed_packages))
+    ((${#ours[@]})) || return 0
+    extra=$(comm -13 <(printf '%s\n' "${ours[@]}" | sort) \
+        <(apt-get -s purge "${ours[@]}" | awk '$1 == "Purg" || $1 == "Remv" { print $2 }' | sort -u))
+    if [[ -n $extra ]]; then
+        echo "packages stay, because ${extra//$'\n'/, } now needs them; to remove them: apt-get purge ${ours[*]}" >&2
+        return 0
+    fi
+    echo "undo: removes ${#ours[@]} Debian packages" >&2
+    DEBIAN_FRONTEND=noninteractive apt-get -qq purge --yes -o Dpkg::Use-Pty=0 "${ours[@]}" >/dev/null
+}
+
+absent_packages() {
+    local wanted
+    mapfile -t wanted < <(sed '/^#/d' "$TOOLS/packages.txt" | tr -s ' ' '\n' | sed '/^$/d' | sort -u)
+    comm -23 <(printf '%s\n' "${wanted[@]}") <(installed_packages)
+}
+
+installed_packages() {
+    dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | sort -u
+}
+
+# "before" outlives an interrupted installation, so that the next command still knows what that one brought.
+record_installed() {
+    [[ -f $PACKAGES_RECORD/before ]] || return 0
+    allow_services
+    disable_new_units
+    comm -13 "$PACKAGES_RECORD/before" <(installed_packages) >>"$PACKAGES_RECORD/installed"
+    rm -- "$PACKAGES_RECORD/before"
+}
+
+forbid_services() {
+    [[ -e $POLICY ]] || { printf '#!/bin/sh\n# %s\nexit 101\n' "$POLICY_MARK" >"$POLICY" && chmod 755 "$POLICY"; }
+}
+
+allow_services() {
+    if grep -qsF "$POLICY_MARK" "$POLICY"; then rm -- "$POLICY"; fi
+}
+
+enabled_units() {
+    find /etc/systemd -type l 2>/dev/null | sort
+}
+
+disable_new_units() {
+    comm -13 "$PACKAGES_RECORD/units" <(enabled_units) | while read -r link; do rm -- "$link"; done
+}

@@ -1,0 +1,72 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Configurations for tests: complete documents from the few options that a test is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
+from ansible_collections.evenflow.l4lb.plugins.module_utils._model import (
+    Backend,
+    Configuration,
+    Document,
+    Listener,
+    address_bytes,
+)
+
+VIP = "198.18.0.10"
+VIP6 = "2001:db8::10"
+
+
+def backend(address: str, port: int = 0, **options: Any) -> dict[str, Any]:
+    """Return a registration with all its options."""
+    return {"name": address, "address": address, "port": port, "weight": 100, "admin_state": "enabled", **options}
+
+
+def listener(name: str, *backends: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """Return a listener with all its options, backends sorted as they are stored."""
+    return {
+        "name": name,
+        "description": "",
+        "address": VIP,
+        "protocol": "tcp",
+        "ports": ["80"],
+        "admin_state": "enabled",
+        "scheduler": "mh",
+        "minimum_ring_size": 0,
+        "session_affinity": "none",
+        "backends": sorted(backends, key=lambda item: (address_bytes(item["address"]), item["port"])),
+        **options,
+    }
+
+
+def document(*listeners: dict[str, Any]) -> Document:
+    """Return a configuration as plain data."""
+    return {item["name"]: item for item in listeners}
+
+
+def configuration(*listeners: dict[str, Any]) -> Configuration:
+    """Return a configuration as values."""
+    return Configuration.from_document(document(*listeners))
+
+
+def machines(count: int, **options: Any) -> tuple[Backend, ...]:
+    """Return registrations of as many machines as wanted, with consecutive addresses."""
+    return tuple(Backend(**backend(f"198.19.{number // 250}.{number % 250 + 1}", **options)) for number in range(count))
+
+
+def weighted(*weights: int) -> tuple[Backend, ...]:
+    """Return a machine for each weight."""
+    return tuple(Backend(**{**vars(one), "weight": weight}) for one, weight in zip(machines(len(weights)), weights))
+
+
+def service(backends: tuple[Backend, ...], **options: Any) -> Listener:
+    """Return a listener over registrations."""
+    return Listener(**{**listener("web"), "ports": (80,), "backends": backends, **options})
+
+
+def ids_of(one: Listener) -> dict[tuple[str, str, int], int]:
+    """Return the ids of a listener's registrations."""
+    return backend_ids(Configuration((one,)))

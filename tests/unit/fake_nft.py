@@ -1,0 +1,203 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""nft in memory: runs the text that the library writes, and refuses what the kernel refuses."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import FoundChain, FoundTable, Set, Transaction
+
+
+class NftRefused(Exception):
+    """The kernel would refuse this statement; the text says why."""
+
+
+@dataclass
+class FakeSet:
+    """A set or map: its declaration, and its elements by key."""
+
+    kind: str
+    declaration: str
+    elements: dict[Any, Any] = field(default_factory=dict)
+
+
+@dataclass
+class FakeChain:
+    """A chain: its hook, and its rules as (text, comment)."""
+
+    hook: str
+    rules: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class FakeTable:
+    """The content of a table."""
+
+    comment: str
+    sets: dict[str, FakeSet] = field(default_factory=dict)
+    chains: dict[str, FakeChain] = field(default_factory=dict)
+
+
+class FakeNft:
+    """A kernel that holds at most one table: ours.
+
+    :ivar table: ``None`` if there is none.
+    :ivar runs: the statements of each transaction that took effect.
+    """
+
+    def __init__(self) -> None:
+        self.table: FakeTable | None = None
+        self.runs: list[list[str]] = []
+
+    def run(self, text: str | Transaction) -> None:
+        """Run a transaction: all of it or nothing.
+
+        :raises NftRefused: a statement is refused.
+        """
+        statements = (text.text() if isinstance(text, Transaction) else text).splitlines()
+        before = copy.deepcopy(self.table)
+        try:
+            for statement in statements:
+                self._statement(statement)
+        except NftRefused:
+            self.table = before
+            raise
+        self.runs.append(statements)
+
+    def found(self) -> FoundTable | None:
+        """Return what a reader of the kernel finds."""
+        if self.table is None:
+            return None
+        chains = {
+            name: FoundChain(tuple(comment for _rule, comment in chain.rules), chain.hook)
+            for name, chain in self.table.chains.items()
+        }
+        sets = {name: Set(one.kind, "", dict(one.elements)) for name, one in self.table.sets.items()}
+        return FoundTable(chains, sets)
+
+    def _statement(self, statement: str) -> None:
+        for pattern, act in _STATEMENTS:
+            match = pattern.fullmatch(statement)
+            if match:
+                act(self, *match.groups())
+                return
+        raise NftRefused(f"syntax error: {statement}")
+
+    def _there(self, statement: str) -> FakeTable:
+        if self.table is None:
+            raise NftRefused(f"no table: {statement}")
+        return self.table
+
+    def _add_table(self, comment: str) -> None:
+        self.table = self.table or FakeTable(comment)
+
+    def _delete_table(self) -> None:
+        self._there("delete table")
+        self.table = None
+
+    def _add_set(self, kind: str, name: str, declaration: str) -> None:
+        table = self._there(name)
+        found = table.sets.setdefault(name, FakeSet(kind, declaration))
+        if (found.kind, found.declaration) != (kind, declaration):
+            raise NftRefused(f"{name} exists with another declaration")
+
+    def _delete_set(self, kind: str, name: str) -> None:
+        table = self._there(name)
+        if name not in table.sets or table.sets[name].kind != kind:
+            raise NftRefused(f"no {kind} {name}")
+        for chain in table.chains.values():
+            if any(name in re.findall(r"@(\S+)", rule) for rule, _comment in chain.rules):
+                raise NftRefused(f"{name} is busy: a rule refers to it")
+        del table.sets[name]
+
+    def _add_chain(self, name: str, hook: str | None) -> None:
+        table = self._there(name)
+        found = table.chains.setdefault(name, FakeChain(hook or ""))
+        if found.hook != (hook or ""):
+            raise NftRefused(f"{name} exists with another hook")
+
+    def _flush_chain(self, name: str) -> None:
+        self._chain(name).rules.clear()
+
+    def _delete_chain(self, name: str) -> None:
+        self._chain(name)
+        table = self._there(name)
+        for other, chain in table.chains.items():
+            if other != name and any(name in _targets(rule) for rule, _comment in chain.rules):
+                raise NftRefused(f"{name} is busy: a rule of {other} goes there")
+        for other, found in table.sets.items():
+            if any(name in _targets(str(value)) for value in found.elements.values()):
+                raise NftRefused(f"{name} is busy: an element of {other} goes there")
+        del table.chains[name]
+
+    def _add_rule(self, name: str, rule: str, comment: str) -> None:
+        table = self._there(name)
+        for used in re.findall(r"@(\S+)", rule):
+            if used not in table.sets:
+                raise NftRefused(f"no set {used} for {rule}")
+        for target in _targets(rule):
+            self._chain(target)
+        self._chain(name).rules.append((rule, comment))
+
+    def _add_elements(self, name: str, written: str) -> None:
+        found = self._set(name)
+        for element in written.split(", "):
+            key, _colon, value = element.partition(" : ")
+            for target in _targets(value):
+                self._chain(target)
+            parsed = _value(value) if value else None
+            if (parsed is None) != (found.kind == "set"):
+                raise NftRefused(f"{element} does not fit {found.kind} {name}")
+            if found.elements.setdefault(_value(key), parsed) != parsed:
+                raise NftRefused(f"{name}: {key} exists with another value")
+
+    def _delete_elements(self, name: str, written: str) -> None:
+        found = self._set(name)
+        for key in written.split(", "):
+            if _value(key) not in found.elements:
+                raise NftRefused(f"{name}: there is no {key}")
+            del found.elements[_value(key)]
+
+    def _chain(self, name: str) -> FakeChain:
+        found = self._there(name).chains.get(name)
+        if found is None:
+            raise NftRefused(f"no chain {name}")
+        return found
+
+    def _set(self, name: str) -> FakeSet:
+        found = self._there(name).sets.get(name)
+        if found is None:
+            raise NftRefused(f"no set {name}")
+        return found
+
+
+def _targets(text: str) -> list[str]:
+    return re.findall(r"\b(?:goto|jump) (\S+)", text)
+
+
+def _value(text: str) -> Any:
+    parts = [int(part, 0) if re.fullmatch(r"0x[0-9a-f]{8}|[0-9]+", part) else part for part in text.split(" . ")]
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+_OURS = "inet evenflow"
+_STATEMENTS = [
+    (re.compile(pattern), act)
+    for pattern, act in (
+        (rf'add table {_OURS} {{ comment "([^"]*)"; }}', FakeNft._add_table),
+        (rf"delete table {_OURS}", FakeNft._delete_table),
+        (rf"add (set|map) {_OURS} (\S+) {{ (.*) }}", FakeNft._add_set),
+        (rf"delete (set|map) {_OURS} (\S+)", FakeNft._delete_set),
+        (rf"add chain {_OURS} (\S+)(?: {{ (.*) }})?", FakeNft._add_chain),
+        (rf"flush chain {_OURS} (\S+)", FakeNft._flush_chain),
+        (rf"delete chain {_OURS} (\S+)", FakeNft._delete_chain),
+        (rf'add rule {_OURS} (\S+) (.*) comment "([^"]*)"', FakeNft._add_rule),
+        (rf"add element {_OURS} (\S+) {{ (.+) }}", FakeNft._add_elements),
+        (rf"delete element {_OURS} (\S+) {{ (.+) }}", FakeNft._delete_elements),
+    )
+]

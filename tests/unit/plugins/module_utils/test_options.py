@@ -1,0 +1,200 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Each option alone: its edges pass, one past them is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.evenflow.l4lb.plugins.module_utils._options import (
+    AFFINITIES,
+    BACKEND,
+    LISTENER,
+    Option,
+    Refused,
+    argument_spec,
+)
+
+OPTIONS = {"listener": LISTENER, "backend": BACKEND}
+
+EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
+    # Row 5, by option: what passes as it is, and what is refused.
+    (
+        "listener",
+        "name",
+        ["a", "a" * 63, "a1", "a-1", "x--y", "all"],
+        ["", "a" * 64, "A", "1a", "a-", "-a", "a\n", "a_b", "a.b", "a b", "é", 'a"', "a}", "a;drop", None, [], {}],
+    ),
+    ("listener", "description", ["", "x" * 1024, 'quotes " and {braces}; é'], ["x" * 1025, "a\nb", "\t", "\x00", []]),
+    ("listener", "protocol", ["tcp", "udp"], ["", "TCP", "sctp", "any", "tcp\n", 6, True]),
+    ("listener", "admin_state", ["enabled", "disabled"], ["", "drained", "Enabled", True]),
+    ("listener", "scheduler", ["mh", "wrr", "rr"], ["", "MH", "wIc", "wlc", "lc", "sh", "dh"]),
+    ("listener", "minimum_ring_size", [0, 1, 1009, 65521], [-1, 65522, 1.0, True, "", "x", None]),
+    ("listener", "session_affinity", list(AFFINITIES), ["", "client_IP", "client_ip ", "source"]),
+    (
+        "listener",
+        "ports",
+        [["1"], ["65535"], ["1", "2", "65535"]],
+        [
+            [],
+            ["0"],
+            ["65536"],
+            ["-1"],
+            ["80", "80"],
+            ["80", 80],
+            ["80", "080"],
+            ["80-90"],
+            ["all"],
+            ["80\n"],
+            ["http"],
+            ["1.5"],
+            [1.5],
+            [True],
+            [None],
+            [["80"]],
+            "80",
+            80,
+            {"80": 1},
+            None,
+        ],
+    ),
+    (
+        "backend",
+        "name",
+        ["a", "x" * 253, "web-1.example", "198.19.0.1", "2001:db8::1", "_x", "9"],
+        ["", "x" * 254, "-a", ".a", "a b", "a\n", 'a"', "a;", "a{", "é", None],
+    ),
+    ("backend", "port", [0, 1, 65535], [-1, 65536, "http", 1.5, False, None]),
+    ("backend", "weight", [0, 1, 100, 65535], [-1, 65536, 70000, 10**12, "", "1e3", 1.0, True]),
+    ("backend", "admin_state", ["enabled", "drained"], ["", "disabled", "DRAINED"]),
+]
+
+ADDRESSES = ["198.18.0.1", "1.0.0.0", "223.255.255.255", "255.255.255.254", "2001:db8::1", "fd00::1", "0:0:1::"]
+
+NO_ADDRESSES = [
+    "",
+    "198.18.0.1/32",
+    "198.18.0.256",
+    "198.18.0",
+    "198.18.0.01",
+    "198.18.0.1\n",
+    " 198.18.0.1",
+    "0.0.0.0",
+    "0.0.0.1",
+    "127.0.0.1",
+    "127.255.255.255",
+    "224.0.0.1",
+    "239.255.255.255",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::198.18.0.1",
+    "::ffff:198.18.0.1",
+    "fe80::1",
+    "fe80::1%eth0",
+    "2001:db8::1%1",
+    "2001:db8::1/128",
+    "ff02::1",
+    "2001:db8::g",
+    "1",
+    1,
+    None,
+    "example.org",
+    "198.18.0.1 . tcp . 80 : drop",
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value"),
+    [(kind, option, value) for kind, option, passes, _refused in EDGES for value in passes],
+)
+def test_an_edge_passes(kind: str, option: str, value: Any) -> None:
+    """Rows 1 and 5."""
+    assert OPTIONS[kind][option].canonical(value) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value"),
+    [(kind, option, value) for kind, option, _passes, refused in EDGES for value in refused],
+)
+def test_one_past_the_edge_is_refused(kind: str, option: str, value: Any) -> None:
+    """Rows 1 and 5."""
+    with pytest.raises(Refused):
+        OPTIONS[kind][option].canonical(value)
+
+
+@pytest.mark.parametrize("kind", ["listener", "backend"])
+@pytest.mark.parametrize("value", ADDRESSES)
+def test_a_unicast_address_passes(kind: str, value: str) -> None:
+    assert OPTIONS[kind]["address"].canonical(value) == value
+
+
+@pytest.mark.parametrize("kind", ["listener", "backend"])
+@pytest.mark.parametrize("value", NO_ADDRESSES)
+def test_what_is_no_unicast_address_is_refused(kind: str, value: Any) -> None:
+    with pytest.raises(Refused):
+        OPTIONS[kind]["address"].canonical(value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "canonical"),
+    [
+        (LISTENER["address"], "2001:0DB8:0:0:0:0:0:1", "2001:db8::1"),
+        (LISTENER["address"], "2001:db8::0.0.0.1", "2001:db8::1"),
+        (LISTENER["ports"], ["443", 80, "08080"], ["80", "443", "8080"]),
+        (LISTENER["minimum_ring_size"], "1009", 1009),
+        (BACKEND["weight"], "007", 7),
+        (BACKEND["name"], 5, "5"),
+    ],
+)
+def test_one_value_has_one_form(option: Option, value: Any, canonical: Any) -> None:
+    assert option.canonical(value) == canonical
+    assert option.canonical(canonical) == canonical
+
+
+@given(
+    st.sampled_from([(kind, name) for kind, options in OPTIONS.items() for name in options]),
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.ip_addresses().map(str)),
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
+        max_leaves=5,
+    ),
+)
+def test_anything_is_either_refused_or_has_one_form(place: tuple[str, str], value: Any) -> None:
+    option = OPTIONS[place[0]][place[1]]
+    try:
+        canonical = option.canonical(value)
+    except Refused as refused:
+        assert "\n" not in str(refused)
+    else:
+        assert option.canonical(canonical) == canonical
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        (BACKEND["weight"], 70000, "70000 is not in 0–65535"),
+        (LISTENER["scheduler"], "lc", "'lc' is not one of mh, wrr, rr"),
+        (LISTENER["ports"], ["0"], "'0' is not a port of 1–65535"),
+        (LISTENER["ports"], [80, "80"], "80 is listed twice"),
+        (BACKEND["weight"], "x" * 5000, "'" + "x" * 76 + "... is not a whole number"),
+    ],
+)
+def test_the_refusal_says_what_is_allowed(option: Option, value: Any, text: str) -> None:
+    with pytest.raises(Refused) as refused:
+        option.canonical(value)
+    assert str(refused.value) == text
+
+
+def test_the_argument_spec_has_no_defaults() -> None:
+    """An option that a task leaves out keeps its live value."""
+    spec = argument_spec(LISTENER)
+    assert spec["ports"] == {"type": "list", "elements": "str", "required": True}
+    assert spec["scheduler"] == {"type": "str", "choices": ["mh", "wrr", "rr"]}
+    assert argument_spec(BACKEND)["weight"] == {"type": "int"}
+    assert not any("default" in entry for entry in spec.values())
