@@ -48,6 +48,8 @@ def with_backend(before: Document, listeners: list[str], backend: dict[str, Any]
     :param listeners: their names, or ``all`` alone: every listener of the backend's address family.
     :param faults: gets told of a listener that does not exist.
     """
+    if "address" not in backend:
+        return before
     if listeners == ["all"]:
         names = [name for name in before if family(before[name]["address"]) == family(backend["address"])]
     else:
@@ -61,6 +63,8 @@ def with_backend(before: Document, listeners: list[str], backend: dict[str, Any]
 def without_backend(before: Document, listeners: list[str], backend: dict[str, Any]) -> Document:
     """Take one registration, by address and port, out of listeners; those without it stay as they are."""
     after = dict(before)
+    if "address" not in backend:
+        return after
     for name in before if listeners == ["all"] else before.keys() & set(listeners):
         kept = [
             found

@@ -132,19 +132,24 @@ def _pair(element: Any) -> tuple[Any, Any]:
 
 
 def _value(found: Any) -> Any:
-    """Turn a value of nft's JSON into ours: a tuple for a concatenation, text for a verdict."""
+    """Turn a value of nft's JSON into ours: a tuple for a concatenation, text for a verdict.
+
+    What we never write, such as a prefix in a set of somebody else's, becomes its JSON text.
+    """
     if not isinstance(found, dict):
         return found
     if "concat" in found:
-        parts = found["concat"]
+        parts = [_value(part) for part in found["concat"]]
         if len(parts) == 3:
             # Address, protocol, port: without /etc/protocols nft tells the protocol's number.
-            return parts[0], _PROTOCOLS.get(parts[1], parts[1]), parts[2]
+            parts[1] = _PROTOCOLS.get(parts[1], parts[1])
         return tuple(parts)
     if "elem" in found:
         return _value(found["elem"]["val"])
-    verdict, target = next(iter(found.items()))
-    return f"{verdict} {target['target']}" if target else verdict
+    kind, target = next(iter(found.items()))
+    if kind in ("goto", "jump"):
+        return f"{kind} {target['target']}"
+    return kind if target is None else json.dumps(found, sort_keys=True)
 
 
 def _run(arguments: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:

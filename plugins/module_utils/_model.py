@@ -12,6 +12,8 @@ import socket
 from dataclasses import dataclass
 from typing import Any, Dict
 
+from ._options import BACKEND, LISTENER, Option
+
 Document = Dict[str, Dict[str, Any]]
 """A configuration as plain data: ``{name: listener options}``, each with all its options, backends sorted."""
 
@@ -80,6 +82,29 @@ class Settings:
     hash_seed: int = 24301
     vip_mode: str = "none"
     vip_interface: str = ""
+
+
+def complete(name: str, found: Any) -> dict[str, Any]:
+    """Give a stored listener the defaults of options that its file does not know yet.
+
+    :param name: what it is stored under.
+    :raises ValueError: it is not a listener that this version can have written.
+    """
+    listener = _completed(f"listener {name}", found, LISTENER, {"backends": []})
+    if listener["name"] != name or not isinstance(listener["backends"], list):
+        raise ValueError(f"listener {name}: not a listener")
+    listener["backends"] = [_completed(f"listener {name}: backend", item, BACKEND, {}) for item in listener["backends"]]
+    return listener
+
+
+def _completed(place: str, found: Any, options: dict[str, Option], more: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise ValueError(f"{place}: {found!r} is not a dictionary")
+    unknown = found.keys() - options.keys() - more.keys()
+    missing = [name for name, option in options.items() if option.required and found.get(name) is None]
+    if unknown or missing:
+        raise ValueError(f"{place}: unknown options {sorted(unknown)}, missing options {missing}")
+    return {**{name: option.default for name, option in options.items()}, **more, **found}
 
 
 def _listener(options: dict[str, Any]) -> Listener:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, Dict, NoReturn, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -24,7 +24,7 @@ COMMANDS_LIMIT = 1 << 20
 
 _CUT = 512
 
-Build = Callable[[dict[str, Any]], "tuple[Edit, Faults]"]
+Build = Callable[[Dict[str, Any]], Tuple[Edit, Faults]]
 """Turns a module's parameters into the change they ask for, and what is wrong with them."""
 
 

@@ -91,6 +91,8 @@ def listener_name(value: str) -> str:
         raise Refused(
             f"{_shown(value)} is not a name: 1 to 63 of a-z, 0-9 and -, a letter first, no hyphen last (RFC 1035)"
         )
+    if value == "all":
+        raise Refused("'all' is not a name: it stands for every listener")
     return value
 
 

@@ -179,13 +179,15 @@ def _update(wanted: Table, found: FoundTable) -> Transaction:
         _update_listener(transaction, wanted, found, listener)
     for name in SHARED_SETS:
         _update_elements(transaction, name, wanted.sets[name], found.sets[name])
-    for name in found.chains:
-        if name not in wanted.chains:
-            transaction.flush_chain(name)
-            transaction.delete_chain(name)
-    for name, stale in found.sets.items():
+    # A rule can name a set, a map's verdict a chain: rules go first, then sets, then chains.
+    stale = [name for name in found.chains if name not in wanted.chains]
+    for name in stale:
+        transaction.flush_chain(name)
+    for name in found.sets:
         if name not in wanted.sets:
-            transaction.delete_set(name, stale.kind)
+            transaction.delete_set(name, found.sets[name].kind)
+    for name in stale:
+        transaction.delete_chain(name)
     return transaction
 
 

@@ -10,6 +10,7 @@ A slot holds a backend's id. The kernel picks slot ``numgen inc mod size`` (rr, 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from math import gcd
@@ -136,7 +137,8 @@ def apportion(weights: Sequence[int], size: int) -> list[int]:
 def smooth_order(counts: Sequence[int]) -> tuple[int, ...]:
     """Spread each index over a cycle as evenly as its count allows: a, a, b, a for 3:1.
 
-    Stride scheduling (Waldspurger and Weihl, 1995): the k-th turn of an index is due at (k + 1/2) / count.
+    Stride scheduling (Waldspurger and Weihl, 1995): the k-th turn of an index is due at (k + phase) / count, where the
+    phase is 1/2, or spread evenly over those that have the same count.
 
     :returns: ``sum(counts)`` indices.
     """
@@ -144,10 +146,14 @@ def smooth_order(counts: Sequence[int]) -> tuple[int, ...]:
 
 
 def _turns(counts: Sequence[int]) -> Iterator[tuple[float, int]]:
+    alike = Counter(counts)
+    seen: Counter[int] = Counter()
     for index, count in enumerate(counts):
+        seen[count] += 1
         for turn in range(count):
+            # Those with equal counts are due one after the other, not all at once: 50 light ones would come in a row.
             # Division is correctly rounded, so equal fractions compare equal and every node sorts alike.
-            yield (2 * turn + 1) / count, index
+            yield (2 * turn * alike[count] + 2 * seen[count] - 1) / (count * alike[count]), index
 
 
 @lru_cache(maxsize=64)

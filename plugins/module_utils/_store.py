@@ -12,11 +12,11 @@ import json
 import os
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Iterable, Iterator
 
 from ._errors import NodeError
-from ._model import Document, Settings, family
+from ._model import Document, Settings, complete, family
 from ._nft import Transaction
 from ._plan import Address, Part
 
@@ -66,9 +66,7 @@ class Store:
 
         :raises NodeError: the file cannot be understood. It is left as it is.
         """
-        found = _read_json(self.listeners_file)
-        if found is None:
-            return {}
+        found = _read_json(self.listeners_file, {"format": FORMAT, "listeners": {}})
         if not isinstance(found, dict) or not isinstance(found.get("listeners"), dict):
             raise NodeError(f"{self.listeners_file}: not a configuration of evenflow; {_REMEDY}")
         if found.get("format") != FORMAT:
@@ -76,8 +74,10 @@ class Store:
                 f"{self.listeners_file}: format {found.get('format')!r} is not {FORMAT}, the one this version reads; "
                 "was it written by a newer version?"
             )
-        document: Document = found["listeners"]
-        return document
+        try:
+            return {name: complete(name, listener) for name, listener in found["listeners"].items()}
+        except ValueError as error:
+            raise NodeError(f"{self.listeners_file}: {error}; {_REMEDY}") from error
 
     def settings(self) -> Settings:
         """Read the node's settings; without a file they have their defaults.
@@ -85,15 +85,14 @@ class Store:
         :raises NodeError: the file cannot be understood.
         """
         path = os.path.join(self.config_dir, "node.json")
-        found = _read_json(path)
-        if found is None:
-            return Settings()
         try:
-            settings = Settings(**found)
+            settings = Settings(**_read_json(path, {}))
         except TypeError as error:
             raise NodeError(f"{path}: {error}") from error
         if isinstance(settings.hash_seed, bool) or not isinstance(settings.hash_seed, int):
             raise NodeError(f"{path}: hash_seed: {settings.hash_seed!r} is not a whole number")
+        if not isinstance(settings.vip_interface, str):
+            raise NodeError(f"{path}: vip_interface: {settings.vip_interface!r} is not text")
         if not 0 <= settings.hash_seed <= 0xFFFFFFFF:
             raise NodeError(f"{path}: hash_seed: {settings.hash_seed} is not in 0–4294967295")
         if settings.vip_mode not in ("none", "address"):
@@ -104,13 +103,13 @@ class Store:
 
     def vips(self) -> list[Address]:
         """Read which addresses we put on interfaces."""
-        found = _read_json(os.path.join(self.state_dir, "vips.json"))
-        return [Address(entry["interface"], entry["address"]) for entry in found or ()]
+        found = _read_json(os.path.join(self.state_dir, "vips.json"), [])
+        return [Address(entry["interface"], entry["address"]) for entry in found]
 
     def read_run(self, name: str) -> Any:
         """Read what the node knows of itself until the next boot; ``None`` if nothing is known."""
         try:
-            return _read_json(os.path.join(self.run_dir, name))
+            return _read_json(os.path.join(self.run_dir, name), None)
         except NodeError:
             # Only a memory of our own: without it the kernel is asked.
             return None
@@ -139,7 +138,12 @@ class Change:
         self._restore: str | None = None
 
     def configuration(self, document: Document) -> None:
-        """Write the configuration."""
+        """Write the configuration; its previous version is kept."""
+        if os.path.exists(self._store.listeners_file):
+            kept = f"{self._store.listeners_file}.previous"
+            self._pending.append((f"{kept}.new", kept))
+            _unlink(f"{kept}.new")
+            os.link(self._store.listeners_file, f"{kept}.new")
         lines = (f"{json.dumps(name)}: {json.dumps(document[name], sort_keys=True)}" for name in sorted(document))
         text = f'{{"format": {FORMAT}, "listeners": {{\n' + ",\n".join(lines) + "\n}}\n"
         self._write(self._store.listeners_file, text)
@@ -164,7 +168,7 @@ class Change:
         base = os.path.join(self._store.state_dir, "restore")
         current = os.path.join(base, "current")
         names = {part: f"{part.name}.{part.digest}.nft" for part in parts}
-        if os.path.isdir(current) and sorted(names.values()) == sorted(os.listdir(os.path.join(current, "parts"))):
+        if sorted(names.values()) == _listed(os.path.join(current, "parts")):
             return
         self._restore = new = f"{base}/{time.time_ns():x}"
         os.makedirs(os.path.join(new, "parts"), mode=0o750)
@@ -177,11 +181,8 @@ class Change:
         _write(os.path.join(new, "main.nft"), f'{head.text()}include "{current}/parts/*.nft"\n', sync=False)
 
     def commit(self) -> None:
-        """Put the new files in their places; the configuration's previous version is kept."""
+        """Put the new files in their places."""
         for new, path in self._pending:
-            if path == self._store.listeners_file and os.path.exists(path):
-                shutil.copy2(path, f"{path}.previous.new")
-                os.replace(f"{path}.previous.new", f"{path}.previous")
             os.replace(new, path)
             _sync_directory(os.path.dirname(path))
         self._pending = []
@@ -200,7 +201,7 @@ class Change:
     def abandon(self) -> None:
         """Remove the new files; the old ones stand. Does nothing after :meth:`commit`."""
         for new, _path in self._pending:
-            os.unlink(new)
+            _unlink(new)
         if self._restore:
             shutil.rmtree(self._restore, ignore_errors=True)
         self._pending, self._restore = [], None
@@ -229,12 +230,24 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def _read_json(path: str) -> Any:
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _listed(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
+
+
+def _read_json(path: str, absent: Any) -> Any:
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except FileNotFoundError:
-        return None
+        return absent
     except OSError as error:
         raise NodeError(f"{path}: {error.strerror}") from error
     except ValueError as error:

@@ -108,6 +108,8 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._store import DEFAUL
 
 try:
     import jmespath
+
+    JMESPATH_ERROR = None
 except ImportError:
     jmespath = None
     JMESPATH_ERROR = traceback.format_exc()

@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from collections import Counter
 from fractions import Fraction
 from typing import Any, Sequence
 
@@ -140,15 +141,20 @@ class TestRoundRobin:
     def test_every_prefix_is_near_its_due(self, counts: list[int]) -> None:
         """A cut at time t leaves each index within 1/2 turn of count·t, as turn k is due at (k + 1/2) / count.
 
-        With p its share and m indices, after n turns an index is then (1-p)·e - p·(sum of the others' e) from p·n, each
-        e within 1/2: at most 1/2 + p·(m-2)/2. (Tijdeman, 1980, reaches 1 - 1/(2m-2) by another order.)
+        Indices of equal counts share one such sequence: together they are within 1/2, each alone within 1. With p an
+        index's share and c different counts, after n turns it is then its own error less p·(the sum of all errors) from
+        p·n: at most 1/2 + p·(c-2)/2 if no other has its count, else 1 + p·c/2. (Tijdeman, 1980, reaches 1 - 1/(2m-2).)
         """
-        total, seen = sum(counts), [0] * len(counts)
-        bounds = [Fraction(1, 2) + Fraction(count * max(0, len(counts) - 2), 2 * total) for count in counts]
+        total, seen, alike = sum(counts), [0] * len(counts), Counter(counts)
+        shares = [Fraction(count, total) for count in counts]
+        bounds = [
+            1 + share * len(alike) / 2 if alike[count] > 1 else Fraction(1, 2) + share * max(0, len(alike) - 2) / 2
+            for count, share in zip(counts, shares)
+        ]
         for turn, index in enumerate(smooth_order(counts), 1):
             seen[index] += 1
-            for count, had, bound in zip(counts, seen, bounds):
-                assert abs(had - Fraction(turn * count, total)) <= bound
+            for share, had, bound in zip(shares, seen, bounds):
+                assert abs(had - turn * share) <= bound
         assert seen == counts
 
     @given(st.lists(st.integers(1, 60), min_size=2, max_size=2))
