@@ -57,8 +57,8 @@ options:
   minimum_ring_size:
     description:
       - Smallest number of slots in the table of V(mh), 0 to 65521.
-      - The size is the smallest of 1009, 4093, 16381 and 65521 that is neither below this nor below 100 times the number
-        of registered backends. Another size moves nearly every flow without a conntrack entry.
+      - The size is the smallest of 1009, 4093, 16381 and 65521 that is neither below this nor below 100 times the
+        number of registered backends. Another size moves nearly every flow without a conntrack entry.
       - A new listener has V(0).
     type: int
   session_affinity:
@@ -142,8 +142,8 @@ options:
       scheduler:
         description:
           - How a new flow gets its backend.
-          - V(mh) is weighted Maglev hashing. Every node with the same seed chooses alike, and a backend that goes moves few
-            flows of others.
+          - V(mh) is weighted Maglev hashing. Every node with the same seed chooses alike, and a backend that goes moves
+            few flows of others.
           - V(wrr) is smooth weighted round robin, exact to the flow.
           - V(rr) is round robin whatever the weights, as long as they are above 0.
           - Two first datagrams that a UDP client sends at once can go to different backends with V(rr) and V(wrr).
@@ -153,8 +153,8 @@ options:
       minimum_ring_size:
         description:
           - Smallest number of slots in the table of V(mh), 0 to 65521.
-          - The size is the smallest of 1009, 4093, 16381 and 65521 that is neither below this nor below 100 times the number
-            of registered backends. Another size moves nearly every flow without a conntrack entry.
+          - The size is the smallest of 1009, 4093, 16381 and 65521 that is neither below this nor below 100 times the
+            number of registered backends. Another size moves nearly every flow without a conntrack entry.
           - A new listener has V(0).
         type: int
       session_affinity:

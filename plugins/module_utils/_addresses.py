@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Any, Iterable
+from contextlib import contextmanager, suppress
+from typing import Any, Iterable, Iterator
 
 from ._errors import NodeError
 from ._model import address_bytes, family
@@ -33,22 +34,46 @@ def read(interfaces: Iterable[str]) -> frozenset[Address]:
         )
 
 
-def change(add: Iterable[Address], remove: Iterable[Address]) -> None:
-    """Put addresses on their interfaces and announce them, take others off.
+@contextmanager
+def added(addresses: Iterable[Address]) -> Iterator[None]:
+    """Put addresses on their interfaces for what happens inside; if that fails they go again.
 
     :raises NodeError: an interface does not exist, or the kernel refuses.
     """
-    add, remove = list(add), list(remove)
-    if not add and not remove:
+    done: list[Address] = []
+    try:
+        for address in addresses:
+            _request("replace", address)
+            done.append(address)
+        yield
+    except BaseException:
+        remove(done)
+        raise
+
+
+def remove(addresses: Iterable[Address]) -> None:
+    """Take addresses off their interfaces.
+
+    :raises NodeError: the kernel refuses.
+    """
+    for address in addresses:
+        _request("del", address)
+
+
+def announce(addresses: Iterable[Address]) -> None:
+    """Tell the neighbours where addresses are now: gratuitous ARP (RFC 5227) or an unsolicited NA (RFC 4861)."""
+    addresses = list(addresses)
+    if not addresses:
         return
-    library = _library()
-    with library.IPRoute() as route:
-        for address in add:
+    with _library().IPRoute() as route:
+        for address in addresses:
             index = _index(route, address.interface)
-            _request(library, route, "replace", index, address)
-            _announce(address, route.get_links(index)[0].get_attr("IFLA_ADDRESS"), index)
-        for address in remove:
-            _request(library, route, "del", _index(route, address.interface), address)
+            mac = route.get_links(index)[0].get_attr("IFLA_ADDRESS") or ""
+            hardware = bytes.fromhex(mac.replace(":", ""))
+            # An interface that is down, or of another kind than Ethernet, has no neighbour to tell.
+            if len(hardware) == 6 and any(hardware):
+                with suppress(OSError):
+                    _send(address, hardware, index)
 
 
 def check_interface(name: str) -> None:
@@ -75,27 +100,25 @@ def _index(route: Any, interface: str) -> int:
     return int(found[0])
 
 
-def _request(library: Any, route: Any, command: str, index: int, address: Address) -> None:
+def _request(command: str, address: Address) -> None:
+    library = _library()
     is_v6 = family(address.address) == "6"
     options = {"flags": _IFA_F_NODAD} if is_v6 and command == "replace" else {}
-    try:
-        route.addr(
-            command,
-            index=index,
-            address=address.address,
-            prefixlen=128 if is_v6 else 32,
-            family=_FAMILIES[family(address.address)],
-            **options,
-        )
-    except library.NetlinkError as error:
-        raise NodeError(f"{address.interface}: cannot {command} {address.prefix}: {error}") from error
+    with library.IPRoute() as route:
+        try:
+            route.addr(
+                command,
+                index=_index(route, address.interface),
+                address=address.address,
+                prefixlen=128 if is_v6 else 32,
+                family=_FAMILIES[family(address.address)],
+                **options,
+            )
+        except library.NetlinkError as error:
+            raise NodeError(f"{address.interface}: cannot {command} {address.prefix}: {error}") from error
 
 
-def _announce(address: Address, mac: str | None, index: int) -> None:
-    """Tell the neighbours where the address is now: gratuitous ARP (RFC 5227) or an unsolicited NA (RFC 4861)."""
-    hardware = bytes.fromhex((mac or "").replace(":", ""))
-    if len(hardware) != 6 or not any(hardware):
-        return
+def _send(address: Address, hardware: bytes, index: int) -> None:
     if family(address.address) == "6":
         _send_advertisement(address.address, hardware, index)
     else:

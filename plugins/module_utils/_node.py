@@ -17,7 +17,7 @@ from ._difference import Difference, difference
 from ._edit import Edit
 from ._errors import ConditionNotMet
 from ._model import Configuration, Document, Settings, fingerprint
-from ._nft import FoundTable, Transaction
+from ._nft import RULES_VERSION, FoundTable, Transaction
 from ._plan import TABLE_COMMENT, Address, Live, Plan, parts, plan
 from ._ruleset import table
 from ._store import DEFAULT_CONFIG_DIR, Change, Store
@@ -102,13 +102,15 @@ class Node:
                 if outcome.difference:
                     files.configuration(outcome.after)
                 _boot_files(files, outcome.plan)
-                if outcome.plan.transaction:
-                    _kernel.apply(outcome.plan.transaction)
-                    memory["generation"] += 1
-                _addresses.change(outcome.plan.add, outcome.plan.remove)
+                with _addresses.added(outcome.plan.add):
+                    if outcome.plan.transaction:
+                        _kernel.apply(outcome.plan.transaction)
+                        memory["generation"] += 1
                 files.commit()
             finally:
                 files.abandon()
+            _addresses.announce(outcome.plan.add)
+            _addresses.remove(outcome.plan.remove)
         # Somebody else's transaction in between would be taken for ours: then remember nothing.
         if _kernel.generation() == memory["generation"] and self._store.read_run("applied.json") != memory:
             self._store.write_run("applied.json", memory)
@@ -129,6 +131,7 @@ class Node:
     def _memory(self, document: Document, settings: Settings, generation: int) -> dict[str, Any]:
         return {
             "network": _network_namespace(),
+            "rules": RULES_VERSION,
             "generation": generation,
             "fingerprint": fingerprint(document),
             "settings": asdict(settings),

@@ -29,7 +29,8 @@ options:
     required: true
   state:
     description:
-      - With V(absent) the registration is removed where it is; only O(address) and O(port) matter. Existing flows go on.
+      - With V(absent) the registration is removed where it is; only O(address) and O(port) matter. Existing flows go
+        on.
     type: str
     choices: [present, absent]
     default: present

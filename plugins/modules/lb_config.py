@@ -12,8 +12,10 @@ version_added: 0.1.0
 author:
   - The Evenflow authors (@evenflow)
 description:
-  - Brings listeners and their backends on a node to what is asked for, in one kernel transaction that no live flow notices.
-  - The node's configuration file and the live kernel state are both brought up to date, so RV(ignore:changed) speaks of both.
+  - Brings listeners and their backends on a node to what is asked for, in one kernel transaction that no live flow
+    notices.
+  - The node's configuration file and the live kernel state are both brought up to date, so RV(ignore:changed) speaks of
+    both.
 extends_documentation_fragment:
   - evenflow.l4lb.attributes
   - evenflow.l4lb.attributes.actiongroup

@@ -30,7 +30,8 @@ def backend_address(lab: Lab, name: str, family: int) -> str:
 
 
 def listener(
-    lab: Lab, name: str, family: int, host: int, *, port: int = 0, weights: Sequence[int] = (100, 100, 100), **options: Any
+    lab: Lab, name: str, family: int, host: int, *, port: int = 0, weights: Sequence[int] = (100, 100, 100),
+    **options: Any,
 ) -> dict[str, Any]:
     """A listener with one registration per weight, of backends b1, b2, …; tcp on port 80 if not said otherwise."""
     backends = [

@@ -150,7 +150,7 @@ def _wait_for_flows(fleet: Fleet, wanted: dict[str, int]) -> None:
 
 
 def _leaked(lab: Lab, targets: list[str], family: int) -> str:
-    """Let a server speak on a connection that the node has forgotten; return what C sees of the server's own address."""
+    """Let a server speak on a connection that the node has forgotten; return what C sees of its own address."""
     client = lab.node("c1")
     pushed = start_load(client, "stream", targets, count=5, seconds=6, push=True)
     _wait_for_streams(client, 5)

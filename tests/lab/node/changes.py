@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 WEIGHTS = (3, 0, 1, 7, 2, 0, 5)
 
@@ -22,20 +24,20 @@ def main() -> None:
     node = node_module.Node()
     changed = 0
     for number in range(count):
-        weight = WEIGHTS[number % len(WEIGHTS)]
-
-        def edit(before: dict) -> dict:  # type: ignore[type-arg]
-            return {
-                name: {**listener, "backends": [
-                    {**backend, "weight": weight} if backend["name"] == "b2" else backend
-                    for backend in listener["backends"]
-                ]}
-                for name, listener in before.items()
-            }
-
+        edit = partial(with_weight, weight=WEIGHTS[number % len(WEIGHTS)])
         changed += bool(node.change(edit).plan.transaction)
         time.sleep(pause)
     print(changed)
+
+
+def with_weight(before: dict[str, dict[str, Any]], weight: int) -> dict[str, dict[str, Any]]:
+    """Set the weight of backend b2 in every listener."""
+    after = {}
+    for name, listener in before.items():
+        backends = [dict(backend, weight=weight) if backend["name"] == "b2" else backend
+                    for backend in listener["backends"]]
+        after[name] = dict(listener, backends=backends)
+    return after
 
 
 if __name__ == "__main__":

@@ -107,11 +107,13 @@ async def _tuples(options: argparse.Namespace) -> None:
     flows = [line.split() for line in sys.stdin if line.strip()][:MAX_COUNT]
     waiting = iter(flows)
 
+    async def one(protocol: str, source: str, sport: int, target: Target) -> None:
+        await _recorded(Record(time.time(), protocol, str(target)), options.timeout,
+                        lambda record: _from_tuple(record, target, protocol, source, sport))
+
     async def worker() -> None:
         for protocol, source, sport, host, port in waiting:
-            target = Target(host, int(port))
-            await _recorded(Record(time.time(), protocol, str(target)), options.timeout,
-                            lambda record: _from_tuple(record, target, protocol, source, int(sport)))
+            await one(protocol, source, int(sport), Target(host, int(port)))
 
     await asyncio.gather(*(worker() for _number in range(options.concurrency)))
 

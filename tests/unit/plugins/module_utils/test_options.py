@@ -28,7 +28,7 @@ EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
         "listener",
         "name",
         ["a", "a" * 63, "a1", "a-1", "x--y", "all-of-us"],
-        ["all", "", "a" * 64, "A", "1a", "a-", "-a", "a\n", "a_b", "a.b", "a b", "é", 'a"', "a}", "a;drop", None, [], {}],
+        ["all", "", "a" * 64, "A", "1a", "a-", "-a", "a\n", "a_b", "a.b", "a b", "é", 'a"', "a}", "a;drop", None, []],
     ),
     ("listener", "description", ["", "x" * 1024, 'quotes " and {braces}; é'], ["x" * 1025, "a\nb", "\t", "\x00", []]),
     ("listener", "protocol", ["tcp", "udp"], ["", "TCP", "sctp", "any", "tcp\n", 6, True]),
