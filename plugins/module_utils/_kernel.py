@@ -78,9 +78,8 @@ def read_counters(name: str) -> dict[int, tuple[int, int]]:
     done = _run(["-j", "list", "set", FAMILY, TABLE, name])
     if done.returncode and "No such file or directory" in done.stderr:
         return {}
-    _checked(done)
     found: dict[int, tuple[int, int]] = {}
-    for item in json.loads(done.stdout)["nftables"]:
+    for item in _objects(done):
         for element in item.get("set", {}).get("elem", ()):
             counter = element["elem"]["counter"]
             found[element["elem"]["val"]] = counter["packets"], counter["bytes"]
@@ -114,8 +113,16 @@ def _list_table() -> list[dict[str, Any]] | None:
     done = _run(["-j", "list", "table", FAMILY, TABLE])
     if done.returncode and "No such file or directory" in done.stderr:
         return None
+    return _objects(done)
+
+
+def _objects(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     _checked(done)
-    listing: list[dict[str, Any]] = json.loads(done.stdout)["nftables"]
+    try:
+        listing: list[dict[str, Any]] = json.loads(done.stdout)["nftables"]
+    except ValueError as error:
+        # nft 1.0.6 does it for a table that another process owns.
+        raise NodeError(f"nft {' '.join(done.args[1:])}: prints what is not JSON ({error})") from error
     return listing
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Callable, Dict, NoReturn, Tuple
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule, _load_params
 
 from ._edit import Edit
 from ._errors import EvenflowError
@@ -57,8 +57,14 @@ class LbModule(AnsibleModule):  # type: ignore[misc]
     def fail_json(self, msg: str, **results: Any) -> NoReturn:
         """End the module with an error."""
         if not self._is_checked:
-            errors = self._build(self.params)[1].errors
-            msg = "; ".join(errors) or msg
+            # As the user wrote them: Ansible has thrown away what it could not convert.
+            written = _load_params()
+            errors = [
+                f"{name}: unknown option; allowed: {', '.join(self.argument_spec)}"
+                for name in written
+                if name not in self.argument_spec and not name.startswith("_ansible_")
+            ]
+            msg = "; ".join(errors + self._build(written)[1].errors) or msg
         super().fail_json(msg, **results)
         raise AssertionError("fail_json ends the module")
 

@@ -81,7 +81,7 @@ def parse_listener(item: Any, faults: Faults, prefix: str = "", extra: Iterable[
     name = listener.get("name")
     if name is not None:
         faults.written_at(prefix, name)
-    elif not faults.told(f"{prefix}name"):
+    elif isinstance(item, dict) and not faults.told(f"{prefix}name"):
         faults.add(f"{prefix}name", "required")
     if "backends" in listener:
         listener["backends"] = _parse_backends(listener["backends"], faults, f"{prefix}backends", name)

@@ -68,10 +68,12 @@ class Lab:
             built = time.monotonic()
             try:
                 self._build(image, find_runtime(self.store, image, self._say))
-            except LabError:
+            except LabError as error:
                 # what worked once may not any more: an upgrade, another cgroup layout
+                self._say(f"once more with another look at container runtimes: {error}")
                 forget_runtime(self.store, image)
-                raise
+                self._clear()
+                self._build(image, find_runtime(self.store, image, self._say))
             done = time.monotonic()
             self._say(f"lab {self.name} is up: {len(self._nodes)} nodes of Debian {self.suite}, "
                       f"image {built - began:.1f} s, boot {done - built:.1f} s")

@@ -77,9 +77,11 @@ def _candidates() -> list[Runtime]:
     if not _unified_cgroups():
         # newer systemd refuses the old hierarchy without this word; in a container it reads its own arguments
         init.append("SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1")
+    # on mixed hierarchies crun boots one time and refuses the next
+    programs = ("crun", "runc") if _unified_cgroups() else ("runc", "crun")
     return [
         Runtime(program, options, tuple(init))
-        for program in ("crun", "runc") if shutil.which(program)
+        for program in programs if shutil.which(program)
         for options in ((), _LIMITS)
     ]
 
