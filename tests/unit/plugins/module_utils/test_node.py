@@ -8,9 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
 
@@ -46,6 +47,7 @@ class Machine:
         self.foreign = 0
         self.reads = 0
         self.addresses: set[Address] = set()
+        self.announced: tuple[Address, ...] = ()
 
     def generation(self) -> int:
         """Return the number of transactions."""
@@ -67,10 +69,23 @@ class Machine:
         """Return the addresses on interfaces."""
         return frozenset(address for address in self.addresses if address.interface in interfaces)
 
-    def change_addresses(self, add: Any, remove: Any) -> None:
-        """Put addresses on interfaces, take others off."""
-        self.addresses |= set(add)
-        self.addresses -= set(remove)
+    @contextmanager
+    def added_addresses(self, added: Any) -> Iterator[None]:
+        """Put addresses on interfaces; they go again if what happens inside fails."""
+        self.addresses |= set(added)
+        try:
+            yield
+        except BaseException:
+            self.addresses -= set(added)
+            raise
+
+    def announce_addresses(self, announced: Any) -> None:
+        """Remember what the neighbours were told."""
+        self.announced = tuple(announced)
+
+    def remove_addresses(self, removed: Any) -> None:
+        """Take addresses off interfaces."""
+        self.addresses -= set(removed)
 
     def files(self) -> dict[str, bytes]:
         """Return all files, links among them by their target; the lock is none."""
@@ -99,7 +114,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     for name in ("generation", "read_table", "apply"):
         monkeypatch.setattr(_kernel, name, getattr(found, name))
     monkeypatch.setattr(_addresses, "read", found.read_addresses)
-    monkeypatch.setattr(_addresses, "change", found.change_addresses)
+    monkeypatch.setattr(_addresses, "added", found.added_addresses)
+    monkeypatch.setattr(_addresses, "announce", found.announce_addresses)
+    monkeypatch.setattr(_addresses, "remove", found.remove_addresses)
     monkeypatch.setattr(_addresses, "check_interface", lambda name: None)
     return found
 
@@ -304,6 +321,7 @@ class TestVips:
         machine.addresses = {foreign}
         assert machine.node.change(put(WEB)).changed
         assert machine.addresses == {ours, foreign}
+        assert machine.announced == (ours,)
         assert not machine.node.change(put(WEB)).changed
         machine.addresses.remove(ours)
         assert machine.node.change(put(WEB), check=True).plan.add == (ours,)
