@@ -73,7 +73,9 @@ step_units_py39() {
 
 step_integration() {
     local target
-    (($#)) || set -- $(find tests/integration/targets -mindepth 1 -maxdepth 1 ! -name 'setup_*' -printf '%f\n' | sort)
+    local targets
+    mapfile -t targets < <(find tests/integration/targets -mindepth 1 -maxdepth 1 ! -name 'setup_*' -printf '%f\n')
+    (($#)) || set -- "${targets[@]}"
     "$TOOLS/private.sh" ansible-test integration --python default --allow-destructive --allow-root --color no "$@" 2>&1 |
         tee "$LOGS/$STEP.targets"
     # ansible-test skips targets without failing.
