@@ -15,7 +15,7 @@ import subprocess
 from typing import Any
 
 from ._errors import NodeError
-from ._nft import FAMILY, TABLE, FoundChain, FoundTable, Set, Transaction
+from ._nft import FAMILY, TABLE, Element, FoundChain, FoundTable, Set, Timed, Transaction
 
 _PATH = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 _NETLINK_NETFILTER = 12
@@ -24,7 +24,7 @@ _NFT_MSG_NEWGEN = 15
 _NFT_MSG_GETGEN = 16
 _NFTA_GEN_ID = 1
 _NLM_F_REQUEST = 1
-_PROTOCOLS = {6: "tcp", 17: "udp"}
+_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 _BUSY = "Device or resource busy"
 
 
@@ -37,7 +37,7 @@ def apply(transaction: Transaction) -> None:
     :raises NodeError: the kernel or nft refused it; nothing of it took effect.
     """
     done = _run(["-f", "-"], transaction.text())
-    deletions = [text for text in transaction.statements if text.startswith(("delete chain", "delete map"))]
+    deletions = [text for text in transaction.statements if text.startswith(("delete chain", "delete map", "delete set", "delete ct"))]
     if done.returncode and _BUSY in done.stderr and deletions:
         first, second = Transaction(), Transaction()
         first.statements = [text for text in transaction.statements if text not in set(deletions)]
@@ -58,6 +58,7 @@ def read_table() -> FoundTable | None:
     hooks: dict[str, str] = {}
     comments: dict[str, list[str]] = {}
     sets: dict[str, Set] = {}
+    timeouts: set[str] = set()
     for item in listing:
         kind, entry = next(iter(item.items()))
         if kind == "chain":
@@ -67,7 +68,10 @@ def read_table() -> FoundTable | None:
             comments[entry["chain"]].append(entry.get("comment", ""))
         elif kind in ("set", "map"):
             sets[entry["name"]] = Set(kind, "", dict(_pair(element) for element in entry.get("elem", ())))
-    return FoundTable({name: FoundChain(tuple(comments[name]), hook) for name, hook in hooks.items()}, sets)
+        elif kind == "ct timeout":
+            timeouts.add(entry["name"])
+    chains = {name: FoundChain(tuple(comments[name]), hook) for name, hook in hooks.items()}
+    return FoundTable(chains, sets, timeouts)
 
 
 def read_counters(name: str) -> dict[int, tuple[int, int]]:
@@ -127,7 +131,13 @@ def _hook(entry: dict[str, Any]) -> str:
 
 def _pair(element: Any) -> tuple[Any, Any]:
     if isinstance(element, list):
-        return _value(element[0]), _value(element[1])
+        key, value = element
+        timer = key.get("elem", {}) if isinstance(key, dict) else {}
+        if "expires" in timer:
+            return _value(key), Timed(_value(value), timer["timeout"], timer["expires"])
+        return _value(key), _value(value)
+    if isinstance(element, dict) and "ct count" in element.get("elem", {}):
+        return _value(element), Element(f"ct count over {element['elem']['ct count']['val']}")
     return _value(element), None
 
 
@@ -139,8 +149,10 @@ def _value(found: Any) -> Any:
         parts = found["concat"]
         if len(parts) == 3:
             # Address, protocol, port: without /etc/protocols nft tells the protocol's number.
-            return parts[0], _PROTOCOLS.get(parts[1], parts[1]), parts[2]
-        return tuple(parts)
+            return parts[0], _PROTOCOLS.get(parts[1], parts[1]), _value(parts[2])
+        return tuple(_PROTOCOLS.get(part, part) for part in parts)
+    if "range" in found:
+        return "-".join(str(end) for end in found["range"])
     if "elem" in found:
         return _value(found["elem"]["val"])
     verdict, target = next(iter(found.items()))

@@ -12,6 +12,9 @@ import socket
 from dataclasses import dataclass
 from typing import Any, Dict
 
+from ._options import HASH_SCHEDULERS
+from ._ports import PortRange, parse_ports
+
 Document = Dict[str, Dict[str, Any]]
 """A configuration as plain data: ``{name: listener options}``, each with all its options, backends sorted."""
 
@@ -27,12 +30,19 @@ class Backend:
     address: str
     port: int
     weight: int
+    capacity_scaler: float
     admin_state: str
+    max_connections: int
 
     @property
     def key(self) -> tuple[str, int]:
         """Identity within the listener."""
         return self.address, self.port
+
+    @property
+    def share(self) -> int:
+        """Weight times scaler, in thousandths of a weight."""
+        return round(self.weight * self.capacity_scaler * 1000)
 
 
 @dataclass(frozen=True)
@@ -43,17 +53,41 @@ class Listener:
     description: str
     address: str
     protocol: str
-    ports: tuple[int, ...]
+    ports: tuple[PortRange, ...]
     admin_state: str
     scheduler: str
     minimum_ring_size: int
     session_affinity: str
+    tracking_mode: str
+    idle_timeout_sec: int | None
+    max_connections: int
+    snat: str
     backends: tuple[Backend, ...]
 
     @property
     def family(self) -> str:
         """``4`` or ``6``."""
         return family(self.address)
+
+    @property
+    def is_hashed(self) -> bool:
+        """Whether its scheduler chooses by a hash."""
+        return self.scheduler in HASH_SCHEDULERS
+
+    @property
+    def keeps_sessions(self) -> bool:
+        """Whether a client's later flows go where its first went."""
+        return self.tracking_mode == "per_session"
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a backend may be full."""
+        return any(backend.max_connections for backend in self.backends)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it serves more than single ports."""
+        return not all(ports.is_single for ports in self.ports)
 
 
 @dataclass(frozen=True)
@@ -75,15 +109,18 @@ class Settings:
     :ivar hash_seed: seed of every hash, in the kernel and in slot tables.
     :ivar vip_mode: ``none``: somebody else brings the VIPs here. ``address``: they are put on an interface.
     :ivar vip_interface: that interface.
+    :ivar vip_dedicated: reject every port of a VIP that no listener serves. ``None``: unless the VIP is an address of
+        the node's own, that is, one that was not put there for us.
     """
 
     hash_seed: int = 24301
     vip_mode: str = "none"
     vip_interface: str = ""
+    vip_dedicated: bool | None = None
 
 
 def _listener(options: dict[str, Any]) -> Listener:
-    fields = dict(options, ports=tuple(int(port) for port in options["ports"]))
+    fields = dict(options, ports=parse_ports(options["ports"]))
     fields["backends"] = tuple(Backend(**backend) for backend in options["backends"])
     return Listener(**fields)
 

@@ -11,14 +11,22 @@ import re
 from dataclasses import dataclass
 from typing import Any, Callable
 
-SCHEDULERS = ("mh", "wrr", "rr")
-PROTOCOLS = ("tcp", "udp")
+from ._ports import parse_ports, written
+
+SCHEDULERS = ("mh", "wrr", "rr", "sh", "dh")
+HASH_SCHEDULERS = ("mh", "sh", "dh")
+"""Schedulers that choose by a hash of the packet, in a table of Maglev's."""
+
+PROTOCOLS = ("tcp", "udp", "sctp", "any")
 AFFINITIES = ("none", "client_ip_port_proto", "client_ip_proto", "client_ip", "client_ip_no_destination")
 LISTENER_ADMIN_STATES = ("enabled", "disabled")
+TRACKING_MODES = ("per_connection", "per_session")
+SNATS = ("none", "masquerade", "hairpin")
 BACKEND_ADMIN_STATES = ("enabled", "drained")
 PURGES = ("none", "backends", "listeners", "all")
 
 MAX_RING_SIZE = 65521
+MAX_CONNECTIONS = 0x7FFFFFFF
 
 
 class Refused(ValueError):
@@ -29,7 +37,7 @@ class Refused(ValueError):
 class Option:
     """One option.
 
-    :ivar type: ``str``, ``int`` or ``list``, in the sense of an argument spec.
+    :ivar type: ``str``, ``int``, ``float`` or ``list``, in the sense of an argument spec.
     :ivar default: the value in a new listener or backend; ``None`` where it is required or derived.
     :ivar choices: the allowed words; empty where there is no such list.
     :ivar bounds: smallest and largest allowed number.
@@ -59,6 +67,8 @@ class Option:
             value = _text(value)
             if self.choices and value not in self.choices:
                 raise Refused(f"{value!r} is not one of {', '.join(self.choices)}")
+        elif self.type == "float":
+            value = _number(value)
         elif not isinstance(value, list):
             raise Refused(f"{_shown(value)} is not a list")
         return self.check(value) if self.check else value
@@ -75,6 +85,15 @@ def _integer(value: Any) -> int:
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,12}", value, re.ASCII):
         return int(value)
     raise Refused(f"{_shown(value)} is not a whole number")
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    raise Refused(f"{_shown(value)} is not a number")
 
 
 def _text(value: Any) -> str:
@@ -130,22 +149,19 @@ def unicast_address(value: str) -> str:
     return str(address)
 
 
+def capacity_scaler(value: float) -> float:
+    """Check a factor of a weight; thousandths are kept."""
+    if value != 0 and not 0.1 <= value <= 1:
+        raise Refused(f"{value:g} is not 0 or in 0.1–1.0")
+    return round(value, 3)
+
+
 def port_list(value: list[Any]) -> list[str]:
-    """Bring a list of ports into ascending order, as text."""
-    ports = set()
-    if not value:
-        raise Refused("the list is empty, it needs at least one port of 1–65535")
-    for item in value:
-        try:
-            port = _integer(item)
-        except Refused:
-            port = 0
-        if not 1 <= port <= 65535:
-            raise Refused(f"{_shown(item)} is not a port of 1–65535")
-        if port in ports:
-            raise Refused(f"{port} is listed twice")
-        ports.add(port)
-    return [str(port) for port in sorted(ports)]
+    """Bring ports and ranges into ascending order, as text."""
+    try:
+        return written(parse_ports(value))
+    except ValueError as error:
+        raise Refused(str(error)) from error
 
 
 LISTENER = {
@@ -158,6 +174,10 @@ LISTENER = {
     "scheduler": Option("str", default="mh", choices=SCHEDULERS),
     "minimum_ring_size": Option("int", default=0, bounds=(0, MAX_RING_SIZE)),
     "session_affinity": Option("str", default="none", choices=AFFINITIES),
+    "tracking_mode": Option("str", default="per_connection", choices=TRACKING_MODES),
+    "idle_timeout_sec": Option("int", bounds=(60, 57600)),
+    "max_connections": Option("int", default=0, bounds=(0, MAX_CONNECTIONS)),
+    "snat": Option("str", default="none", choices=SNATS),
 }
 """A listener's options; ``backends`` is a list of :data:`BACKEND`."""
 
@@ -166,7 +186,9 @@ BACKEND = {
     "address": Option("str", required=True, check=unicast_address),
     "port": Option("int", default=0, bounds=(0, 65535)),
     "weight": Option("int", default=100, bounds=(0, 65535)),
+    "capacity_scaler": Option("float", default=1.0, check=capacity_scaler),
     "admin_state": Option("str", default="enabled", choices=BACKEND_ADMIN_STATES),
+    "max_connections": Option("int", default=0, bounds=(0, MAX_CONNECTIONS)),
 }
 """A registration's options. ``name`` is the address where it is not given."""
 

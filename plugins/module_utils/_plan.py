@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any, Callable, Mapping
 
 from ._model import Configuration, Settings, family
-from ._nft import Elements, FoundTable, Set, Table, Transaction
-from ._ruleset import SHARED_SETS, STATIC_CHAINS, chain_name, slots_name, table
+from ._nft import Elements, FoundTable, Group, Set, Table, Transaction
+from ._ruleset import SHARED_SETS, STATIC_CHAINS, table
 from ._scheduler import SlotTable
 
 TABLE_COMMENT = "evenflow.l4lb: changes by hand are undone"
@@ -72,10 +72,10 @@ def plan(configuration: Configuration, settings: Settings, live: Live) -> Plan:
 
     :returns: an empty plan if everything is as it should be.
     """
-    wanted = table(configuration, settings)
     vips = _vips(configuration, settings)
+    wanted = table(configuration, settings, frozenset(vip.address for vip in vips))
     if live.table is None or _is_other_version(live.table):
-        transaction = _load(wanted, replace=live.table is not None)
+        transaction = _load(wanted, live.table)
     else:
         transaction = _update(wanted, live.table)
     return Plan(
@@ -105,10 +105,9 @@ def parts(wanted: Table) -> list[Part]:
     """Divide what builds a table: what all share, a part a listener, what refers to listeners."""
     static, elements = _static(wanted), _shared_elements(wanted)
     found = [_part("0_static", static.text(), lambda: static), _part("2_elements", elements.text(), lambda: elements)]
-    for listener in _listeners(wanted):
-        chain, slots = wanted.chains[chain_name(listener)], wanted.sets[slots_name(listener)]
-        depends_on = repr((chain.comments, slots))
-        found.append(_part(f"1_{listener}", depends_on, partial(_listener, wanted, listener)))
+    for name, group in wanted.listeners.items():
+        depends_on = repr(([chain.comments for chain in group.chains.values()], group.sets))
+        found.append(_part(f"1_{name}", depends_on, partial(_built, group)))
     return sorted(found, key=lambda part: part.name)
 
 
@@ -119,25 +118,27 @@ def _part(name: str, depends_on: str, write: Callable[[], Transaction]) -> Part:
 def _static(wanted: Table) -> Transaction:
     transaction = Transaction()
     transaction.add_table(TABLE_COMMENT)
-    for name in SHARED_SETS:
-        transaction.add_set(name, wanted.sets[name])
-    for name, chain in STATIC_CHAINS.items():
+    for name, declaration in wanted.timeouts.items():
+        transaction.add_timeout(name, declaration)
+    for name, shared in wanted.shared.sets.items():
+        transaction.add_set(name, shared)
+    for name, chain in wanted.shared.chains.items():
         transaction.add_chain(name, chain)
-    for name, chain in STATIC_CHAINS.items():
+    for name, chain in wanted.shared.chains.items():
         transaction.add_rules(name, chain)
     return transaction
 
 
-def _listener(wanted: Table, listener: str) -> Transaction:
+def _built(group: Group) -> Transaction:
     transaction = Transaction()
-    _update_listener(transaction, wanted, FoundTable({}, {}), listener)
+    _update_group(transaction, group, FoundTable({}, {}, set()))
     return transaction
 
 
 def _shared_elements(wanted: Table) -> Transaction:
     transaction = Transaction()
-    for name in SHARED_SETS:
-        transaction.add_elements(name, content(wanted.sets[name].elements))
+    for name, shared in wanted.shared.sets.items():
+        transaction.add_elements(name, content(shared.elements))
     return transaction
 
 
@@ -164,49 +165,64 @@ def _is_other_version(found: FoundTable) -> bool:
     )
 
 
-def _load(wanted: Table, replace: bool) -> Transaction:
+def _load(wanted: Table, found: FoundTable | None) -> Transaction:
     transaction = Transaction()
-    if replace:
+    if found:
         transaction.delete_table()
     for part in parts(wanted):
         transaction.extend(part.write())
+    for name, kept in wanted.sets.items():
+        # Sessions outlive a table that is built anew.
+        if found and not kept.is_ours and kept.kind == "map" and name in found.sets:
+            transaction.add_elements(name, content(found.sets[name].elements))
     return transaction
 
 
 def _update(wanted: Table, found: FoundTable) -> Transaction:
     transaction = Transaction()
-    for listener in _listeners(wanted):
-        _update_listener(transaction, wanted, found, listener)
-    for name in SHARED_SETS:
-        _update_elements(transaction, name, wanted.sets[name], found.sets[name])
-    for name in found.chains:
-        if name not in wanted.chains:
-            transaction.flush_chain(name)
-            transaction.delete_chain(name)
-    for name, stale in found.sets.items():
-        if name not in wanted.sets:
-            transaction.delete_set(name, stale.kind)
+    for name in sorted(wanted.timeouts.keys() - found.timeouts):
+        transaction.add_timeout(name, wanted.timeouts[name])
+    for group in wanted.listeners.values():
+        _update_group(transaction, group, found)
+    for name, shared in wanted.shared.sets.items():
+        _update_elements(transaction, name, shared, found.sets[name])
+    _remove_stale(transaction, wanted, found)
     return transaction
 
 
-def _update_listener(transaction: Transaction, wanted: Table, found: FoundTable, listener: str) -> None:
-    chain, slots = chain_name(listener), slots_name(listener)
-    if slots in found.sets:
-        _update_elements(transaction, slots, wanted.sets[slots], found.sets[slots])
-    else:
-        transaction.add_set(slots, wanted.sets[slots])
-        transaction.add_elements(slots, content(wanted.sets[slots].elements))
-    if chain not in found.chains:
-        transaction.add_chain(chain, wanted.chains[chain])
-    elif wanted.chains[chain].comments == found.chains[chain].comments:
-        return
-    else:
-        transaction.flush_chain(chain)
-    transaction.add_rules(chain, wanted.chains[chain])
+def _update_group(transaction: Transaction, group: Group, found: FoundTable) -> None:
+    for name, wanted in group.sets.items():
+        if name in found.sets:
+            _update_elements(transaction, name, wanted, found.sets[name])
+        else:
+            transaction.add_set(name, wanted)
+            transaction.add_elements(name, content(wanted.elements))
+    for name, chain in group.chains.items():
+        if name not in found.chains:
+            transaction.add_chain(name, chain)
+        elif chain.comments == found.chains[name].comments:
+            continue
+        else:
+            transaction.flush_chain(name)
+        transaction.add_rules(name, chain)
+
+
+def _remove_stale(transaction: Transaction, wanted: Table, found: FoundTable) -> None:
+    chains, sets = wanted.chains, wanted.sets
+    stale = [name for name in found.chains if name not in chains]
+    for name in stale:
+        transaction.flush_chain(name)
+    for name in stale:
+        transaction.delete_chain(name)
+    for name in found.sets:
+        if name not in sets:
+            transaction.delete_set(name, found.sets[name].kind)
+    for name in sorted(found.timeouts - wanted.timeouts.keys()):
+        transaction.delete_timeout(name)
 
 
 def _update_elements(transaction: Transaction, name: str, wanted: Set, found: Set) -> None:
-    if wanted.elements == found.elements:
+    if not wanted.is_ours or wanted.elements == found.elements:
         return
     after, before = content(wanted.elements), content(found.elements)
     # The kernel refuses to add an element that is there with another value, so it is deleted first.
@@ -214,7 +230,3 @@ def _update_elements(transaction: Transaction, name: str, wanted: Set, found: Se
     transaction.add_elements(
         name, {key: value for key, value in after.items() if key not in before or before[key] != value}
     )
-
-
-def _listeners(wanted: Table) -> list[str]:
-    return [name[len(chain_name("")) :] for name in wanted.chains if name not in STATIC_CHAINS]

@@ -4,7 +4,7 @@
 
 """Slot tables: which backend a new flow gets, as a list that the kernel indexes by a counter or a hash.
 
-A slot holds a backend's id. The kernel picks slot ``numgen inc mod size`` (rr, wrr) or ``jhash tuple mod size`` (mh).
+A slot holds a backend's id. The kernel picks slot ``numgen inc mod size`` (rr, wrr) or ``jhash tuple mod size`` (mh, sh, dh).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from math import gcd
 from typing import Iterable, Iterator, NamedTuple, Sequence
 
 from ._model import Backend, Listener, address_bytes
-from ._options import MAX_RING_SIZE
+from ._options import HASH_SCHEDULERS, MAX_RING_SIZE
 
 RING_SIZES = (1009, 4093, 16381, MAX_RING_SIZE)
 """Prime sizes of Maglev tables; few steps, because another size moves nearly every flow."""
@@ -63,7 +63,7 @@ class SlotTable:
 
     def _order(self) -> tuple[int, ...]:
         counts = tuple(self.shares().values())
-        if self.scheduler == "mh":
+        if self.scheduler in HASH_SCHEDULERS:
             return maglev(tuple(entry.place for entry in self.entries), counts, self.seed)
         return smooth_order(counts)
 
@@ -84,15 +84,15 @@ def slot_table(
         Entry(
             ids[listener.name, backend.address, backend.port],
             address_bytes(backend.address) + ranks[backend.key],
-            1 if even else backend.weight,
+            1 if even else backend.share,
         )
         for backend in chosen
     )
-    if listener.scheduler == "mh":
+    if listener.is_hashed:
         size = ring_size(len(listener.backends), listener.minimum_ring_size) if entries else 0
     else:
         size = period([entry.weight for entry in entries])
-    return SlotTable(listener.scheduler, size, seed if listener.scheduler == "mh" else 0, entries)
+    return SlotTable(listener.scheduler, size, seed if listener.is_hashed else 0, entries)
 
 
 def ring_size(registered: int, minimum: int) -> int:
