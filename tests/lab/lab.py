@@ -39,7 +39,7 @@ class Lab:
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", self.name):
             raise LabError(f"EVENFLOW_LAB must be 1 to 31 of a-z, 0-9 and -, not {self.name!r}")
         self.store = Store()
-        self.namespace = f"{self.name}-net"
+        self.namespace = self.store.namespace(self.name)
         self._say = say
         self._state = self.store.folder / "labs" / f"{self.name}.json"
         self._inventory = self._state.with_name(f"{self.name}.inventory.json")

@@ -25,7 +25,7 @@ class Node:
         self.name = spec.name
         self.container = f"{lab}-{spec.name}"
         self._store = store
-        self._namespace = f"{lab}-net"
+        self._namespace = store.namespace(lab)
         self._topology = topology
         self._pid = 0
 

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from .lab import Lab
+from .nodes import Node
 from .topology import BACK, routed_vip4, routed_vip6
+from .traffic import finish, start_load
 
 FAMILIES = (4, 6)
 
@@ -40,3 +43,31 @@ def listener(
     ]
     found = {"name": name, "address": vip(family, host), "protocol": "tcp", "ports": [80], "backends": backends}
     return {**found, **options}
+
+
+def wait_for_connections(client: Node, port: int, count: int) -> None:
+    """Wait until the client holds so many connections to a port; AssertionError after 10 s."""
+    deadline = time.monotonic() + 10
+    command = ["ss", "-Htn", "state", "established", "dport", "=", f":{port}"]
+    while len(client.run(command).stdout.splitlines()) < count:
+        assert time.monotonic() < deadline, f"{count} connections to port {port} are not open after 10 s"
+        time.sleep(0.1)
+
+
+def leaked(lab: Lab, targets: list[str], family: int) -> str:
+    """Let a server speak on connections that the node has forgotten; what the client sees from its own address.
+
+    `targets` are on port 80 of listeners over the stream service; the client's route leads by lb1.
+    """
+    client = lab.node("c1")
+    pushed = start_load(client, "stream", targets, count=5, seconds=6, push=True)
+    wait_for_connections(client, 80, 5)
+    own = BACK.prefix6 if family == 6 else BACK.prefix4
+    sniffer = client.start(["tcpdump", "-i", "front", "-nn", "-l", "-c", "1", "src", "net", own])
+    time.sleep(1)
+    lab.node("lb1").run(["conntrack", "-D", "-f", f"ipv{family}", "-p", "tcp", "--dport", "80"])
+    time.sleep(2)
+    sniffer.terminate()
+    seen, _errors = sniffer.communicate(timeout=10)
+    finish(pushed)
+    return seen.strip()

@@ -77,6 +77,10 @@ class Store:
         # a cgroup of our own can be removed again; a systemd host keeps its own slices tidy
         return [] if self.systemd_host else ["--cgroup-parent", "/" + self.tag]
 
+    def namespace(self, lab: str) -> str:
+        """Name of the network namespace of a lab; another cache may have a lab of the same name."""
+        return f"{self.tag}-{lab}"
+
     def containers(self, lab: str | None = None) -> list[str]:
         """Names of the containers of one lab, or of all labs."""
         label = f"evenflow.lab={lab}" if lab else "evenflow.lab"

@@ -74,7 +74,7 @@ def test_host_is_untouched(other_lab: Lab) -> None:
     other_lab.down()
     after = _host_state()
     assert after == before
-    assert f"{other_lab.name}-net" in str(during["network namespaces"])
+    assert other_lab.namespace in str(during["network namespaces"])
     # even while it is up, nothing but its namespace can be seen
     assert {key: value for key, value in during.items() if key != "network namespaces"} == {
         key: value for key, value in before.items() if key != "network namespaces"}

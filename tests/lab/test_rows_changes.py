@@ -16,9 +16,9 @@ import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
-from lab.rows import FAMILIES, backend_address, listener, target, vip
+from lab.rows import FAMILIES, backend_address, leaked, listener, target, vip
 from lab.steady import SteadyLoad
-from lab.topology import BACK, on_link_vip4, on_link_vip6
+from lab.topology import on_link_vip4, on_link_vip6
 from lab.traffic import failures, finish, run_load, shares, start_load
 
 LIBRARY = "ansible_collections.evenflow.l4lb.plugins.module_utils"
@@ -107,11 +107,11 @@ def test_row_52_shared_endpoint(fleet: Fleet, lab: Lab, client: Node, family: in
     assert len(held) == 20
     assert not failures(held)
 
-    assert _leaked(lab, targets[:1], family) == ""
+    assert leaked(lab, targets[:1], family) == ""
     # The same without the guard, to see that the sniffer would have told.
     guard = f"{backend_address(lab, 'b1', family)} . tcp . 7000"
     lab.node("lb1").run(["nft", "delete", "element", "inet", "evenflow", f"endpoints{family}", f"{{ {guard} }}"])
-    assert backend_address(lab, "b1", family) in _leaked(lab, targets[:1], family)
+    assert backend_address(lab, "b1", family) in leaked(lab, targets[:1], family)
 
 
 def test_vips_are_announced(lab: Lab, client: Node, vips_on_interfaces: Any) -> None:
@@ -147,29 +147,6 @@ def _wait_for_flows(fleet: Fleet, wanted: dict[str, int]) -> None:
     deadline = time.monotonic() + 10
     while any(_counters(fleet)[name]["flows"] < count for name, count in wanted.items()):
         assert time.monotonic() < deadline, f"not {wanted} after 10 s: {_counters(fleet)}"
-
-
-def _leaked(lab: Lab, targets: list[str], family: int) -> str:
-    """Let a server speak on a connection that the node has forgotten; return what C sees of its own address."""
-    client = lab.node("c1")
-    pushed = start_load(client, "stream", targets, count=5, seconds=6, push=True)
-    _wait_for_streams(client, 5)
-    own = BACK.prefix6 if family == 6 else BACK.prefix4
-    sniffer = client.start(["tcpdump", "-i", "front", "-nn", "-l", "-c", "1", "src", "net", own])
-    time.sleep(1)
-    lab.node("lb1").run(["conntrack", "-D", "-f", f"ipv{family}", "-p", "tcp", "--dport", "80"])
-    time.sleep(2)
-    sniffer.terminate()
-    seen, _errors = sniffer.communicate(timeout=10)
-    finish(pushed)
-    return seen.strip()
-
-
-def _wait_for_streams(client: Node, count: int) -> None:
-    deadline = time.monotonic() + 10
-    while len(client.run(["ss", "-Htn", "state", "established", "dport", "=", ":80"]).stdout.splitlines()) < count:
-        assert time.monotonic() < deadline, f"{count} connections are not open after 10 s"
-        time.sleep(0.1)
 
 
 def _neighbours(client: Node) -> list[dict[str, Any]]:

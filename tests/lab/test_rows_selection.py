@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from lab import Lab, Node
 from lab.fleet import Fleet
 from lab.model import Flow, Model
-from lab.rows import FAMILIES, backend_address, listener, target, vip
+from lab.rows import FAMILIES, backend_address, listener, target, vip, wait_for_connections
 from lab.topology import CLIENT_MORE_HOSTS, FRONT
 from lab.traffic import Record, failures, finish, run_load, run_tuples, shares, start_load
 
@@ -154,7 +153,7 @@ def test_row_18_weight_change(fleet: Fleet, lab: Lab, client: Node, scheduler: s
     fleet.configure(wanted)
     lab.route("lb1")
     streams = start_load(client, "stream", [target(vip(family, 18), 7000) for family in FAMILIES], count=60, seconds=12)
-    _wait_for_streams(client, 60)
+    wait_for_connections(client, 7000, 60)
     for entry in wanted:
         entry["backends"][0]["weight"], entry["backends"][2]["weight"] = 4, 0
     fleet.configure(wanted)
@@ -215,11 +214,3 @@ def _document(fleet: Fleet) -> dict[str, Any]:
     for entry in listeners:
         entry["backends"] = [{k: v for k, v in backend.items() if k not in drop} for backend in entry["backends"]]
     return {entry["name"]: entry for entry in listeners}
-
-
-def _wait_for_streams(client: Node, count: int) -> None:
-    """Wait until the client holds so many connections to the stream service."""
-    deadline = time.monotonic() + 10
-    while len(client.run(["ss", "-Htn", "state", "established", "dport", "=", ":7000"]).stdout.splitlines()) < count:
-        assert time.monotonic() < deadline, f"{count} streams are not open after 10 s"
-        time.sleep(0.1)
