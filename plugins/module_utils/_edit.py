@@ -10,7 +10,8 @@ from typing import Any, Callable
 
 from ._model import Document, address_bytes, family
 from ._options import BACKEND, LISTENER
-from ._validation import Faults, check_document
+from ._rules import check_document
+from ._validation import Faults
 
 Edit = Callable[[Document], Document]
 """Takes the configuration before and gives the one after, or raises :class:`InvalidInput`."""

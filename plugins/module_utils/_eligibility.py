@@ -11,7 +11,7 @@ from ._model import Backend, Listener
 
 def eligible(listener: Listener) -> tuple[Backend, ...]:
     """Return the backends among which the scheduler may choose, in the listener's order."""
-    return tuple(backend for backend in listener.backends if backend.admin_state == "enabled" and backend.weight > 0)
+    return tuple(backend for backend in listener.backends if backend.admin_state == "enabled" and backend.share > 0)
 
 
 def accepts(listener: Listener) -> bool:

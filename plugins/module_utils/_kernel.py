@@ -9,42 +9,58 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import struct
 import subprocess
 from typing import Any
 
+from . import _netlink
 from ._errors import NodeError
-from ._nft import FAMILY, TABLE, FoundChain, FoundTable, Set, Transaction
+from ._nft import FAMILY, TABLE, Element, FoundChain, FoundTable, Set, Timed, Transaction
 
 _PATH = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
-_NETLINK_NETFILTER = 12
-_NFNL_SUBSYS_NFTABLES = 10
-_NFT_MSG_NEWGEN = 15
-_NFT_MSG_GETGEN = 16
-_NFTA_GEN_ID = 1
-_NLM_F_REQUEST = 1
-_PROTOCOLS = {6: "tcp", 17: "udp"}
+_SUBSYSTEM = 10
+_GET_GENERATION = 16
+_GENERATION_ID = 1
+_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+_OBJECT_DELETIONS = ("delete chain", "delete map", "delete set", "delete ct timeout")
 _BUSY = "Device or resource busy"
 
 
-def apply(transaction: Transaction) -> None:
+def apply(transaction: Transaction) -> int:
     """Run a transaction: all of it or nothing.
+
+    One that has checkpoints may be run in batches, of which only the last one shows.
+
+    :returns: by how much it has raised the kernel's generation.
+    :raises NodeError: the kernel or nft refused it; nothing of it took effect.
+    """
+    done = 0
+    for batch in transaction.batches():
+        try:
+            done += _apply_batch(batch)
+        except NodeError:
+            if done:
+                _run(["delete", "table", FAMILY, TABLE])
+            raise
+    return done
+
+
+def _apply_batch(batch: Transaction) -> int:
+    """Run statements at once.
 
     Kernels before 6.2 may refuse the deletion of a chain or set in the transaction that ends its use; then the
     deletions follow in a second one.
-
-    :raises NodeError: the kernel or nft refused it; nothing of it took effect.
     """
-    done = _run(["-f", "-"], transaction.text())
-    deletions = [text for text in transaction.statements if text.startswith(("delete chain", "delete map"))]
-    if done.returncode and _BUSY in done.stderr and deletions:
-        first, second = Transaction(), Transaction()
-        first.statements = [text for text in transaction.statements if text not in set(deletions)]
-        second.statements = deletions
-        _checked(_run(["-f", "-"], first.text()))
-        done = _run(["-f", "-"], second.text())
-    _checked(done)
+    done = _run(["-f", "-"], batch.text())
+    deletions = [text for text in batch.statements if text.startswith(_OBJECT_DELETIONS)]
+    if not (done.returncode and _BUSY in done.stderr and deletions):
+        _checked(done)
+        return 1
+    first, second = Transaction(), Transaction()
+    first.statements = [text for text in batch.statements if text not in set(deletions)]
+    second.statements = deletions
+    _checked(_run(["-f", "-"], first.text()))
+    _checked(_run(["-f", "-"], second.text()))
+    return 2
 
 
 def read_table() -> FoundTable | None:
@@ -58,6 +74,7 @@ def read_table() -> FoundTable | None:
     hooks: dict[str, str] = {}
     comments: dict[str, list[str]] = {}
     sets: dict[str, Set] = {}
+    timeouts: set[str] = set()
     for item in listing:
         kind, entry = next(iter(item.items()))
         if kind == "chain":
@@ -67,7 +84,10 @@ def read_table() -> FoundTable | None:
             comments[entry["chain"]].append(entry.get("comment", ""))
         elif kind in ("set", "map"):
             sets[entry["name"]] = Set(kind, "", dict(_pair(element) for element in entry.get("elem", ())))
-    return FoundTable({name: FoundChain(tuple(comments[name]), hook) for name, hook in hooks.items()}, sets)
+        elif kind == "ct timeout":
+            timeouts.add(entry["name"])
+    chains = {name: FoundChain(tuple(comments[name]), hook) for name, hook in hooks.items()}
+    return FoundTable(chains, sets, timeouts)
 
 
 def read_counters(name: str) -> dict[int, tuple[int, int]]:
@@ -87,26 +107,15 @@ def read_counters(name: str) -> dict[int, tuple[int, int]]:
 
 
 def generation() -> int:
-    """Return the kernel's nftables generation: a number that every transaction of anybody raises by one.
-
-    The one fixed request is written out here, because importing a netlink library would cost a no-op run more than
-    all the rest of it (0.2 s).
-    """
-    header = struct.pack("=IHHII", 20, _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETGEN, _NLM_F_REQUEST, 1, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
-        netlink.settimeout(5)
-        netlink.bind((0, 0))
-        netlink.send(header + struct.pack("=BBH", socket.AF_UNSPEC, 0, 0))
-        answer = netlink.recv(4096)
-    if struct.unpack_from("=H", answer, 4)[0] != _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_NEWGEN:
-        raise NodeError("the kernel does not tell its nftables generation: is nf_tables available, and are we root?")
-    offset = 20
-    while offset + 4 <= len(answer):
-        length, kind = struct.unpack_from("=HH", answer, offset)
-        if kind & 0x3FFF == _NFTA_GEN_ID:
-            return int(struct.unpack_from("!I", answer, offset + 4)[0])
-        offset += max(4, length + 3 & ~3)
-    raise NodeError("the kernel's answer does not hold an nftables generation")
+    """Return the kernel's nftables generation: a number that every transaction of anybody raises by one."""
+    try:
+        answer = next(_netlink.ask(_SUBSYSTEM, _GET_GENERATION))
+    except OSError as error:
+        raise NodeError(f"the kernel does not tell its nftables generation: {error.strerror}") from error
+    found = _netlink.parse(answer, _netlink.PREAMBLE)
+    if _GENERATION_ID not in found:
+        raise NodeError("the kernel's answer does not hold an nftables generation")
+    return int.from_bytes(found[_GENERATION_ID], "big")
 
 
 def _list_table() -> list[dict[str, Any]] | None:
@@ -134,7 +143,13 @@ def _hook(entry: dict[str, Any]) -> str:
 
 def _pair(element: Any) -> tuple[Any, Any]:
     if isinstance(element, list):
-        return _value(element[0]), _value(element[1])
+        key, value = element
+        timer = key.get("elem", {}) if isinstance(key, dict) else {}
+        if "expires" in timer:
+            return _value(key), Timed(_value(value), timer["timeout"], timer["expires"])
+        return _value(key), _value(value)
+    if isinstance(element, dict) and "ct count" in element.get("elem", {}):
+        return _value(element), Element(f"ct count over {element['elem']['ct count']['val']}")
     return _value(element), None
 
 
@@ -151,6 +166,8 @@ def _value(found: Any) -> Any:
             # Address, protocol, port: without /etc/protocols nft tells the protocol's number.
             parts[1] = _PROTOCOLS.get(parts[1], parts[1])
         return tuple(parts)
+    if "range" in found:
+        return "-".join(str(end) for end in found["range"])
     if "elem" in found:
         return _value(found["elem"]["val"])
     kind, target = next(iter(found.items()))

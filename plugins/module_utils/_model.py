@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from dataclasses import dataclass
-from typing import Any, Dict
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Dict, Mapping
 
-from ._options import BACKEND, LISTENER, Option
+from ._options import BACKEND, HASH_SCHEDULERS, LISTENER, SHARE_SCHEDULERS, Option, defaults
+from ._ports import PortRange, parse_ports
 
 Document = Dict[str, Dict[str, Any]]
 """A configuration as plain data: ``{name: listener options}``, each with all its options, backends sorted."""
@@ -29,12 +31,35 @@ class Backend:
     address: str
     port: int
     weight: int
+    capacity_scaler: float
     admin_state: str
+    max_connections: int
 
     @property
     def key(self) -> tuple[str, int]:
         """Identity within the listener."""
         return self.address, self.port
+
+    @property
+    def share(self) -> int:
+        """Weight times scaler, in thousandths of a weight."""
+        return round(self.weight * self.capacity_scaler * 1000)
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """Which new flows are logged.
+
+    :ivar sample_rate: the part of them, 0 to 1.
+    """
+
+    enable: bool
+    sample_rate: float
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any flow is logged."""
+        return self.enable and self.sample_rate > 0
 
 
 @dataclass(frozen=True)
@@ -45,17 +70,47 @@ class Listener:
     description: str
     address: str
     protocol: str
-    ports: tuple[int, ...]
+    ports: tuple[PortRange, ...]
     admin_state: str
     scheduler: str
     minimum_ring_size: int
     session_affinity: str
+    tracking_mode: str
+    idle_timeout_sec: int | None
+    max_connections: int
+    snat: str
+    log_config: LogConfig
     backends: tuple[Backend, ...]
 
     @property
     def family(self) -> str:
         """``4`` or ``6``."""
         return family(self.address)
+
+    @property
+    def is_hashed(self) -> bool:
+        """Whether its scheduler chooses by a hash."""
+        return self.scheduler in HASH_SCHEDULERS
+
+    @property
+    def is_shared_out(self) -> bool:
+        """Whether its shares follow the number of active flows."""
+        return self.scheduler in SHARE_SCHEDULERS
+
+    @property
+    def keeps_sessions(self) -> bool:
+        """Whether a client's later flows go where its first went."""
+        return self.tracking_mode == "per_session"
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a backend may be full."""
+        return any(backend.max_connections for backend in self.backends)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it serves more than single ports."""
+        return not all(ports.is_single for ports in self.ports)
 
 
 @dataclass(frozen=True)
@@ -77,11 +132,54 @@ class Settings:
     :ivar hash_seed: seed of every hash, in the kernel and in slot tables.
     :ivar vip_mode: ``none``: somebody else brings the VIPs here. ``address``: they are put on an interface.
     :ivar vip_interface: that interface.
+    :ivar vip_dedicated: reject every port of a VIP that no listener serves. ``None``: unless the VIP is an address of
+        the node's own, that is, one that was not put there for us.
+    :ivar log_group: NFLOG group that gets the logged flows.
     """
 
     hash_seed: int = 24301
     vip_mode: str = "none"
     vip_interface: str = ""
+    vip_dedicated: bool | None = None
+    log_group: int = 5
+
+
+Shares = Mapping[str, Mapping[int, int]]
+"""Slots by backend id, by the name of a listener."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a node has learned since it runs.
+
+    :ivar shares: what was last dealt to the listeners with lc and wlc.
+    :ivar uncounted: flows that a limit's element does not count, by the limit's name.
+    """
+
+    shares: Shares = field(default_factory=dict)
+    uncounted: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, found: Any) -> Runtime:
+        """Read what :meth:`as_json` gave; anything else is nothing learned."""
+        try:
+            return cls(
+                {name: {int(mark): int(slots[mark]) for mark in slots} for name, slots in found["shares"].items()},
+                {name: int(flows) for name, flows in found["uncounted"].items()},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return cls()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {
+            "shares": {name: {str(mark): slots[mark] for mark in slots} for name, slots in self.shares.items()},
+            "uncounted": dict(self.uncounted),
+        }
+
+
+NOTHING_LEARNED = Runtime()
+"""What a node knows at first."""
 
 
 def complete(name: str, found: Any) -> dict[str, Any]:
@@ -104,11 +202,11 @@ def _completed(place: str, found: Any, options: dict[str, Option], more: dict[st
     missing = [name for name, option in options.items() if option.required and found.get(name) is None]
     if unknown or missing:
         raise ValueError(f"{place}: unknown options {sorted(unknown)}, missing options {missing}")
-    return {**{name: option.default for name, option in options.items()}, **more, **found}
+    return {**defaults(options), **more, **found}
 
 
 def _listener(options: dict[str, Any]) -> Listener:
-    fields = dict(options, ports=tuple(int(port) for port in options["ports"]))
+    fields = dict(options, ports=parse_ports(options["ports"]), log_config=LogConfig(**options["log_config"]))
     fields["backends"] = tuple(Backend(**backend) for backend in options["backends"])
     return Listener(**fields)
 
@@ -118,6 +216,7 @@ def family(address: str) -> str:
     return "6" if ":" in address else "4"
 
 
+@lru_cache(maxsize=65536)
 def address_bytes(address: str) -> bytes:
     """Return an address in network order; also the order in which addresses are sorted."""
     return socket.inet_pton(socket.AF_INET6 if family(address) == "6" else socket.AF_INET, address)

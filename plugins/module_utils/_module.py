@@ -16,6 +16,7 @@ from ._errors import EvenflowError
 from ._model import fingerprint
 from ._node import Node, Outcome
 from ._options import BACKEND, LISTENER, argument_spec
+from ._rules import warnings
 from ._store import DEFAULT_CONFIG_DIR
 from ._validation import Faults
 
@@ -82,6 +83,9 @@ class LbModule(AnsibleModule):  # type: ignore[misc]
                 outcome = node.change(edit, self.check_mode, self.params["fingerprint"])
         except EvenflowError as error:
             self.fail_json(msg=str(error))
+        for name in outcome.difference.listeners():
+            for text in warnings(outcome.after[name]) if name in outcome.after else ():
+                self.warn(text)
         result = _result(outcome)
         if render:
             result["changed"] = False

@@ -27,17 +27,39 @@ a :class:`SlotTable` stands for its slots without having computed them."""
 
 
 @dataclass(frozen=True)
+class Element:
+    """What an element of a set carries beside its key: a statement of its own, such as ``ct count over 5``."""
+
+    statement: str
+
+
+@dataclass(frozen=True)
+class Timed:
+    """The value of a map's element that time removes.
+
+    :ivar timeout: seconds that it lives.
+    :ivar expires: seconds that are left.
+    """
+
+    value: Any
+    timeout: int
+    expires: int
+
+
+@dataclass(frozen=True)
 class Set:
     """A set or map.
 
     :ivar kind: ``set`` or ``map``.
     :ivar declaration: what stands between its braces, without elements.
     :ivar elements: what it should hold.
+    :ivar is_ours: whether its elements come from us; else rules add them and time removes them.
     """
 
     kind: str
     declaration: str
     elements: Elements = field(default_factory=dict)
+    is_ours: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,24 +94,58 @@ class FoundChain:
 
 @dataclass
 class FoundTable:
-    """The table's content as the kernel holds it: chains, and sets and maps, by name."""
+    """The table's content as the kernel holds it, by name."""
 
-    chains: Mapping[str, FoundChain]
-    sets: Mapping[str, Set]
+    chains: dict[str, FoundChain]
+    sets: dict[str, Set]
+    timeouts: set[str]
+
+
+@dataclass
+class Group:
+    """Chains and sets that belong together, by name; chains that others refer to come first."""
+
+    chains: dict[str, Chain]
+    sets: dict[str, Set]
 
 
 @dataclass
 class Table:
-    """The table's content as it should be: chains, and sets and maps, by name."""
+    """The table's content as it should be.
 
-    chains: Mapping[str, Chain]
-    sets: Mapping[str, Set]
+    :ivar shared: what is there without any listener.
+    :ivar listeners: what each listener adds.
+    :ivar timeouts: declarations of ct time-outs by name.
+    """
+
+    shared: Group
+    listeners: dict[str, Group]
+    timeouts: dict[str, str]
+
+    @property
+    def chains(self) -> dict[str, Chain]:
+        """All chains by name."""
+        return {name: chain for group in self._groups() for name, chain in group.chains.items()}
+
+    @property
+    def sets(self) -> dict[str, Set]:
+        """All sets and maps by name."""
+        return {name: found for group in self._groups() for name, found in group.sets.items()}
+
+    def _groups(self) -> list[Group]:
+        return [self.shared, *self.listeners.values()]
 
     def as_found(self) -> FoundTable:
         """Return what the kernel holds once it is like this."""
         return FoundTable(
-            {name: FoundChain(chain.comments, chain.hook) for name, chain in self.chains.items()}, self.sets
+            {name: FoundChain(chain.comments, chain.hook) for name, chain in self.chains.items()},
+            self.sets,
+            set(self.timeouts),
         )
+
+
+BATCH = 4000000
+"""Characters that nft is given at once where more can wait. It takes 40 times as much memory."""
 
 
 class Transaction:
@@ -97,12 +153,31 @@ class Transaction:
 
     def __init__(self) -> None:
         self.statements: list[str] = []
+        self._checkpoints: list[int] = []
 
     def __bool__(self) -> bool:
         return bool(self.statements)
 
     def extend(self, other: Transaction) -> None:
         self.statements.extend(other.statements)
+
+    def checkpoint(self) -> None:
+        """Say that what was said until now is not in use before something that is still to be said."""
+        self._checkpoints.append(len(self.statements))
+
+    def batches(self) -> list[Transaction]:
+        """Divide it at checkpoints into batches of about :data:`BATCH` characters; the last one puts all in use."""
+        found = [Transaction()]
+        size, begin = 0, 0
+        for end in [*self._checkpoints, len(self.statements)]:
+            statements = self.statements[begin:end]
+            length = sum(map(len, statements))
+            if size and length and size + length > BATCH:
+                found.append(Transaction())
+                size = 0
+            found[-1].statements.extend(statements)
+            size, begin = size + length, end
+        return found
 
     def add_table(self, comment: str) -> None:
         self._say(f'add table {FAMILY} {TABLE} {{ comment "{comment}"; }}')
@@ -115,6 +190,12 @@ class Transaction:
 
     def delete_set(self, name: str, kind: str) -> None:
         self._say(f"delete {kind} {FAMILY} {TABLE} {name}")
+
+    def add_timeout(self, name: str, declaration: str) -> None:
+        self._say(f"add ct timeout {FAMILY} {TABLE} {name} {{ {declaration} }}")
+
+    def delete_timeout(self, name: str) -> None:
+        self._say(f"delete ct timeout {FAMILY} {TABLE} {name}")
 
     def add_chain(self, name: str, chain: Chain) -> None:
         hook = f" {{ {chain.hook} }}" if chain.hook else ""
@@ -150,7 +231,13 @@ class Transaction:
 
 
 def _element(key: Any, value: Any) -> str:
-    return _text(key) if value is None else f"{_text(key)} : {_text(value)}"
+    if value is None:
+        return _text(key)
+    if isinstance(value, Element):
+        return f"{_text(key)} {value.statement}"
+    if isinstance(value, Timed):
+        return f"{_text(key)} timeout {value.timeout}s expires {value.expires}s : {_text(value.value)}"
+    return f"{_text(key)} : {_text(value)}"
 
 
 def _text(value: Any) -> str:

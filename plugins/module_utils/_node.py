@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Callable, Mapping
 
-from . import _addresses, _kernel
+from . import _addresses, _conntrack, _kernel
 from ._difference import Difference, difference
 from ._edit import Edit
 from ._errors import ConditionNotMet
-from ._model import Configuration, Document, Settings, fingerprint
-from ._nft import RULES_VERSION, FoundTable, Transaction
-from ._plan import TABLE_COMMENT, Address, Live, Plan, parts, plan
-from ._ruleset import table
+from ._identity import backend_ids
+from ._limits import uncounted
+from ._model import Configuration, Document, Runtime, Settings, Shares, fingerprint
+from ._nft import FoundTable, Transaction
+from ._plan import TABLE_COMMENT, Address, Live, Plan, is_other_version, parts, plan, redeal
+from ._ruleset import rules_digest, table
 from ._store import DEFAULT_CONFIG_DIR, Change, Store
 
 _SO_NETNS_COOKIE = 71
@@ -44,6 +46,19 @@ class Outcome:
         return bool(self.difference or self.plan)
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What follows from a configuration.
+
+    :ivar stamp: tells the file that it stands in from any other.
+    """
+
+    stamp: Any
+    fingerprint: str
+    shared_out: Configuration
+    ids: Mapping[tuple[str, str, int], int]
+
+
 class Node:
     """This machine as a load balancer.
 
@@ -52,6 +67,7 @@ class Node:
 
     def __init__(self, config_dir: str = DEFAULT_CONFIG_DIR) -> None:
         self._store = Store(config_dir)
+        self._last_known: _Known | None = None
 
     def change(self, edit: Edit, check: bool = False, expected: str | None = None) -> Outcome:
         """Change the configuration and bring the kernel to it, also where only the kernel differs.
@@ -72,13 +88,41 @@ class Node:
             settings = self._store.settings()
             if settings.vip_mode == "address":
                 _addresses.check_interface(settings.vip_interface)
+            runtime = self._store.runtime()
             generation = _kernel.generation()
-            live = Live(self._table(before, settings, generation), *self._addresses(settings))
-            wanted = plan(Configuration.from_document(after), settings, live)
+            live = Live(self._table(before, settings, runtime, generation), *self._addresses(settings))
+            configuration = Configuration.from_document(after)
+            learned = replace(runtime, uncounted=_uncounted(configuration, live, runtime))
+            wanted = plan(configuration, settings, live, learned)
             outcome = Outcome(before, after, difference(before, after), wanted)
             if not check:
-                self._apply(outcome, settings, generation)
+                self._apply(outcome, settings, learned, generation)
             return outcome
+
+    def redeal(self, choose: Callable[[Configuration, Mapping[tuple[str, str, int], int]], Shares]) -> bool:
+        """Deal new shares to the listeners with lc and wlc, where the kernel is as it was left.
+
+        :param choose: gives the shares, from those listeners and the ids of all backends.
+        :returns: whether a table changed.
+        :raises NodeError: the node could not be read or changed.
+        """
+        with self._store.lock():
+            known = self._known()
+            before = self._store.runtime()
+            after = replace(before, shares=choose(known.shared_out, known.ids))
+            transaction = redeal(known.shared_out, known.ids, before, after)
+            if not transaction:
+                return False
+            settings, owned = self._store.settings(), frozenset(self._store.vips())
+            generation = _kernel.generation()
+            remembered = self._store.read_run("applied.json")
+            is_as_left = remembered == self._memory(known.fingerprint, settings, before, owned, generation)
+            generation += _kernel.apply(transaction)
+            self._store.remember(after)
+            if is_as_left and _kernel.generation() == generation:
+                memory = self._memory(known.fingerprint, settings, after, owned, generation)
+                self._store.write_run("applied.json", memory)
+            return True
 
     def render(self, edit: Edit) -> Outcome:
         """Say what a node without any listener would be given; nothing is read from the kernel or written."""
@@ -94,8 +138,12 @@ class Node:
         """Return the node's own settings."""
         return self._store.settings()
 
-    def _apply(self, outcome: Outcome, settings: Settings, generation: int) -> None:
-        memory = self._memory(outcome.after, settings, generation)
+    def runtime(self) -> Runtime:
+        """Return what the node has learned since it runs."""
+        return self._store.runtime()
+
+    def _apply(self, outcome: Outcome, settings: Settings, runtime: Runtime, generation: int) -> None:
+        memory = self._memory(fingerprint(outcome.after), settings, runtime, outcome.plan.owned, generation)
         if outcome.changed:
             files = self._store.change()
             try:
@@ -104,22 +152,26 @@ class Node:
                 _boot_files(files, outcome.plan)
                 with _addresses.added(outcome.plan.add):
                     if outcome.plan.transaction:
-                        _kernel.apply(outcome.plan.transaction)
-                        memory["generation"] += 1
+                        memory["generation"] += _kernel.apply(outcome.plan.transaction)
                 files.commit()
             finally:
                 files.abandon()
+            _conntrack.forget_unmarked(outcome.plan.appeared)
             _addresses.announce(outcome.plan.add)
             _addresses.remove(outcome.plan.remove)
+        if self._store.runtime() != runtime:
+            self._store.remember(runtime)
         # Somebody else's transaction in between would be taken for ours: then remember nothing.
         if _kernel.generation() == memory["generation"] and self._store.read_run("applied.json") != memory:
             self._store.write_run("applied.json", memory)
 
-    def _table(self, before: Document, settings: Settings, generation: int) -> FoundTable | None:
+    def _table(self, before: Document, settings: Settings, runtime: Runtime, generation: int) -> FoundTable | None:
         """Return our table: from memory as long as nobody has touched nftables since we did, else from the kernel."""
-        if self._store.read_run("applied.json") == self._memory(before, settings, generation):
-            return table(Configuration.from_document(before), settings).as_found()
-        return _kernel.read_table()
+        name, owned = fingerprint(before), frozenset(self._store.vips())
+        if self._store.read_run("applied.json") != self._memory(name, settings, runtime, owned, generation):
+            return _kernel.read_table()
+        addresses = {vip.address for vip in owned}
+        return table(Configuration.from_document(before), settings, addresses, runtime).as_found()
 
     def _addresses(self, settings: Settings) -> tuple[frozenset[Address], frozenset[Address]]:
         owned = frozenset(self._store.vips())
@@ -128,21 +180,40 @@ class Node:
             interfaces.add(settings.vip_interface)
         return _addresses.read(interfaces), owned
 
-    def _memory(self, document: Document, settings: Settings, generation: int) -> dict[str, Any]:
+    def _known(self) -> _Known:
+        """Return what follows from the configuration alone, worked out once for each."""
+        stamp = self._store.stamp()
+        if self._last_known is None or self._last_known.stamp != stamp:
+            document = self._store.configuration()
+            configuration = Configuration.from_document(document)
+            shared_out = Configuration(tuple(one for one in configuration.listeners if one.is_shared_out))
+            self._last_known = _Known(stamp, fingerprint(document), shared_out, backend_ids(configuration))
+        return self._last_known
+
+    def _memory(
+        self, name: str, settings: Settings, runtime: Runtime, owned: frozenset[Address], generation: int
+    ) -> dict[str, Any]:
         return {
             "network": _network_namespace(),
-            "rules": RULES_VERSION,
+            "rules": rules_digest(),
             "generation": generation,
-            "fingerprint": fingerprint(document),
+            "fingerprint": name,
             "settings": asdict(settings),
+            "owned": sorted(f"{vip.prefix} {vip.interface}" for vip in owned),
+            "runtime": runtime.as_json(),
         }
+
+
+def _uncounted(configuration: Configuration, live: Live, runtime: Runtime) -> dict[str, int]:
+    kept = None if live.table is None or is_other_version(live.table) else live.table
+    return uncounted(configuration, kept, runtime.uncounted, _conntrack.count)
 
 
 def _boot_files(files: Change, wanted: Plan) -> None:
     head = Transaction()
     head.add_table(TABLE_COMMENT)
     head.delete_table()
-    files.restore(parts(wanted.table), head)
+    files.restore(parts(wanted.boot), head)
     files.vips(wanted.owned)
 
 

@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Callable, Mapping
 
-from ._model import Configuration, Settings, family
-from ._nft import Elements, FoundTable, Set, Table, Transaction
-from ._ruleset import SHARED_SETS, STATIC_CHAINS, chain_name, slots_name, table
-from ._scheduler import SlotTable
+from ._eligibility import eligible
+from ._limits import BACKENDS, FULL
+from ._listener_chains import slots_name
+from ._model import NOTHING_LEARNED, Configuration, Runtime, Settings, family
+from ._nft import Elements, FoundTable, Group, Set, Table, Transaction
+from ._ports import PortRange
+from ._ruleset import SHARED_SETS, STATIC_CHAINS, dispatch_key, table
+from ._scheduler import SlotTable, slot_table
 
 TABLE_COMMENT = "evenflow.l4lb: changes by hand are undone"
 
@@ -30,6 +34,18 @@ class Address:
     def prefix(self) -> str:
         """The address with the prefix length of a single host."""
         return f"{self.address}/{'128' if family(self.address) == '6' else '32'}"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """What new flows are sent to.
+
+    :ivar protocol: ``any`` for every protocol.
+    """
+
+    address: str
+    protocol: str
+    ports: PortRange
 
 
 @dataclass
@@ -54,38 +70,73 @@ class Plan:
     :ivar add: VIPs to put on an interface.
     :ivar remove: VIPs to take off it.
     :ivar owned: the addresses that are ours afterwards.
-    :ivar table: what the kernel holds afterwards.
+    :ivar boot: what the kernel is given at the next boot.
+    :ivar appeared: what nobody served before: flows there that the kernel knows already are to be scheduled too.
     """
 
     transaction: Transaction
-    table: Table
+    boot: Table
     add: tuple[Address, ...] = ()
     remove: tuple[Address, ...] = ()
     owned: frozenset[Address] = field(default_factory=frozenset)
+    appeared: tuple[Destination, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.transaction or self.add or self.remove)
 
 
-def plan(configuration: Configuration, settings: Settings, live: Live) -> Plan:
+def plan(configuration: Configuration, settings: Settings, live: Live, runtime: Runtime = NOTHING_LEARNED) -> Plan:
     """Decide how to bring the node to the configuration.
 
     :returns: an empty plan if everything is as it should be.
     """
-    wanted = table(configuration, settings)
     vips = _vips(configuration, settings)
-    if live.table is None or _is_other_version(live.table):
-        transaction = _load(wanted, replace=live.table is not None)
+    # An address that was there before us is not ours to remove later.
+    owned = vips & (live.owned | (vips - live.addresses))
+    addresses = {vip.address for vip in owned}
+    wanted = table(configuration, settings, addresses, runtime)
+    if live.table is None or is_other_version(live.table):
+        transaction = _load(wanted, live.table)
     else:
         transaction = _update(wanted, live.table)
     return Plan(
         transaction,
-        wanted,
+        wanted if runtime == NOTHING_LEARNED else table(configuration, settings, addresses),
         add=_sorted(vips - live.addresses),
         remove=_sorted((live.owned - vips) & live.addresses),
-        # An address that was there before us is not ours to remove later.
-        owned=vips & (live.owned | (vips - live.addresses)),
+        owned=owned,
+        appeared=_appeared(configuration, live.table),
     )
+
+
+def redeal(
+    configuration: Configuration, ids: Mapping[tuple[str, str, int], int], before: Runtime, after: Runtime
+) -> Transaction:
+    """Decide how to bring the tables of listeners with lc and wlc from the shares that they have to others.
+
+    :param configuration: the listeners; others than these are passed over.
+    :param ids: id by (listener, address, port).
+    """
+    transaction = Transaction()
+    for listener in configuration.listeners:
+        if listener.is_shared_out:
+            name = slots_name(listener.name)
+            found, wanted = (
+                Set("map", "", slot_table(listener, eligible(listener), ids, 0, runtime.shares.get(listener.name)))
+                for runtime in (before, after)
+            )
+            _update_elements(transaction, name, wanted, found)
+    return transaction
+
+
+def _appeared(configuration: Configuration, found: FoundTable | None) -> tuple[Destination, ...]:
+    appeared = []
+    for listener in configuration.listeners:
+        for ports in listener.ports:
+            name, key = dispatch_key(listener, ports)
+            if found is None or name not in found.sets or key not in content(found.sets[name].elements):
+                appeared.append(Destination(listener.address, listener.protocol, ports))
+    return tuple(appeared)
 
 
 @dataclass(frozen=True)
@@ -105,10 +156,9 @@ def parts(wanted: Table) -> list[Part]:
     """Divide what builds a table: what all share, a part a listener, what refers to listeners."""
     static, elements = _static(wanted), _shared_elements(wanted)
     found = [_part("0_static", static.text(), lambda: static), _part("2_elements", elements.text(), lambda: elements)]
-    for listener in _listeners(wanted):
-        chain, slots = wanted.chains[chain_name(listener)], wanted.sets[slots_name(listener)]
-        depends_on = repr((chain.comments, slots))
-        found.append(_part(f"1_{listener}", depends_on, partial(_listener, wanted, listener)))
+    for name, group in wanted.listeners.items():
+        depends_on = repr(([chain.comments for chain in group.chains.values()], group.sets))
+        found.append(_part(f"1_{name}", depends_on, partial(_built, group)))
     return sorted(found, key=lambda part: part.name)
 
 
@@ -119,25 +169,27 @@ def _part(name: str, depends_on: str, write: Callable[[], Transaction]) -> Part:
 def _static(wanted: Table) -> Transaction:
     transaction = Transaction()
     transaction.add_table(TABLE_COMMENT)
-    for name in SHARED_SETS:
-        transaction.add_set(name, wanted.sets[name])
-    for name, chain in STATIC_CHAINS.items():
+    for name, declaration in wanted.timeouts.items():
+        transaction.add_timeout(name, declaration)
+    for name, shared in wanted.shared.sets.items():
+        transaction.add_set(name, shared)
+    for name, chain in wanted.shared.chains.items():
         transaction.add_chain(name, chain)
-    for name, chain in STATIC_CHAINS.items():
+    for name, chain in wanted.shared.chains.items():
         transaction.add_rules(name, chain)
     return transaction
 
 
-def _listener(wanted: Table, listener: str) -> Transaction:
+def _built(group: Group) -> Transaction:
     transaction = Transaction()
-    _update_listener(transaction, wanted, FoundTable({}, {}), listener)
+    _update_group(transaction, group, FoundTable({}, {}, set()))
     return transaction
 
 
 def _shared_elements(wanted: Table) -> Transaction:
     transaction = Transaction()
-    for name in SHARED_SETS:
-        transaction.add_elements(name, content(wanted.sets[name].elements))
+    for name, shared in wanted.shared.sets.items():
+        transaction.add_elements(name, content(shared.elements))
     return transaction
 
 
@@ -156,7 +208,8 @@ def _sorted(addresses: frozenset[Address]) -> tuple[Address, ...]:
     return tuple(sorted(addresses, key=lambda address: (address.interface, address.address)))
 
 
-def _is_other_version(found: FoundTable) -> bool:
+def is_other_version(found: FoundTable) -> bool:
+    """Tell whether a table has other static rules or sets than this library's, so that it is built anew."""
     return any(name not in found.sets for name in SHARED_SETS) or any(
         name not in found.chains
         or (found.chains[name].hook, found.chains[name].comments) != (chain.hook, chain.comments)
@@ -164,51 +217,77 @@ def _is_other_version(found: FoundTable) -> bool:
     )
 
 
-def _load(wanted: Table, replace: bool) -> Transaction:
+def _load(wanted: Table, found: FoundTable | None) -> Transaction:
     transaction = Transaction()
-    if replace:
+    if found:
         transaction.delete_table()
     for part in parts(wanted):
         transaction.extend(part.write())
+        if not found:
+            # Nothing leads to a listener's part before the last part, the shared elements.
+            transaction.checkpoint()
+    for name, kept in wanted.sets.items():
+        # Sessions outlive a table that is built anew.
+        if found and not kept.is_ours and kept.kind == "map" and name in found.sets:
+            transaction.add_elements(name, content(found.sets[name].elements))
     return transaction
 
 
 def _update(wanted: Table, found: FoundTable) -> Transaction:
     transaction = Transaction()
-    for listener in _listeners(wanted):
-        _update_listener(transaction, wanted, found, listener)
-    for name in SHARED_SETS:
-        _update_elements(transaction, name, wanted.sets[name], found.sets[name])
-    # A rule can name a set, a map's verdict a chain: rules go first, then sets, then chains.
-    stale = [name for name in found.chains if name not in wanted.chains]
-    for name in stale:
-        transaction.flush_chain(name)
-    for name in found.sets:
-        if name not in wanted.sets:
-            transaction.delete_set(name, found.sets[name].kind)
-    for name in stale:
-        transaction.delete_chain(name)
+    for name in sorted(wanted.timeouts.keys() - found.timeouts):
+        transaction.add_timeout(name, wanted.timeouts[name])
+    for group in wanted.listeners.values():
+        _update_group(transaction, group, found)
+    for name, shared in wanted.shared.sets.items():
+        _update_elements(transaction, name, shared, found.sets[name])
+    _ask_again(transaction, wanted.sets[BACKENDS], found.sets[BACKENDS])
+    _remove_stale(transaction, wanted, found)
     return transaction
 
 
-def _update_listener(transaction: Transaction, wanted: Table, found: FoundTable, listener: str) -> None:
-    chain, slots = chain_name(listener), slots_name(listener)
-    if slots in found.sets:
-        _update_elements(transaction, slots, wanted.sets[slots], found.sets[slots])
-    else:
-        transaction.add_set(slots, wanted.sets[slots])
-        transaction.add_elements(slots, content(wanted.sets[slots].elements))
-    if chain not in found.chains:
-        transaction.add_chain(chain, wanted.chains[chain])
-    elif wanted.chains[chain].comments == found.chains[chain].comments:
-        return
-    else:
-        transaction.flush_chain(chain)
-    transaction.add_rules(chain, wanted.chains[chain])
+def _update_group(transaction: Transaction, group: Group, found: FoundTable) -> None:
+    for name, wanted in group.sets.items():
+        if name in found.sets:
+            _update_elements(transaction, name, wanted, found.sets[name])
+        else:
+            transaction.add_set(name, wanted)
+            transaction.add_elements(name, content(wanted.elements))
+    for name, chain in group.chains.items():
+        if name not in found.chains:
+            transaction.add_chain(name, chain)
+        elif chain.comments == found.chains[name].comments:
+            continue
+        else:
+            transaction.flush_chain(name)
+        transaction.add_rules(name, chain)
+
+
+def _ask_again(transaction: Transaction, wanted: Set, found: Set) -> None:
+    """Take backends whose limit was edited out of the full ones, be they among them or not: there may be room now."""
+    after, before = content(wanted.elements), content(found.elements)
+    edited = [key for key in after if key in before and after[key] != before[key]]
+    transaction.add_elements(FULL, dict.fromkeys(edited))
+    transaction.delete_elements(FULL, edited)
+
+
+def _remove_stale(transaction: Transaction, wanted: Table, found: FoundTable) -> None:
+    chains, sets = wanted.chains, wanted.sets
+    # A rule can name a set, a map's verdict a chain: rules go first, then sets, then chains.
+    stale = [name for name in found.chains if name not in chains]
+    for name in stale:
+        transaction.flush_chain(name)
+    for name in found.sets:
+        if name not in sets:
+            transaction.delete_set(name, found.sets[name].kind)
+    for name in stale:
+        transaction.delete_chain(name)
+    for name in sorted(found.timeouts - wanted.timeouts.keys()):
+        transaction.delete_timeout(name)
 
 
 def _update_elements(transaction: Transaction, name: str, wanted: Set, found: Set) -> None:
-    if wanted.elements == found.elements:
+    if not wanted.is_ours or wanted.elements == found.elements:
         return
     after, before = content(wanted.elements), content(found.elements)
     # The kernel refuses to add an element that is there with another value, so it is deleted first.
@@ -216,7 +295,3 @@ def _update_elements(transaction: Transaction, name: str, wanted: Set, found: Se
     transaction.add_elements(
         name, {key: value for key, value in after.items() if key not in before or before[key] != value}
     )
-
-
-def _listeners(wanted: Table) -> list[str]:
-    return [name[len(chain_name("")) :] for name in wanted.chains if name not in STATIC_CHAINS]

@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterable, List, Tuple
 from . import _kernel
 from ._eligibility import accepts, eligible
 from ._identity import backend_ids
-from ._model import Configuration, Document, Listener, Settings, fingerprint
+from ._model import NOTHING_LEARNED, Configuration, Document, Listener, Runtime, Settings, fingerprint
 from ._node import Node
 from ._scheduler import SlotTable, slot_table
 
@@ -31,7 +31,7 @@ def report(node: Node, gather: Iterable[str], names: Iterable[str] | None) -> di
     :returns: ``listeners`` (a list sorted by name), ``fingerprint``, ``table_digest``, ``node``.
     """
     document, settings = node.configuration(), node.settings()
-    view = _View(document, settings)
+    view = _View(document, settings, node.runtime())
     wanted = document.keys() if names is None else set(names)
     parts = [_identities, *(GATHER[part] for part in GATHER if part in set(gather))]
     told = []
@@ -56,15 +56,19 @@ def report(node: Node, gather: Iterable[str], names: Iterable[str] | None) -> di
 class _View:
     """A configuration and what follows from it."""
 
-    def __init__(self, document: Document, settings: Settings) -> None:
+    def __init__(self, document: Document, settings: Settings, runtime: Runtime) -> None:
         self.document = document
         self.configuration = Configuration.from_document(document)
         self.ids = backend_ids(self.configuration)
-        self.tables: dict[str, SlotTable] = {
-            listener.name: slot_table(listener, eligible(listener), self.ids, settings.hash_seed)
-            for listener in self.configuration.listeners
-        }
+        self._seed = settings.hash_seed
+        self._runtime = runtime
         self._counters: dict[str, dict[int, tuple[int, int]]] = {}
+
+    def table(self, listener: Listener, runtime: Runtime = NOTHING_LEARNED) -> SlotTable:
+        return slot_table(listener, eligible(listener), self.ids, self._seed, runtime.shares.get(listener.name))
+
+    def current_table(self, listener: Listener) -> SlotTable:
+        return self.table(listener, self._runtime)
 
     def marks(self, listener: Listener) -> list[int]:
         return [self.ids[(listener.name, *backend.key)] for backend in listener.backends]
@@ -83,7 +87,8 @@ class _View:
                 listener.ports,
                 listener.session_affinity,
                 accepts(listener),
-                repr(self.tables[listener.name]),
+                # Shares dealt by load are each node's own.
+                repr(self.table(listener)),
                 [backend.key for backend in eligible(listener)],
             )
             for listener in self.configuration.listeners
@@ -126,7 +131,7 @@ def _counters(view: _View, listener: Listener) -> Told:
 
 
 def _tables(view: _View, listener: Listener) -> Told:
-    table = view.tables[listener.name]
+    table = view.current_table(listener)
     shares = table.shares()
     total = sum(entry.weight for entry in table.entries)
     errors = [abs(shares[entry.id] - entry.weight * table.size / total) for entry in table.entries]

@@ -4,70 +4,99 @@
 
 """The table ``inet evenflow`` that the kernel should hold: rules are static, elements are dynamic.
 
-Only what a rule must name, the number of slots and the hashed tuple, is in a listener's own chain.
+Static chains and shared sets are the same on every node. What a rule must name, the number of slots, the hashed tuple,
+a listener's limits and time-outs, is in the listener's own chains.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from typing import Any, Collection, Iterable, Mapping
 
 from ._eligibility import accepts, eligible
 from ._identity import OURS, backend_ids
-from ._model import Backend, Configuration, Listener, Settings
-from ._nft import Chain, Set, Table
-from ._scheduler import SlotTable, slot_table
+from ._limits import BACKENDS, FULL, backend_limit_name, over
+from ._listener_chains import chain_name, group, log_name, refresh_name, timeouts
+from ._model import NOTHING_LEARNED, Backend, Configuration, Listener, Runtime, Settings
+from ._nft import Chain, Group, Set, Table
+from ._ports import ALL, PortRange
+from ._scheduler import slot_table
 
 _ADDRESS = {"4": "ipv4_addr", "6": "ipv6_addr"}
-_HEADER = {"4": "ip", "6": "ip6"}
-_TUPLES = {
-    "none": "{ip} saddr . {ip} daddr . meta l4proto . th sport . th dport",
-    "client_ip_port_proto": "{ip} saddr . {ip} daddr . meta l4proto . th sport . th dport",
-    "client_ip_proto": "{ip} saddr . {ip} daddr . meta l4proto",
-    "client_ip": "{ip} saddr . {ip} daddr",
-    "client_ip_no_destination": "{ip} saddr",
-}
-"""What of a packet is hashed, by session affinity."""
 
 
-def table(configuration: Configuration, settings: Settings) -> Table:
-    """Return what the kernel should hold for a configuration."""
+def table(
+    configuration: Configuration,
+    settings: Settings,
+    owned: Collection[str] = (),
+    runtime: Runtime = NOTHING_LEARNED,
+) -> Table:
+    """Return what the kernel should hold for a configuration.
+
+    :param owned: the VIPs that are on an interface of this node because we put them there.
+    """
     ids = backend_ids(configuration)
     elements: dict[str, dict[Any, Any]] = {name: {} for name in SHARED_SETS}
-    chains = dict(STATIC_CHAINS)
-    sets = {}
+    wanted = Table(Group(dict(STATIC_CHAINS), {}), {}, {})
     for listener in configuration.listeners:
-        slots = slot_table(listener, eligible(listener), ids, settings.hash_seed)
-        chains[chain_name(listener.name)] = _listener_chain(listener, slots, settings)
-        sets[slots_name(listener.name)] = Set("map", "typeof numgen inc mod 65536 : ct mark;", slots)
-        _add_listener(elements, listener)
-        for backend in listener.backends:
-            _add_backend(elements, listener, ids[(listener.name, *backend.key)], backend)
+        chosen = eligible(listener)
+        slots = slot_table(listener, chosen, ids, settings.hash_seed, runtime.shares.get(listener.name))
+        wanted.listeners[listener.name] = group(listener, slots, settings, runtime.uncounted.get(listener.name, 0))
+        wanted.timeouts.update(timeouts(listener))
+        _add_listener(elements, listener, settings, owned)
+        marks = _marks(listener, listener.backends, ids)
+        for backend, mark in zip(listener.backends, marks):
+            _add_backend(elements, listener, mark, backend, runtime)
+        if listener.is_wide:
+            elements["wide"].update(dict.fromkeys(marks))
+        else:
+            _add_endpoints(elements, listener)
+        ring = _marks(listener, chosen, ids)
+        if listener.keeps_sessions:
+            elements["sticky"].update(dict.fromkeys(ring))
+        if listener.is_limited:
+            # From each to the next, so that a full one's flow can go on.
+            elements["next"].update(zip(ring, ring[1:] + ring[:1]))
     for name, declaration in SHARED_SETS.items():
-        sets[name] = Set("map" if ":" in declaration else "set", declaration, elements[name])
-    return Table(chains, sets)
+        kind = "map" if ":" in declaration else "set"
+        wanted.shared.sets[name] = Set(kind, declaration, elements[name], is_ours=name not in KERNEL_OWNED)
+    return wanted
 
 
-def chain_name(listener: str) -> str:
-    """Return the name of a listener's chain."""
-    return f"l_{listener}"
+def _marks(listener: Listener, backends: Iterable[Backend], ids: Mapping[tuple[str, str, int], int]) -> list[int]:
+    return [ids[(listener.name, *backend.key)] for backend in backends]
 
 
-def slots_name(listener: str) -> str:
-    """Return the name of a listener's slot map."""
-    return f"slots_{listener}"
+def _add_listener(
+    elements: dict[str, dict[Any, Any]], listener: Listener, settings: Settings, owned: Collection[str]
+) -> None:
+    family, vip = listener.family, listener.address
+    elements[f"vips{family}"][vip] = None
+    is_dedicated = settings.vip_dedicated if settings.vip_dedicated is not None else vip in owned
+    if is_dedicated:
+        elements[f"dedicated{family}"][vip] = None
+    elif settings.vip_dedicated is None:
+        elements[f"routed{family}"][vip] = None
+    verdict = f"goto {chain_name(listener.name)}" if accepts(listener) else "goto refuse"
+    for ports in listener.ports:
+        name, key = dispatch_key(listener, ports)
+        elements[name][key] = verdict
 
 
-def _add_listener(elements: dict[str, dict[Any, Any]], listener: Listener) -> None:
-    family = listener.family
-    elements[f"vips{family}"][listener.address] = None
-    for port in listener.ports:
-        key = listener.address, listener.protocol, port
-        elements[f"listeners{family}"][key] = f"goto {chain_name(listener.name)}"
-        if not accepts(listener):
-            elements[f"refused{family}"][key] = "goto refuse"
+def dispatch_key(listener: Listener, ports: PortRange) -> tuple[str, Any]:
+    """Return the map that dispatches these ports, and their key in it."""
+    if listener.protocol == "any":
+        return f"anyproto{listener.family}", listener.address
+    if ports == ALL:
+        return f"allports{listener.family}", (listener.address, listener.protocol)
+    if ports.is_single:
+        return f"listeners{listener.family}", (listener.address, listener.protocol, ports.first)
+    return f"ranges{listener.family}", (listener.address, listener.protocol, str(ports))
 
 
-def _add_backend(elements: dict[str, dict[Any, Any]], listener: Listener, identity: int, backend: Backend) -> None:
+def _add_backend(
+    elements: dict[str, dict[Any, Any]], listener: Listener, identity: int, backend: Backend, runtime: Runtime
+) -> None:
     family = listener.family
     for counted in ("acct_new", "acct_in", "acct_out"):
         elements[counted][identity] = None
@@ -75,24 +104,30 @@ def _add_backend(elements: dict[str, dict[Any, Any]], listener: Listener, identi
         elements[f"to{family}port"][identity] = backend.key
     else:
         elements[f"to{family}"][identity] = backend.address
-    for port in (backend.port,) if backend.port else listener.ports:
-        elements[f"endpoints{family}"][(backend.address, listener.protocol, port)] = None
+    if listener.snat != "none":
+        elements[f"snat_{listener.snat}"][identity] = None
+    if backend.max_connections:
+        unknown = runtime.uncounted.get(backend_limit_name(identity), 0)
+        elements[BACKENDS][identity] = over(backend.max_connections, unknown)
+        elements["limit_reached"][identity] = over(backend.max_connections - 1, unknown)
+    if listener.keeps_sessions:
+        elements["refreshed"][identity] = f"jump {refresh_name(listener.name)}"
+    if listener.log_config.is_on:
+        elements["logged"][identity] = f"jump {log_name(listener.name)}"
 
 
-def _listener_chain(listener: Listener, slots: SlotTable, settings: Settings) -> Chain:
-    if not slots.size:
-        return Chain(("drop",))
-    if listener.scheduler == "mh":
-        fields = _TUPLES[listener.session_affinity].format(ip=_HEADER[listener.family])
-        choice = f"jhash {fields} mod {slots.size} seed {settings.hash_seed:#x}"
-    else:
-        choice = f"numgen inc mod {slots.size}"
-    return Chain((f"ct mark set {choice} map @{slots_name(listener.name)}", "goto to_backend"))
+def _add_endpoints(elements: dict[str, dict[Any, Any]], listener: Listener) -> None:
+    """Guard what answers for the listener, one endpoint by one."""
+    endpoints = elements[f"endpoints{listener.family}"]
+    served = [ports.first for ports in listener.ports]
+    for backend in listener.backends:
+        for port in (backend.port,) if backend.port else served:
+            endpoints[(backend.address, listener.protocol, port)] = None
 
 
 def _per_family(declarations: dict[str, str]) -> dict[str, str]:
     return {
-        name.format(family): declaration.format(address)
+        name.format(family): declaration.replace("{}", "{0}").format(address)
         for name, declaration in declarations.items()
         for family, address in _ADDRESS.items()
     }
@@ -102,26 +137,49 @@ SHARED_SETS = {
     **_per_family(
         {
             "listeners{}": "type {} . inet_proto . inet_service : verdict;",
-            "refused{}": "type {} . inet_proto . inet_service : verdict;",
+            "ranges{}": "type {} . inet_proto . inet_service : verdict; flags interval;",
+            "allports{}": "type {} . inet_proto : verdict;",
+            "anyproto{}": "type {} : verdict;",
             "vips{}": "type {};",
+            "dedicated{}": "type {};",
+            "routed{}": "type {};",
             "to{}port": "type mark : {} . inet_service;",
             "to{}": "type mark : {};",
             "endpoints{}": "type {} . inet_proto . inet_service;",
+            "peers{}": "type {0} . {0}; size 65536; flags dynamic,timeout; timeout 5m;",
+            "hairpins{}": "type {0} . {0} . iface_index; size 65536; flags dynamic,timeout; timeout 10s;",
         }
     ),
+    "sticky": "type mark;",
+    "refreshed": "type mark : verdict;",
+    "logged": "type mark : verdict;",
+    "wide": "type mark;",
+    "snat_masquerade": "type mark;",
+    "snat_hairpin": "type mark;",
+    # Neither size nor flags: with them the kernel drops counts that are empty, or refuses the set.
+    BACKENDS: "type mark; ct count over 1;",
+    "limit_reached": "type mark; ct count over 1;",
+    FULL: "type mark; size 65536; flags dynamic,timeout;",
+    "next": "type mark : mark;",
     "acct_new": "type mark; counter;",
     "acct_in": "type mark; counter;",
     "acct_out": "type mark; counter;",
 }
 """Sets and maps that all listeners share, with their declarations."""
 
+KERNEL_OWNED = ("peers4", "peers6", "hairpins4", "hairpins6", FULL)
+"""Sets whose elements rules add and time removes."""
+
+_REFRESH = "ct direction original ct state != related ct mark vmap @refreshed"
+_LOG = "ct state new ct original packets 1 ct mark vmap @logged"
+
 STATIC_CHAINS = {
     "to_backend": Chain(
         (
             "ct mark @acct_new",
-            "meta l4proto { tcp, udp } dnat ip to ct mark map @to4port",
+            "meta l4proto { tcp, udp, sctp } dnat ip to ct mark map @to4port",
             "dnat ip to ct mark map @to4",
-            "meta l4proto { tcp, udp } dnat ip6 to ct mark map @to6port",
+            "meta l4proto { tcp, udp, sctp } dnat ip6 to ct mark map @to6port",
             "dnat ip6 to ct mark map @to6",
             "drop",
         )
@@ -130,48 +188,74 @@ STATIC_CHAINS = {
     "dispatch": Chain(
         (
             "ip daddr . meta l4proto . th dport vmap @listeners4",
+            "ip daddr . meta l4proto . th dport vmap @ranges4",
+            "ip daddr . meta l4proto vmap @allports4",
+            "ip daddr vmap @anyproto4",
             "ip6 daddr . meta l4proto . th dport vmap @listeners6",
+            "ip6 daddr . meta l4proto . th dport vmap @ranges6",
+            "ip6 daddr . meta l4proto vmap @allports6",
+            "ip6 daddr vmap @anyproto6",
         )
     ),
+    # 58 is ICMPv6, by number: without /etc/protocols nft knows no name for it.
     # A VIP that is not an address of this node has no stack behind it that could answer for its unserved ports.
-    # A packet without an entry that comes from a backend's endpoint would reach the client un-NATed.
+    # A packet without an entry that comes from a backend would reach the client un-NATed. Where the listener serves
+    # more than single ports, the backend's other traffic is let through: only its peers of late are guarded.
     "unserved": Chain(
         (
             "ct state invalid ip daddr @vips4 drop",
             "ct state invalid ip6 daddr @vips6 drop",
-            "ct state new fib daddr type != local ip daddr @vips4 goto refuse",
-            "ct state new fib daddr type != local ip6 daddr @vips6 goto refuse",
+            "ct state new ip daddr @dedicated4 meta l4proto != icmp goto refuse",
+            "ct state new ip6 daddr @dedicated6 meta l4proto != 58 goto refuse",
+            "ct state new fib daddr type != local ip daddr @routed4 goto refuse",
+            "ct state new fib daddr type != local ip6 daddr @routed6 goto refuse",
             "ct state new tcp flags & (syn | ack) == syn return",
             "ip saddr . meta l4proto . th sport @endpoints4 drop",
             "ip6 saddr . meta l4proto . th sport @endpoints6 drop",
+            "ip saddr . ip daddr @peers4 drop",
+            "ip6 saddr . ip6 daddr @peers6 drop",
         )
     ),
-    "gate": Chain(
-        (
-            "ct state new ip daddr . meta l4proto . th dport vmap @refused4",
-            "ct state new ip6 daddr . meta l4proto . th dport vmap @refused6",
-        )
-    ),
-    "gate_in": Chain(("jump gate",), "type filter hook prerouting priority -110; policy accept;"),
-    "gate_out": Chain(("jump gate",), "type filter hook output priority -110; policy accept;"),
+    # Before the packet is translated: it has the tuple that the session is known by.
+    "early_in": Chain((_REFRESH,), "type filter hook prerouting priority -150; policy accept;"),
+    "early_out": Chain((_REFRESH,), "type filter hook output priority -150; policy accept;"),
     "nat_in": Chain(("jump dispatch",), "type nat hook prerouting priority -100; policy accept;"),
     "nat_out": Chain(("jump dispatch",), "type nat hook output priority -100; policy accept;"),
     "nat_post": Chain(
-        (f"ct mark & {OURS:#010x} != 0 ct direction original fib saddr type local masquerade",),
+        (
+            "ct mark @snat_masquerade masquerade",
+            "ct mark @snat_hairpin ip saddr . ip daddr . meta oif @hairpins4 masquerade",
+            "ct mark @snat_hairpin ip6 saddr . ip6 daddr . meta oif @hairpins6 masquerade",
+            f"ct mark & {OURS:#010x} != 0 ct direction original fib saddr type local masquerade",
+        ),
         "type nat hook postrouting priority 100; policy accept;",
     ),
     # Invalid packets carry no mark, so they have a rule of their own.
+    # Where a flow ends there may be room again.
+    # A flow that leaves by the interface on which it came: its answer could pass this node by.
     "late_in": Chain(
         (
             "ct state invalid jump unserved",
             "ct direction original ct mark @acct_in",
             "ct direction reply ct mark @acct_out",
+            f"tcp flags & (fin | rst) != 0 ct mark @{FULL} delete @{FULL} {{ ct mark }}",
+            "ct state new ct mark @wide update @peers4 { ip daddr . ip saddr }",
+            "ct state new ct mark @wide update @peers6 { ip6 daddr . ip6 saddr }",
+            "ct state new ct mark @snat_hairpin update @hairpins4 { ip saddr . ip daddr . meta iif }",
+            "ct state new ct mark @snat_hairpin update @hairpins6 { ip6 saddr . ip6 daddr . meta iif }",
             f"ct state new ct mark & {OURS:#010x} == 0 jump unserved",
+            _LOG,
         ),
         "type filter hook prerouting priority -90; policy accept;",
     ),
     "late_out": Chain(
-        ("ct direction original ct mark @acct_in",), "type filter hook output priority -90; policy accept;"
+        ("ct direction original ct mark @acct_in", _LOG), "type filter hook output priority -90; policy accept;"
     ),
 }
 """Chains that are the same on every node, in the order in which they can be loaded."""
+
+
+def rules_digest() -> str:
+    """Name what is the same for every configuration; what another version of this library wrote has another name."""
+    text = repr((SHARED_SETS, [(name, chain.hook, chain.comments) for name, chain in STATIC_CHAINS.items()]))
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()

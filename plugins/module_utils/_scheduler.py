@@ -4,7 +4,8 @@
 
 """Slot tables: which backend a new flow gets, as a list that the kernel indexes by a counter or a hash.
 
-A slot holds a backend's id. The kernel picks slot ``numgen inc mod size`` (rr, wrr) or ``jhash tuple mod size`` (mh).
+A slot holds a backend's id. The kernel picks slot ``numgen inc mod size`` (rr, wrr, lc, wlc) or ``jhash tuple
+mod size`` (mh, sh, dh).
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from math import gcd
-from typing import Iterable, Iterator, NamedTuple, Sequence
+from typing import Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from ._model import Backend, Listener, address_bytes
-from ._options import MAX_RING_SIZE
+from ._options import EVEN_SCHEDULERS, HASH_SCHEDULERS, MAX_RING_SIZE
 
 RING_SIZES = (1009, 4093, 16381, MAX_RING_SIZE)
 """Prime sizes of Maglev tables; few steps, because another size moves nearly every flow."""
 
 SLOTS_PER_BACKEND = 100
 """A Maglev table has at least this many slots per registered backend, so that shares come out even."""
+
+SHARE_SLOTS = 256
+"""Size of the table of lc and wlc: fixed, so that new shares replace slots and no rule."""
 
 MAX_PERIOD = 65536
 """Longest cycle of wrr; weights that need a longer one are approximated to it."""
@@ -64,36 +68,63 @@ class SlotTable:
 
     def _order(self) -> tuple[int, ...]:
         counts = tuple(self.shares().values())
-        if self.scheduler == "mh":
+        if self.scheduler in HASH_SCHEDULERS:
             return maglev(tuple(entry.place for entry in self.entries), counts, self.seed)
         return smooth_order(counts)
 
 
 def slot_table(
-    listener: Listener, eligible: Sequence[Backend], ids: dict[tuple[str, str, int], int], seed: int
+    listener: Listener,
+    eligible: Sequence[Backend],
+    ids: Mapping[tuple[str, str, int], int],
+    seed: int,
+    shares: Mapping[int, int] | None = None,
 ) -> SlotTable:
     """Describe the table of a listener.
 
     :param eligible: the backends that may get new flows.
     :param ids: id by (listener, address, port).
     :param seed: the fleet's hash seed.
+    :param shares: slots by id that were last dealt to a listener with lc or wlc; of no account if they are not for
+        these backends.
     """
     ranks = _ranks(listener.backends)
     chosen = sorted(eligible, key=lambda backend: (address_bytes(backend.address), backend.port))
-    even = listener.scheduler == "rr"
     entries = tuple(
         Entry(
             ids[listener.name, backend.address, backend.port],
             address_bytes(backend.address) + ranks[backend.key],
-            1 if even else backend.weight,
+            weight_of(listener, backend),
         )
         for backend in chosen
     )
-    if listener.scheduler == "mh":
-        size = ring_size(len(listener.backends), listener.minimum_ring_size) if entries else 0
+    if not entries:
+        size = 0
+    elif listener.is_hashed:
+        size = ring_size(len(listener.backends), listener.minimum_ring_size)
+    elif listener.is_shared_out:
+        size = share_slots(len(listener.backends))
+        if shares and shares.keys() == {entry.id for entry in entries} and sum(shares.values()) == size:
+            entries = tuple(entry._replace(weight=shares[entry.id]) for entry in entries if shares[entry.id])
     else:
         size = period([entry.weight for entry in entries])
-    return SlotTable(listener.scheduler, size, seed if listener.scheduler == "mh" else 0, entries)
+    return SlotTable(listener.scheduler, size, seed if listener.is_hashed else 0, entries)
+
+
+def weight_of(listener: Listener, backend: Backend) -> int:
+    """Return the weight by which a listener's scheduler goes, in any unit."""
+    return 1 if listener.scheduler in EVEN_SCHEDULERS else backend.share
+
+
+def share_slots(registered: int) -> int:
+    """Return the size of a table of lc and wlc: :data:`SHARE_SLOTS`, or twice as often as needed for four a backend.
+
+    :param registered: number of registered backends, in any state, so that a drain does not change the size.
+    """
+    size = SHARE_SLOTS
+    while size < 4 * registered and size < MAX_PERIOD:
+        size *= 2
+    return size
 
 
 def ring_size(registered: int, minimum: int) -> int:

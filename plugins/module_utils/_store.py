@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Iterable, Iterator
 
 from ._errors import NodeError
-from ._model import Document, Settings, complete, family
+from ._model import Document, Runtime, Settings, complete, family
 from ._nft import Transaction
 from ._plan import Address, Part
 
@@ -79,6 +79,14 @@ class Store:
         except ValueError as error:
             raise NodeError(f"{self.listeners_file}: {error}; {_REMEDY}") from error
 
+    def stamp(self) -> Any:
+        """Return what differs between any two configuration files; ``None`` if there is none."""
+        try:
+            found = os.stat(self.listeners_file)
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
     def settings(self) -> Settings:
         """Read the node's settings; without a file they have their defaults.
 
@@ -97,9 +105,23 @@ class Store:
             raise NodeError(f"{path}: hash_seed: {settings.hash_seed} is not in 0–4294967295")
         if settings.vip_mode not in ("none", "address"):
             raise NodeError(f"{path}: vip_mode: {settings.vip_mode!r} is not one of none, address")
+        if settings.vip_dedicated is not None and not isinstance(settings.vip_dedicated, bool):
+            raise NodeError(f"{path}: vip_dedicated: {settings.vip_dedicated!r} is not true, false or null")
+        if isinstance(settings.log_group, bool) or not isinstance(settings.log_group, int):
+            raise NodeError(f"{path}: log_group: {settings.log_group!r} is not a whole number")
+        if not 0 <= settings.log_group <= 65535:
+            raise NodeError(f"{path}: log_group: {settings.log_group} is not in 0–65535")
         if settings.vip_mode == "address" and not settings.vip_interface:
             raise NodeError(f"{path}: vip_interface: required with vip_mode address")
         return settings
+
+    def runtime(self) -> Runtime:
+        """Read what the node has learned since it runs."""
+        return Runtime.from_json(self.read_run(_RUNTIME))
+
+    def remember(self, runtime: Runtime) -> None:
+        """Write what the node has learned."""
+        self.write_run(_RUNTIME, runtime.as_json())
 
     def vips(self) -> list[Address]:
         """Read which addresses we put on interfaces."""
@@ -212,6 +234,8 @@ class Change:
         self._pending.append((new, path))
         _write(new, text, sync=True)
 
+
+_RUNTIME = "runtime.json"
 
 _REMEDY = "restore it from listeners.json.previous beside it, or remove it and run the playbook again"
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import Any, Iterable
 
 from ._errors import InvalidInput
-from ._model import Document, family
-from ._options import BACKEND, LISTENER, MAX_RING_SIZE, Option, Refused
+from ._options import BACKEND, LISTENER, Option, Refused, defaults
 
 
 class Faults:
@@ -137,6 +136,10 @@ def _parse(
                 parsed[name] = options[name].canonical(value)
             except Refused as refused:
                 faults.add(f"{prefix}{name}", str(refused))
+            else:
+                if options[name].options:
+                    given = _parse(value, options[name].options, faults, f"{prefix}{name}.")
+                    parsed[name] = {**defaults(options[name].options), **given}
     return parsed
 
 
@@ -148,64 +151,3 @@ def _list(items: Any, path: str, faults: Faults) -> list[Any]:
         return []
     faults.add(path, f"{items!r} is not a list")
     return []
-
-
-def check_document(document: Document, before: Document, faults: Faults) -> None:
-    """Check what only the whole configuration can tell.
-
-    :param document: the configuration after the change.
-    :param before: the one before it.
-    """
-    served: dict[tuple[str, str, str], str] = {}
-    for name in sorted(document, key=lambda name: (faults.written(name), name)):
-        listener = document[name]
-        prefix = faults.prefix(name)
-        for option, rule in LISTENER.items():
-            if rule.required and listener[option] is None and not faults.told(f"{prefix}{option}"):
-                faults.add(f"{prefix}{option}", "required for a new listener")
-        _check_protocol(listener, before.get(name), prefix, faults)
-        _check_affinity(listener, prefix, faults)
-        if listener["address"]:
-            _check_backends(listener, faults)
-        if listener["address"] and listener["protocol"]:
-            for port in listener["ports"] or ():
-                key = listener["address"], listener["protocol"], port
-                other = served.setdefault(key, name)
-                if other != name:
-                    faults.add(
-                        f"{prefix}ports", f"{port}/{key[1]} on {key[0]} is served by listener {other} already"
-                    )
-
-
-def _check_protocol(listener: dict[str, Any], before: dict[str, Any] | None, prefix: str, faults: Faults) -> None:
-    if before and listener["protocol"] not in (None, before["protocol"]):
-        faults.add(
-            f"{prefix}protocol",
-            f"cannot become {listener['protocol']!r} in place, it is {before['protocol']!r}; remove the listener first",
-        )
-
-
-def _check_affinity(listener: dict[str, Any], prefix: str, faults: Faults) -> None:
-    affinity, scheduler = listener["session_affinity"], listener["scheduler"]
-    if affinity != "none" and scheduler != "mh":
-        faults.add(
-            f"{prefix}session_affinity",
-            f"{affinity!r} needs a scheduler that hashes: mh; with {scheduler} the only allowed value is none",
-        )
-
-
-def _check_backends(listener: dict[str, Any], faults: Faults) -> None:
-    wanted = family(listener["address"])
-    for backend in listener["backends"]:
-        address = backend["address"]
-        if family(address) == wanted and address != listener["address"]:
-            continue
-        path = f"{faults.prefix(listener['name'], address, backend['port'])}address"
-        if address == listener["address"]:
-            faults.add(path, f"{address} is the listener's own address")
-        else:
-            faults.add(path, f"{address} is not IPv{wanted}, as the listener's {listener['address']} is")
-    if len(listener["backends"]) > MAX_RING_SIZE:
-        faults.add(
-            f"{faults.prefix(listener['name'])}backends", f"{len(listener['backends'])} are more than {MAX_RING_SIZE}"
-        )

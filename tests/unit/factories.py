@@ -15,6 +15,8 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._model import (
     Listener,
     address_bytes,
 )
+from ansible_collections.evenflow.l4lb.plugins.module_utils._options import BACKEND, LISTENER, Option
+from ansible_collections.evenflow.l4lb.plugins.module_utils._ports import PortRange
 
 VIP = "198.18.0.10"
 VIP6 = "2001:db8::10"
@@ -22,21 +24,17 @@ VIP6 = "2001:db8::10"
 
 def backend(address: str, port: int = 0, **options: Any) -> dict[str, Any]:
     """Return a registration with all its options."""
-    return {"name": address, "address": address, "port": port, "weight": 100, "admin_state": "enabled", **options}
+    return {**_defaults(BACKEND), "name": address, "address": address, "port": port, **options}
 
 
 def listener(name: str, *backends: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Return a listener with all its options, backends sorted as they are stored."""
     return {
+        **_defaults(LISTENER),
         "name": name,
-        "description": "",
         "address": VIP,
         "protocol": "tcp",
         "ports": ["80"],
-        "admin_state": "enabled",
-        "scheduler": "mh",
-        "minimum_ring_size": 0,
-        "session_affinity": "none",
         "backends": sorted(backends, key=lambda item: (address_bytes(item["address"]), item["port"])),
         **options,
     }
@@ -64,9 +62,13 @@ def weighted(*weights: int) -> tuple[Backend, ...]:
 
 def service(backends: tuple[Backend, ...], **options: Any) -> Listener:
     """Return a listener over registrations."""
-    return Listener(**{**listener("web"), "ports": (80,), "backends": backends, **options})
+    return Listener(**{**listener("web"), "ports": (PortRange(80, 80),), "backends": backends, **options})
 
 
 def ids_of(one: Listener) -> dict[tuple[str, str, int], int]:
     """Return the ids of a listener's registrations."""
     return backend_ids(Configuration((one,)))
+
+
+def _defaults(options: dict[str, Option]) -> dict[str, Any]:
+    return {name: option.default for name, option in options.items()}

@@ -10,7 +10,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import FoundChain, FoundTable, Set, Transaction
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import (
+    Element,
+    FoundChain,
+    FoundTable,
+    Set,
+    Timed,
+    Transaction,
+)
 
 
 class NftRefused(Exception):
@@ -41,6 +48,7 @@ class FakeTable:
     comment: str
     sets: dict[str, FakeSet] = field(default_factory=dict)
     chains: dict[str, FakeChain] = field(default_factory=dict)
+    timeouts: dict[str, str] = field(default_factory=dict)
 
 
 class FakeNft:
@@ -78,7 +86,7 @@ class FakeNft:
             for name, chain in self.table.chains.items()
         }
         sets = {name: Set(one.kind, "", dict(one.elements)) for name, one in self.table.sets.items()}
-        return FoundTable(chains, sets)
+        return FoundTable(chains, sets, set(self.table.timeouts))
 
     def _statement(self, statement: str) -> None:
         for pattern, act in _STATEMENTS:
@@ -115,6 +123,18 @@ class FakeNft:
                 raise NftRefused(f"{name} is busy: a rule refers to it")
         del table.sets[name]
 
+    def _add_timeout(self, name: str, declaration: str) -> None:
+        if self._there(name).timeouts.setdefault(name, declaration) != declaration:
+            raise NftRefused(f"{name} exists with another declaration")
+
+    def _delete_timeout(self, name: str) -> None:
+        table = self._there(name)
+        if name not in table.timeouts:
+            raise NftRefused(f"no ct timeout {name}")
+        if any(f'"{name}"' in rule for chain in table.chains.values() for rule, _comment in chain.rules):
+            raise NftRefused(f"{name} is busy: a rule refers to it")
+        del table.timeouts[name]
+
     def _add_chain(self, name: str, hook: str | None) -> None:
         table = self._there(name)
         found = table.chains.setdefault(name, FakeChain(hook or ""))
@@ -140,6 +160,9 @@ class FakeNft:
         for used in re.findall(r"@(\S+)", rule):
             if used not in table.sets:
                 raise NftRefused(f"no set {used} for {rule}")
+        for used in re.findall(r'ct timeout set "(\S+)"', rule):
+            if used not in table.timeouts:
+                raise NftRefused(f"no ct timeout {used} for {rule}")
         for target in _targets(rule):
             self._chain(target)
         self._chain(name).rules.append((rule, comment))
@@ -147,13 +170,12 @@ class FakeNft:
     def _add_elements(self, name: str, written: str) -> None:
         found = self._set(name)
         for element in written.split(", "):
-            key, _colon, value = element.partition(" : ")
-            for target in _targets(value):
+            key, parsed = _element(element)
+            for target in _targets(str(parsed)):
                 self._chain(target)
-            parsed = _value(value) if value else None
-            if (parsed is None) != (found.kind == "set"):
+            if (parsed is None or isinstance(parsed, Element)) != (found.kind == "set"):
                 raise NftRefused(f"{element} does not fit {found.kind} {name}")
-            if found.elements.setdefault(_value(key), parsed) != parsed:
+            if found.elements.setdefault(key, parsed) != parsed:
                 raise NftRefused(f"{name}: {key} exists with another value")
 
     def _delete_elements(self, name: str, written: str) -> None:
@@ -180,6 +202,18 @@ def _targets(text: str) -> list[str]:
     return re.findall(r"\b(?:goto|jump) (\S+)", text)
 
 
+def _element(text: str) -> tuple[Any, Any]:
+    """Split an element into its key and what the library has as its value."""
+    key, _colon, value = text.partition(" : ")
+    timed = re.fullmatch(r"(.+) timeout (\d+)s expires (\d+)s", key)
+    if timed:
+        return _value(timed[1]), Timed(_value(value), int(timed[2]), int(timed[3]))
+    limited = re.fullmatch(r"(\S+) (ct count over \d+)", key)
+    if limited:
+        return _value(limited[1]), Element(limited[2])
+    return _value(key), _value(value) if value else None
+
+
 def _value(text: str) -> Any:
     parts = [int(part, 0) if re.fullmatch(r"0x[0-9a-f]{8}|[0-9]+", part) else part for part in text.split(" . ")]
     return parts[0] if len(parts) == 1 else tuple(parts)
@@ -193,6 +227,8 @@ _STATEMENTS = [
         (rf"delete table {_OURS}", FakeNft._delete_table),
         (rf"add (set|map) {_OURS} (\S+) {{ (.*) }}", FakeNft._add_set),
         (rf"delete (set|map) {_OURS} (\S+)", FakeNft._delete_set),
+        (rf"add ct timeout {_OURS} (\S+) {{ (.*) }}", FakeNft._add_timeout),
+        (rf"delete ct timeout {_OURS} (\S+)", FakeNft._delete_timeout),
         (rf"add chain {_OURS} (\S+)(?: {{ (.*) }})?", FakeNft._add_chain),
         (rf"flush chain {_OURS} (\S+)", FakeNft._flush_chain),
         (rf"delete chain {_OURS} (\S+)", FakeNft._delete_chain),

@@ -10,7 +10,15 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Document, family
-from ansible_collections.evenflow.l4lb.plugins.module_utils._options import AFFINITIES
+from ansible_collections.evenflow.l4lb.plugins.module_utils._options import (
+    AFFINITIES,
+    HASH_SCHEDULERS,
+    PROTOCOLS,
+    SCHEDULERS,
+    SNATS,
+    TRACKING_MODES,
+)
+from ansible_collections.evenflow.l4lb.plugins.module_utils._ports import PortRange, parse_ports
 
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, document, listener
 
@@ -21,41 +29,61 @@ _POOLS = {
 _WEIGHTS = st.sampled_from([0, 1, 2, 3, 100])
 
 
+_PORTS = [["53"], ["80"], ["443"], ["53", "80"], ["443", "8000-8999"], ["80-90"], ["all"]]
+
+
 @st.composite
 def documents(draw: st.DrawFn) -> Document:
     """Draw a valid configuration of up to four listeners."""
-    served: set[tuple[str, str, str]] = set()
+    served: list[tuple[str, str, PortRange]] = []
     found = []
     for name in draw(st.lists(st.sampled_from(["api", "dns", "mail", "web"]), unique=True)):
         options = draw(_options())
-        free = [port for port in options["ports"] if (options["address"], options["protocol"], port) not in served]
-        if not free:
+        address, protocol, ports = options["address"], options["protocol"], parse_ports(options["ports"])
+        if any(
+            (address, protocol) == other[:2] and one.first <= other[2].last and other[2].first <= one.last
+            for one in ports
+            for other in served
+        ):
             continue
-        served.update((options["address"], options["protocol"], port) for port in free)
-        backends = draw(_backends(options["address"]))
-        found.append(listener(name, *backends, **{**options, "ports": sorted(free, key=int)}))
+        served.extend((address, protocol, one) for one in ports)
+        found.append(listener(name, *draw(_backends(address, all(one.is_single for one in ports))), **options))
     return document(*found)
 
 
 @st.composite
 def _options(draw: st.DrawFn) -> dict[str, Any]:
-    scheduler = draw(st.sampled_from(["mh", "wrr", "rr"]))
+    scheduler = draw(st.sampled_from(SCHEDULERS))
+    protocol = draw(st.sampled_from(PROTOCOLS))
+    tracking = draw(st.sampled_from(TRACKING_MODES))
+    affinities = AFFINITIES if scheduler in HASH_SCHEDULERS or tracking == "per_session" else ("none",)
     return {
         "address": draw(st.sampled_from([VIP, "198.18.0.11", VIP6])),
-        "protocol": draw(st.sampled_from(["tcp", "udp"])),
-        "ports": draw(st.lists(st.sampled_from(["53", "80", "443"]), min_size=1, unique=True)),
+        "protocol": protocol,
+        "ports": ["all"] if protocol == "any" else draw(st.sampled_from(_PORTS)),
         "admin_state": draw(st.sampled_from(["enabled", "enabled", "disabled"])),
         "scheduler": scheduler,
-        "session_affinity": draw(st.sampled_from(AFFINITIES)) if scheduler == "mh" else "none",
+        "session_affinity": draw(st.sampled_from(affinities)),
+        "tracking_mode": tracking,
+        "idle_timeout_sec": draw(st.sampled_from([None, 60, 600])),
+        "max_connections": draw(st.sampled_from([0, 0, 5])),
+        "snat": draw(st.sampled_from(SNATS)),
+        "log_config": {"enable": draw(st.booleans()), "sample_rate": draw(st.sampled_from([0.0, 0.25, 1.0]))},
     }
 
 
 @st.composite
-def _backends(draw: st.DrawFn, vip: str) -> list[dict[str, Any]]:
-    keys = st.tuples(st.sampled_from(_POOLS[family(vip)]), st.sampled_from([0, 80, 8080]))
+def _backends(draw: st.DrawFn, vip: str, with_ports: bool) -> list[dict[str, Any]]:
+    ports = [0, 80, 8080] if with_ports else [0]
+    keys = st.tuples(st.sampled_from(_POOLS[family(vip)]), st.sampled_from(ports))
     return [
         backend(
-            address, port, weight=draw(_WEIGHTS), admin_state=draw(st.sampled_from(["enabled", "enabled", "drained"]))
+            address,
+            port,
+            weight=draw(_WEIGHTS),
+            capacity_scaler=draw(st.sampled_from([0.1, 0.5, 1.0])),
+            admin_state=draw(st.sampled_from(["enabled", "enabled", "drained"])),
+            max_connections=draw(st.sampled_from([0, 0, 2])),
         )
         for address, port in draw(st.lists(keys, unique=True, max_size=5))
     ]

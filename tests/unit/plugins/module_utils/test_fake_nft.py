@@ -15,7 +15,9 @@ add chain inet evenflow c
 add chain inet evenflow d
 add map inet evenflow m { type mark : verdict; }
 add set inet evenflow s { type mark; }
+add ct timeout inet evenflow t { protocol udp; policy = { replied : 60 }; }
 add rule inet evenflow d ct mark @s goto c comment "1"
+add rule inet evenflow c ct timeout set "t" comment "2"
 add element inet evenflow m { 1 : goto d }
 add element inet evenflow s { 0x80000001, 2 }
 """
@@ -43,6 +45,10 @@ add element inet evenflow s { 0x80000001, 2 }
         "add element inet evenflow e { 2 }",
         "delete element inet evenflow s { 3 }",
         "delete element inet evenflow s { 2, 2 }",
+        "delete ct timeout inet evenflow t",
+        "delete ct timeout inet evenflow u",
+        "add ct timeout inet evenflow t { protocol udp; policy = { replied : 61 }; }",
+        'add rule inet evenflow c ct timeout set "u" comment "3"',
         "delete table inet evenflow\ndelete table inet evenflow",
         "delete table inet evenflow\nadd chain inet evenflow c",
         "add element inet other s { 2 }",
@@ -65,6 +71,8 @@ def test_refused_whole(text: str) -> None:
     [
         BASE,
         "delete element inet evenflow m { 1 }\nadd element inet evenflow m { 1 : goto c }",
+        "flush chain inet evenflow c\ndelete ct timeout inet evenflow t",
+        "add element inet evenflow s { 7 ct count over 5 }",
         "flush chain inet evenflow d\ndelete chain inet evenflow c\ndelete set inet evenflow s",
         "delete map inet evenflow m\ndelete chain inet evenflow d\ndelete chain inet evenflow c",
     ],
@@ -82,7 +90,8 @@ def test_what_is_found() -> None:
     nft.run(BASE)
     found = nft.found()
     assert found is not None
-    assert {name: chain.comments for name, chain in found.chains.items()} == {"c": (), "d": ("1",)}
+    assert {name: chain.comments for name, chain in found.chains.items()} == {"c": ("2",), "d": ("1",)}
+    assert found.timeouts == {"t"}
     assert {name: one.elements for name, one in found.sets.items()} == {
         "m": {1: "goto d"},
         "s": {0x80000001: None, 2: None},

@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 import pytest
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils import _kernel
+from ansible_collections.evenflow.l4lb.plugins.module_utils import _kernel, _nft
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import FoundChain, Transaction
 
@@ -159,6 +159,35 @@ class TestApply:
         assert len(calls(folder)) == 1
 
 
+class TestBatches:
+    @pytest.fixture
+    def three(self, monkeypatch: pytest.MonkeyPatch) -> Transaction:
+        """A transaction of three batches."""
+        monkeypatch.setattr(_nft, "BATCH", 1)
+        found = Transaction()
+        for name in ("a", "b", "c"):
+            found.flush_chain(name)
+            found.checkpoint()
+        return found
+
+    def test_one_after_the_other(self, nft: Program, three: Transaction) -> None:
+        folder = nft("exit 0")
+        assert _kernel.apply(three) == 3
+        assert calls(folder) == [f"-f -\nflush chain inet evenflow {name}\n" for name in ("a", "b", "c")]
+
+    def test_what_was_begun_is_taken_back(self, nft: Program, three: Transaction) -> None:
+        folder = nft('[ $n -lt 2 ] || { echo "Error: File exists" >&2; exit 1; }')
+        with pytest.raises(NodeError, match="File exists"):
+            _kernel.apply(three)
+        assert calls(folder)[-1] == "delete table inet evenflow\n"
+
+    def test_what_was_not_begun_is_not(self, nft: Program, three: Transaction) -> None:
+        folder = nft('echo "Error: File exists" >&2; exit 1')
+        with pytest.raises(NodeError, match="File exists"):
+            _kernel.apply(three)
+        assert len(calls(folder)) == 1
+
+
 class Netlink:
     """A netlink socket that gives one answer."""
 
@@ -209,7 +238,7 @@ class TestGeneration:
     @pytest.mark.parametrize(
         ("answer", "text"),
         [
-            ("280000000200000001000000fa0c0000ffffffff14000000100a0100010000000000000000000000", "are we root"),
+            ("280000000200000001000000fa0c0000ffffffff14000000100a0100010000000000000000000000", "not permitted"),
             ("1c0000000f0a000001000000ef2500000000000208000200000025ef", "does not hold an nftables generation"),
             ("140000000f0a000001000000ef25000000000002", "does not hold an nftables generation"),
         ],

@@ -5,7 +5,19 @@
 
 from __future__ import annotations
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import Chain, FoundChain, Set, Table, Transaction
+import pytest
+
+from ansible_collections.evenflow.l4lb.plugins.module_utils import _nft
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import (
+    Chain,
+    Element,
+    FoundChain,
+    Group,
+    Set,
+    Table,
+    Timed,
+    Transaction,
+)
 
 ELEMENTS = {0x80000001: ("198.19.0.1", 80)}
 MAP = Set("map", "type mark : ipv4_addr . inet_service;", ELEMENTS)
@@ -22,6 +34,10 @@ def test_every_statement() -> None:
     transaction.add_elements("m", ELEMENTS)
     transaction.add_elements("v", {("2001:db8::1", "tcp", 80): "goto c"})
     transaction.add_elements("s", {1: None, 65535: None, 65536: None})
+    transaction.add_elements("limits", {0x80000001: Element("ct count over 5")})
+    transaction.add_elements("sessions", {7: Timed(0x80000001, 600, 599)})
+    transaction.add_timeout("t", "protocol tcp;")
+    transaction.delete_timeout("t")
     transaction.delete_elements("m", [0x80000001])
     transaction.flush_chain("c")
     transaction.delete_chain("c")
@@ -38,6 +54,10 @@ def test_every_statement() -> None:
         "add element inet evenflow m { 0x80000001 : 198.19.0.1 . 80 }",
         "add element inet evenflow v { 2001:db8::1 . tcp . 80 : goto c }",
         "add element inet evenflow s { 1, 65535, 0x00010000 }",
+        "add element inet evenflow limits { 0x80000001 ct count over 5 }",
+        "add element inet evenflow sessions { 7 timeout 600s expires 599s : 0x80000001 }",
+        "add ct timeout inet evenflow t { protocol tcp; }",
+        "delete ct timeout inet evenflow t",
         "delete element inet evenflow m { 0x80000001 }",
         "flush chain inet evenflow c",
         "delete chain inet evenflow c",
@@ -79,6 +99,30 @@ def test_a_comment_tells_the_rule_its_place_and_the_whole_chain() -> None:
 
 
 def test_a_table_as_the_kernel_shows_it() -> None:
-    found = Table({"c": CHAIN}, {"m": MAP}).as_found()
-    assert found.chains == {"c": FoundChain(CHAIN.comments, CHAIN.hook)}
+    web = Group({"l_web": Chain(("drop",))}, {"m": MAP})
+    found = Table(Group({"c": CHAIN}, {}), {"web": web}, {"t": "protocol udp;"}).as_found()
+    assert found.chains["c"] == FoundChain(CHAIN.comments, CHAIN.hook)
+    assert set(found.chains) == {"c", "l_web"}
     assert found.sets["m"].elements == ELEMENTS
+    assert found.timeouts == {"t"}
+
+
+def test_batches_end_at_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_nft, "BATCH", 60)
+    transaction = Transaction()
+    for name in ("a", "b", "c"):
+        transaction.flush_chain(name)
+        transaction.flush_chain(f"{name}2")
+        transaction.checkpoint()
+    transaction.flush_chain("last")
+    batches = [batch.statements for batch in transaction.batches()]
+    assert [statement for batch in batches for statement in batch] == transaction.statements
+    assert [len(batch) for batch in batches] == [2, 2, 2, 1]
+
+
+def test_without_a_checkpoint_there_is_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_nft, "BATCH", 1)
+    transaction = Transaction()
+    transaction.flush_chain("a")
+    transaction.flush_chain("b")
+    assert [batch.statements for batch in transaction.batches()] == [transaction.statements]

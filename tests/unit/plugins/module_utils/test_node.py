@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections import Counter
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,14 +16,16 @@ from typing import Any, Iterator
 
 import pytest
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils import _addresses, _kernel
+from ansible_collections.evenflow.l4lb.plugins.module_utils import _addresses, _conntrack, _kernel
 from ansible_collections.evenflow.l4lb.plugins.module_utils._edit import Edit, checked, with_listeners, without_listener
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import ConditionNotMet, InvalidInput, NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, Settings, fingerprint
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import FoundTable, Transaction
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import Element, FoundTable, Transaction
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node import Node
-from ansible_collections.evenflow.l4lb.plugins.module_utils._plan import Address, content
+from ansible_collections.evenflow.l4lb.plugins.module_utils._plan import Address, Destination, content
+from ansible_collections.evenflow.l4lb.plugins.module_utils._ports import PortRange
 from ansible_collections.evenflow.l4lb.plugins.module_utils._ruleset import table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._share_loop import ShareLoop
 from ansible_collections.evenflow.l4lb.plugins.module_utils._validation import Faults, parse_listeners
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, backend, document, listener
 from ansible_collections.evenflow.l4lb.tests.unit.fake_nft import FakeNft, NftRefused
@@ -48,6 +51,7 @@ class Machine:
         self.reads = 0
         self.addresses: set[Address] = set()
         self.announced: tuple[Address, ...] = ()
+        self.forgotten: list[Destination] = []
 
     def generation(self) -> int:
         """Return the number of transactions."""
@@ -58,12 +62,13 @@ class Machine:
         self.reads += 1
         return self.nft.found()
 
-    def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: Transaction) -> int:
         """Run a transaction."""
         try:
             self.nft.run(transaction)
         except NftRefused as error:
             raise NodeError(str(error)) from error
+        return 1
 
     def read_addresses(self, interfaces: set[str]) -> frozenset[Address]:
         """Return the addresses on interfaces."""
@@ -86,6 +91,11 @@ class Machine:
     def remove_addresses(self, removed: Any) -> None:
         """Take addresses off interfaces."""
         self.addresses -= set(removed)
+
+    def forget_unmarked(self, destinations: Any) -> int:
+        """Remember whose unmarked flows were to be forgotten."""
+        self.forgotten.extend(destinations)
+        return 0
 
     def files(self) -> dict[str, bytes]:
         """Return all files, links among them by their target; the lock is none."""
@@ -118,6 +128,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(_addresses, "announce", found.announce_addresses)
     monkeypatch.setattr(_addresses, "remove", found.remove_addresses)
     monkeypatch.setattr(_addresses, "check_interface", lambda name: None)
+    monkeypatch.setattr(_conntrack, "forget_unmarked", found.forget_unmarked)
     return found
 
 
@@ -171,9 +182,10 @@ class TestChange:
     def test_a_foreign_transaction_during_ours_is_not_taken_for_ours(
         self, machine: Machine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def apply_and_disturb(transaction: Transaction) -> None:
-            machine.apply(transaction)
+        def apply_and_disturb(transaction: Transaction) -> int:
+            done = machine.apply(transaction)
             machine.nft.run("add element inet evenflow vips4 { 198.18.0.99 }")
+            return done
 
         monkeypatch.setattr(_kernel, "apply", apply_and_disturb)
         machine.node.change(put(WEB))
@@ -328,3 +340,161 @@ class TestVips:
         assert machine.node.change(put(WEB)).changed
         machine.node.change(partial(without_listener, name="web"))
         assert machine.addresses == {foreign}
+
+
+class TestAppeared:
+    """Flows that the kernel knows from before their listener came are to be scheduled too."""
+
+    def test_only_what_nobody_served_before(self, machine: Machine) -> None:
+        machine.node.change(put(WEB))
+        assert machine.forgotten == [Destination(VIP, "tcp", PortRange(80, 80))]
+        machine.forgotten.clear()
+        machine.node.change(put({**WEB, "ports": ["80", "90-99"]}, API))
+        assert machine.forgotten == [
+            Destination(VIP, "tcp", PortRange(443, 443)),
+            Destination(VIP, "tcp", PortRange(90, 99)),
+        ]
+
+    def test_nothing_where_nothing_changes(self, machine: Machine) -> None:
+        machine.node.change(put(WEB))
+        machine.forgotten.clear()
+        machine.node.change(put(WEB))
+        machine.node.change(weight(7))
+        machine.node.change(put({**WEB, "admin_state": "disabled"}))
+        assert machine.forgotten == []
+
+    def test_all_after_the_table_was_lost(self, machine: Machine) -> None:
+        machine.node.change(put(WEB))
+        machine.nft.table = None
+        machine.foreign += 1
+        machine.forgotten.clear()
+        machine.node.change(put(WEB))
+        assert machine.forgotten == [Destination(VIP, "tcp", PortRange(80, 80))]
+
+
+class TestShareLoop:
+    LC = listener("web", backend("198.19.0.1"), backend("198.19.0.2"), scheduler="lc")
+
+    @pytest.fixture
+    def loop(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> ShareLoop:
+        """The loop of the machine, on which no flow lives yet."""
+        self.active: dict[int, int] = {}
+        monkeypatch.setattr(_conntrack, "count", lambda: self.active)
+        monkeypatch.setattr(_kernel, "read_counters", lambda name: {})
+        return ShareLoop(machine.node)
+
+    def slots(self, machine: Machine) -> Counter[int]:
+        """Count each backend's slots."""
+        found = machine.nft.found()
+        assert found is not None
+        return Counter(found.sets["slots_web"].elements.values())
+
+    def test_it_deals_by_load_and_changes_only_slots(self, machine: Machine, loop: ShareLoop) -> None:
+        machine.node.change(put(self.LC, API))
+        one, two = sorted(self.slots(machine))
+        assert not loop.tick()
+        self.active[one] = 100
+        assert loop.tick()
+        assert self.slots(machine) == {two: 256}
+        assert {statement.split()[4] for statement in machine.nft.runs[-1]} == {"slots_web"}
+        assert not loop.tick()
+
+    def test_a_run_of_a_module_keeps_what_was_dealt_and_reads_nothing(self, machine: Machine, loop: ShareLoop) -> None:
+        machine.node.change(put(self.LC))
+        self.active[min(self.slots(machine))] = 100
+        assert loop.tick()
+        dealt, machine.reads = self.slots(machine), 0
+        assert not machine.node.change(put(self.LC)).changed
+        machine.node.change(put(API))
+        assert (self.slots(machine), machine.reads) == (dealt, 0)
+
+    def test_another_pool_has_its_own_shares(self, machine: Machine, loop: ShareLoop) -> None:
+        machine.node.change(put(self.LC))
+        self.active[min(self.slots(machine))] = 100
+        loop.tick()
+        machine.node.change(put({**self.LC, "backends": [*self.LC["backends"], backend("198.19.0.3")]}))
+        assert sorted(self.slots(machine).values()) == [85, 85, 86]
+        loop.tick()
+        assert sorted(self.slots(machine).values()) == [128, 128]
+
+    def test_somebody_elses_transaction_is_not_taken_for_its_own(self, machine: Machine, loop: ShareLoop) -> None:
+        machine.node.change(put(self.LC))
+        self.active[min(self.slots(machine))] = 100
+        machine.foreign += 1
+        loop.tick()
+        machine.reads = 0
+        machine.node.change(put(self.LC))
+        assert machine.reads == 1
+
+    def test_a_lost_table_is_told(self, machine: Machine, loop: ShareLoop) -> None:
+        machine.node.change(put(self.LC))
+        self.active[min(self.slots(machine))] = 100
+        machine.nft.table = None
+        with pytest.raises(NodeError):
+            loop.tick()
+
+    def test_without_such_listeners_nothing_is_counted(
+        self, machine: Machine, loop: ShareLoop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        machine.node.change(put(WEB))
+        monkeypatch.setattr(_conntrack, "count", None)
+        assert not loop.tick()
+
+
+class TestLimits:
+    LIMITED = listener("web", backend("198.19.0.1", max_connections=5), backend("198.19.0.2"))
+
+    @pytest.fixture(autouse=True)
+    def two_flows(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every backend has two flows."""
+        self.alive = 2
+        monkeypatch.setattr(_conntrack, "count", lambda: dict.fromkeys(self.marks(machine), self.alive))
+
+    def marks(self, machine: Machine) -> set[int]:
+        """Return the ids of the backends of web."""
+        return set(content(table(Configuration.from_document(machine.node.configuration()), Settings()).sets[
+            "acct_new"].elements))
+
+    def limit(self, machine: Machine) -> Any:
+        """Return what the one limit's element says."""
+        found = machine.nft.found()
+        assert found is not None
+        return list(found.sets["limit_backend"].elements.values())
+
+    def edit(self, limit: int) -> Edit:
+        """Return the edit that gives the first backend another limit."""
+        return put({"name": "web", "backends": [{"address": "198.19.0.1", "max_connections": limit}]})
+
+    def test_an_edited_limit_is_lower_by_the_flows_that_live(self, machine: Machine) -> None:
+        machine.node.change(put(self.LIMITED))
+        assert self.limit(machine) == [Element("ct count over 5")]
+        machine.node.change(self.edit(4))
+        assert self.limit(machine) == [Element("ct count over 2")]
+        machine.reads = 0
+        assert not machine.node.change(self.edit(4)).changed
+        assert not machine.node.change(self.edit(4)).changed
+        assert machine.reads == 0
+        machine.node.change(weight(7))
+        assert self.limit(machine) == [Element("ct count over 2")]
+
+    def test_it_is_whole_again_once_they_have_ended(self, machine: Machine) -> None:
+        machine.node.change(put(self.LIMITED))
+        machine.node.change(self.edit(4))
+        self.alive = 0
+        assert machine.node.change(self.edit(4)).changed
+        assert self.limit(machine) == [Element("ct count over 4")]
+        assert not machine.node.change(self.edit(4)).changed
+
+    def test_it_is_whole_at_the_next_boot(self, machine: Machine) -> None:
+        machine.node.change(put(self.LIMITED))
+        machine.node.change(self.edit(4))
+        parts = machine.folder / "state" / "restore" / "current" / "parts"
+        written = "".join(path.read_text("ascii") for path in parts.iterdir())
+        assert "ct count over 4" in written
+        assert "ct count over 2" not in written
+
+    def test_a_table_that_was_lost_counts_anew(self, machine: Machine) -> None:
+        machine.node.change(put(self.LIMITED))
+        machine.nft.table, machine.foreign = None, machine.foreign + 1
+        machine.node.change(put(self.LIMITED))
+        assert self.limit(machine) == [Element("ct count over 3")]

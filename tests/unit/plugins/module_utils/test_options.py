@@ -15,6 +15,8 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._options import (
     AFFINITIES,
     BACKEND,
     LISTENER,
+    LOG_CONFIG,
+    SCHEDULERS,
     Option,
     Refused,
     argument_spec,
@@ -31,15 +33,15 @@ EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
         ["all", "", "a" * 64, "A", "1a", "a-", "-a", "a\n", "a_b", "a.b", "a b", "é", 'a"', "a}", "a;drop", None, []],
     ),
     ("listener", "description", ["", "x" * 1024, 'quotes " and {braces}; é'], ["x" * 1025, "a\nb", "\t", "\x00", []]),
-    ("listener", "protocol", ["tcp", "udp"], ["", "TCP", "sctp", "any", "tcp\n", 6, True]),
+    ("listener", "protocol", ["tcp", "udp", "sctp", "any"], ["", "TCP", "icmp", "tcp\n", 6, True]),
     ("listener", "admin_state", ["enabled", "disabled"], ["", "drained", "Enabled", True]),
-    ("listener", "scheduler", ["mh", "wrr", "rr"], ["", "MH", "wIc", "wlc", "lc", "sh", "dh"]),
+    ("listener", "scheduler", list(SCHEDULERS), ["", "MH", "wIc", "sed", "lblc"]),
     ("listener", "minimum_ring_size", [0, 1, 1009, 65521], [-1, 65522, 1.0, True, "", "x", None]),
     ("listener", "session_affinity", list(AFFINITIES), ["", "client_IP", "client_ip ", "source"]),
     (
         "listener",
         "ports",
-        [["1"], ["65535"], ["1", "2", "65535"]],
+        [["1"], ["65535"], ["1", "2", "65535"], ["all"], ["1-65535"], ["20-21", "80", "8000-8999"], ["80-81", "82"]],
         [
             [],
             ["0"],
@@ -48,8 +50,18 @@ EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
             ["80", "80"],
             ["80", 80],
             ["80", "080"],
-            ["80-90"],
-            ["all"],
+            ["0-1"],
+            ["65535-65536"],
+            ["90-80"],
+            ["80-90", "90"],
+            ["80-90", "90-100"],
+            ["80-90", "81-82"],
+            ["80-"],
+            ["-80"],
+            ["80 - 90"],
+            ["80-90-100"],
+            ["all", "80"],
+            ["ALL"],
             ["80\n"],
             ["http"],
             ["1.5"],
@@ -63,6 +75,11 @@ EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
             None,
         ],
     ),
+    ("listener", "tracking_mode", ["per_connection", "per_session"], ["", "PER_SESSION", "none"]),
+    ("listener", "idle_timeout_sec", [60, 57600], [0, 59, 57601, 60.5, True, None]),
+    ("listener", "max_connections", [0, 1, 2147483647], [-1, 2147483648, True, "many", None]),
+    ("listener", "snat", ["none", "masquerade", "hairpin"], ["", "auto", "full"]),
+    ("listener", "log_config", [{}, {"enable": True}], ["", True, [], None]),
     (
         "backend",
         "name",
@@ -71,6 +88,8 @@ EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
     ),
     ("backend", "port", [0, 1, 65535], [-1, 65536, "http", 1.5, False, None]),
     ("backend", "weight", [0, 1, 100, 65535], [-1, 65536, 70000, 10**12, "", "1e3", 1.0, True]),
+    ("backend", "capacity_scaler", [0, 0.1, 0.5, 1], [-0.1, 0.05, 0.099, 1.01, True, "half", None, float("nan")]),
+    ("backend", "max_connections", [0, 1, 2147483647], [-1, 2147483648, True, "many", None]),
     ("backend", "admin_state", ["enabled", "drained"], ["", "disabled", "DRAINED"]),
 ]
 
@@ -148,7 +167,12 @@ def test_what_is_no_unicast_address_is_refused(kind: str, value: Any) -> None:
         (LISTENER["address"], "2001:db8::0.0.0.1", "2001:db8::1"),
         (LISTENER["ports"], ["443", 80, "08080"], ["80", "443", "8080"]),
         (LISTENER["minimum_ring_size"], "1009", 1009),
+        (LISTENER["ports"], ["8080-8090", 80, "0443-443"], ["80", "443", "8080-8090"]),
+        (LISTENER["ports"], ["all"], ["all"]),
         (BACKEND["weight"], "007", 7),
+        (BACKEND["capacity_scaler"], "0.33333", 0.333),
+        (LOG_CONFIG["sample_rate"], "0.1", 0.1),
+        (LOG_CONFIG["enable"], "yes", True),
         (BACKEND["name"], 5, "5"),
     ],
 )
@@ -179,8 +203,12 @@ def test_anything_is_either_refused_or_has_one_form(place: tuple[str, str], valu
     ("option", "value", "text"),
     [
         (BACKEND["weight"], 70000, "70000 is not in 0–65535"),
-        (LISTENER["scheduler"], "lc", "'lc' is not one of mh, wrr, rr"),
-        (LISTENER["ports"], ["0"], "'0' is not a port of 1–65535"),
+        (LISTENER["scheduler"], "sed", f"'sed' is not one of {', '.join(SCHEDULERS)}"),
+        (LISTENER["scheduler"], "wIc", f"'wIc' is not one of {', '.join(SCHEDULERS)}; its second letter is an l: wlc"),
+        (LISTENER["ports"], ["0"], "'0' is not a port of 1–65535 or a range a-b of them, or all alone"),
+        (LISTENER["ports"], ["80-90", "85"], "80-90 and 85 overlap"),
+        (BACKEND["capacity_scaler"], 0.05, "0.05 is not 0 or in 0.1–1.0"),
+        (LOG_CONFIG["sample_rate"], 1.01, "1.01 is not in 0–1"),
         (LISTENER["ports"], [80, "80"], "80 is listed twice"),
         (BACKEND["weight"], "x" * 5000, "'" + "x" * 76 + "... is not a whole number"),
     ],
@@ -195,6 +223,7 @@ def test_the_argument_spec_has_no_defaults() -> None:
     """An option that a task leaves out keeps its live value."""
     spec = argument_spec(LISTENER)
     assert spec["ports"] == {"type": "list", "elements": "str", "required": True}
-    assert spec["scheduler"] == {"type": "str", "choices": ["mh", "wrr", "rr"]}
+    assert spec["scheduler"] == {"type": "str", "choices": list(SCHEDULERS)}
+    assert spec["log_config"]["options"] == {"enable": {"type": "bool"}, "sample_rate": {"type": "float"}}
     assert argument_spec(BACKEND)["weight"] == {"type": "int"}
     assert not any("default" in entry for entry in spec.values())

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ansible_collections.evenflow.l4lb.plugins.module_utils import _nft
 from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import FoundTable
@@ -69,6 +70,7 @@ def assert_holds(nft: FakeNft, wanted: Configuration, settings: Settings = SETTI
     assert {name: (one.kind, one.declaration, one.elements) for name, one in held.sets.items()} == {
         name: (one.kind, one.declaration, dict(content(one.elements))) for name, one in expected.sets.items()
     }
+    assert held.timeouts == expected.timeouts
     assert {name: (chain.hook, chain.rules) for name, chain in held.chains.items()} == {
         name: (chain.hook, list(zip(chain.rules, chain.comments))) for name, chain in expected.chains.items()
     }
@@ -212,7 +214,7 @@ class TestSmallChange:
 
 
 def without_rule(held: FakeTable) -> None:
-    held.chains["gate"].rules.pop()
+    held.chains["nat_in"].rules.pop()
 
 
 def other_comment(held: FakeTable) -> None:
@@ -263,6 +265,7 @@ class TestForeignHands:
             "add set inet evenflow mine { type mark; }\nadd element inet evenflow mine { 1 }",
             'add chain inet evenflow mine\nadd rule inet evenflow mine drop comment "x"',
             'add chain inet evenflow a\nadd chain inet evenflow b\nadd rule inet evenflow a jump b comment ""',
+            "add ct timeout inet evenflow mine { protocol udp; policy = { replied : 60 }; }",
             "add chain inet evenflow a\nadd map inet evenflow mine { type mark : verdict; }\n"
             "add element inet evenflow mine { 1 : goto a }",
         ],
@@ -315,17 +318,30 @@ class TestForeignHands:
             comments = list(found.chains[name].comments)
             comments[number] = ""
             spoiled = dataclasses.replace(found.chains[name], comments=tuple(comments))
-            live = FoundTable({**found.chains, name: spoiled}, found.sets)
+            live = FoundTable({**found.chains, name: spoiled}, found.sets, found.timeouts)
             assert plan(configuration(WEB), SETTINGS, Live(live)).transaction.statements[0].startswith("delete table")
+
+    def test_only_a_first_load_comes_in_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_nft, "BATCH", 1)
+        wanted = configuration(WEB, API)
+        first = plan(wanted, SETTINGS, Live()).transaction.batches()
+        assert len(first) == 4
+        # Until the last batch nothing leads to a listener.
+        dispatched = "add element inet evenflow listeners4"
+        assert not any(statement.startswith(dispatched) for batch in first[:-1] for statement in batch.statements)
+        assert any(statement.startswith(dispatched) for statement in first[-1].statements)
+        spoiled = table(wanted, SETTINGS).as_found()
+        spoiled.chains.pop("refuse")
+        assert len(plan(wanted, SETTINGS, Live(spoiled)).transaction.batches()) == 1
 
     def test_no_table_is_not_deleted(self) -> None:
         assert plan(configuration(WEB), SETTINGS, Live()).transaction.statements[0].startswith("add table")
 
 
 class TestAddresses:
-    HERE = Settings(vip_mode="address", vip_interface="lan")
+    HERE = Settings(vip_mode="address", vip_interface="lan", vip_dedicated=False)
     SIX = listener("six", address=VIP6)
-    LIVE_TABLE = staticmethod(lambda *listeners: table(configuration(*listeners), SETTINGS).as_found())
+    LIVE_TABLE = staticmethod(lambda *listeners: table(configuration(*listeners), TestAddresses.HERE).as_found())
 
     @staticmethod
     def on_lan(*addresses: str) -> frozenset[Address]:
@@ -375,6 +391,13 @@ class TestAddresses:
         assert {address.interface for address in found.add} == {"wan"}
         assert frozenset(found.remove) == self.on_lan(VIP, VIP6)
         assert found.owned == frozenset(found.add)
+
+    def test_an_address_of_the_nodes_own_is_not_dedicated(self) -> None:
+        """Row 51."""
+        settings = Settings(vip_mode="address", vip_interface="lan")
+        for live, name in ((frozenset(), "dedicated4"), (self.on_lan(VIP), "routed4")):
+            found = plan(configuration(WEB), settings, Live(None, live)).boot.sets
+            assert {one for one in ("dedicated4", "routed4") if content(found[one].elements)} == {name}
 
     def test_two_listeners_on_one_address(self) -> None:
         found = plan(configuration(WEB, API), self.HERE, Live())

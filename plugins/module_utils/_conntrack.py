@@ -1,0 +1,111 @@
+# Copyright (c) 2026 The Evenflow authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kernel's table of flows: counts ours by backend, forgets those that were made before their listener came."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections import Counter
+from typing import Collection, Iterator
+
+from . import _netlink
+from ._errors import NodeError
+from ._identity import OURS
+from ._model import address_bytes
+from ._plan import Destination
+
+_SUBSYSTEM = 1
+_GET, _DELETE = 1, 2
+
+# Attributes, from linux/netfilter/nfnetlink_conntrack.h.
+_TUPLE_ORIG, _PROTOINFO, _MARK, _ID, _MARK_MASK = 1, 4, 8, 12, 21
+_TUPLE_IP, _TUPLE_PROTO = 1, 2
+_IPV4_DESTINATION, _IPV6_DESTINATION = 2, 4
+_PROTO_NUMBER, _PROTO_DESTINATION_PORT = 1, 3
+_PROTOINFO_TCP, _TCP_STATE = 1, 1
+_LAST_ACTIVE_STATE = 5
+"""CLOSE_WAIT: one side may still send. LAST_ACK, TIME_WAIT and CLOSE come after it."""
+
+_PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
+
+
+def count() -> dict[int, int]:
+    """Count the active flows of each backend id. A TCP flow that both sides have closed is not active."""
+    flows: Counter[int] = Counter()
+    for message in _dump(OURS, OURS):
+        found = _netlink.parse(message, _netlink.PREAMBLE, (_MARK, _PROTOINFO))
+        mark = _mark(found)
+        if mark & OURS and _is_active(found):
+            flows[mark] += 1
+    return dict(flows)
+
+
+def forget_unmarked(destinations: Collection[Destination]) -> int:
+    """Delete the entries of flows to some destinations that nobody has marked, so that they are scheduled.
+
+    :returns: how many were deleted.
+    """
+    if not destinations:
+        return 0
+    wanted: dict[bytes, list[Destination]] = {}
+    for destination in destinations:
+        wanted.setdefault(address_bytes(destination.address), []).append(destination)
+    deleted = 0
+    for message in _dump(0, 0xFFFFFFFF):
+        found = _netlink.parse(message, _netlink.PREAMBLE, (_TUPLE_ORIG, _MARK, _ID))
+        if not _mark(found) and _goes_to(found[_TUPLE_ORIG], wanted):
+            deleted += _delete(message[0], found)
+    return deleted
+
+
+def _mark(found: dict[int, bytes]) -> int:
+    return int.from_bytes(found.get(_MARK, b""), "big")
+
+
+def _goes_to(original: bytes, wanted: dict[bytes, list[Destination]]) -> bool:
+    parts = _netlink.parse(original)
+    addresses = _netlink.parse(parts[_TUPLE_IP])
+    address = addresses.get(_IPV4_DESTINATION) or addresses.get(_IPV6_DESTINATION) or b""
+    if address not in wanted:
+        return False
+    protocol = _netlink.parse(parts[_TUPLE_PROTO])
+    number = protocol[_PROTO_NUMBER][0]
+    port = int.from_bytes(protocol.get(_PROTO_DESTINATION_PORT, b"\0\0"), "big")
+    return any(
+        one.protocol == "any"
+        or (number == _PROTOCOL_NUMBERS[one.protocol] and one.ports.first <= port <= one.ports.last)
+        for one in wanted[address]
+    )
+
+
+def _is_active(found: dict[int, bytes]) -> bool:
+    if _PROTOINFO not in found:
+        return True
+    tcp = _netlink.parse(found[_PROTOINFO]).get(_PROTOINFO_TCP)
+    return tcp is None or _netlink.parse(tcp)[_TCP_STATE][0] <= _LAST_ACTIVE_STATE
+
+
+def _dump(mark: int, mask: int) -> Iterator[bytes]:
+    """List entries with a mark; a kernel that does not filter lists more."""
+    attributes = _netlink.attribute(_MARK, struct.pack("!I", mark)) + _netlink.attribute(
+        _MARK_MASK, struct.pack("!I", mask)
+    )
+    try:
+        yield from _netlink.dump(_SUBSYSTEM, _GET, attributes)
+    except OSError as error:
+        raise NodeError(f"conntrack: the flows cannot be listed: {error.strerror}") from error
+
+
+def _delete(family: int, found: dict[int, bytes]) -> bool:
+    """Delete one entry, by tuple and id; whether it was still there. Without a tuple the kernel would delete all."""
+    tuple_of_entry = _netlink.nested(_TUPLE_ORIG, found[_TUPLE_ORIG])
+    try:
+        _netlink.do(_SUBSYSTEM, _DELETE, family, tuple_of_entry + _netlink.attribute(_ID, found[_ID]))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise NodeError(f"conntrack: an entry cannot be deleted: {error.strerror}") from error
+    return True

@@ -1,0 +1,63 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Find backends whose answers to clients would pass this node by.
+
+Reads {"backends": [ADDRESS, ...]} from the first argument and prints {"missed": [...], "silent": [...]}.
+An echo request goes out from an address that the node has on another network, as a client's packet would. The answer
+counts only on the interface by which the backend is reached. A backend that does not answer at all is silent.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+_AT_ONCE = 32
+
+
+def main() -> None:
+    backends = json.loads(sys.argv[1])["backends"]
+    links = _ip(["address", "show", "up"])
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        found = dict(zip(backends, pool.map(lambda backend: _judged(backend, links), backends)))
+    print(json.dumps({kind: [one for one in backends if found[one] == kind] for kind in ("missed", "silent")}))
+
+
+def _judged(backend: str, links: list[dict]) -> str:
+    if shutil.which("ping") is None:
+        return "silent"
+    routes = _ip(["route", "get", backend])
+    if not routes or "dev" not in routes[0]:
+        return "silent"
+    device = routes[0]["dev"]
+    source = _source(links, "inet6" if ":" in backend else "inet", device)
+    # With one network only there is no address that a client could be like.
+    if source is None or _answers(["-I", device, "-I", source, backend]):
+        return "returned"
+    return "missed" if _answers([backend]) else "silent"
+
+
+def _source(links: list[dict], family: str, device: str) -> str | None:
+    for link in links:
+        if link["ifname"] not in (device, "lo"):
+            for address in link["addr_info"]:
+                if address["family"] == family and address["scope"] == "global":
+                    return address["local"]
+    return None
+
+
+def _answers(arguments: list[str]) -> bool:
+    command = ["ping", "-n", "-q", "-c", "3", "-i", "0.2", "-W", "1", *arguments]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _ip(arguments: list[str]) -> list[dict]:
+    done = subprocess.run(["ip", "-json", *arguments], capture_output=True, text=True, check=False)
+    return json.loads(done.stdout or "[]")
+
+
+main()
