@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import Lab
+from lab import Lab, Node
 from lab.fleet import Fleet
 
 
@@ -31,3 +31,15 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
     yield deployed
     deployed.configure([])
     lab.route("both")
+
+
+@pytest.fixture
+def client(lab: Lab) -> Node:
+    return lab.node("c1")
+
+
+@pytest.fixture
+def no_streams(lab: Lab) -> None:
+    """The stream service without connections: those of a test that failed, or whose end it could not see, are gone."""
+    for node in lab.nodes("backend"):
+        node.run(["systemctl", "restart", "lab-stream"])

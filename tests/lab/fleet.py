@@ -62,16 +62,18 @@ class Fleet:
         self._lab = lab
         self._programs = Path(sys.executable).parent
 
-    def deploy(self, listeners: Sequence[Mapping[str, Any]], nodes: Sequence[str] = (), **variables: Any) -> Deployment:
+    def deploy(self, listeners: Sequence[Mapping[str, Any]], nodes: Sequence[str] = (), *, tags: Sequence[str] = (),
+               **variables: Any) -> Deployment:
         """Run the site playbook on the load balancers named, or all, with `variables` of the role beside the listeners.
 
-        DeployFailed unless it succeeded on each of them.
+        With `tags`, only those parts of the role. DeployFailed unless it succeeded on each node.
         """
         began = time.monotonic()
         expected = set(nodes) or {node.name for node in self._lab.nodes("lb")}
         hosts = {"lb_hosts": ",".join(sorted(expected))}
         with self._files(variables={"lb_node_listeners": list(listeners), **hosts, **variables}) as folder:
-            done = self._playbook(folder, f"{_COLLECTION}.site", "--extra-vars", f"@{folder / 'variables.json'}")
+            options = ["--extra-vars", f"@{folder / 'variables.json'}", *(["--tags", ",".join(tags)] if tags else [])]
+            done = self._playbook(folder, f"{_COLLECTION}.site", *options)
         seconds = time.monotonic() - began
         output = done.stdout + done.stderr
         if done.returncode:
@@ -82,9 +84,9 @@ class Fleet:
         return Deployment({name: stats[name] for name in sorted(expected)}, output, seconds)
 
     def configure(self, listeners: Sequence[Mapping[str, Any]]) -> None:
-        """Give all load balancers these listeners and no others, without the role. ModuleFailed if one refuses."""
+        """Give all load balancers these listeners as written and no others. ModuleFailed if one refuses."""
         nodes = [node.name for node in self._lab.nodes("lb")]
-        self.modules(nodes, [("lb_config", {"listeners": list(listeners), "purge": "all"})])
+        self.modules(nodes, [("lb_config", {"listeners": list(listeners), "state": "replaced", "purge": "all"})])
 
     def module(self, node: str, module: str, /, *, check: bool = True, **arguments: Any) -> dict[str, Any]:
         """Run one module (of the collection where the name has no dot) on one node and return its result.

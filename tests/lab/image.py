@@ -18,7 +18,7 @@ from .store import LabError, Store
 PACKAGES = (
     "systemd", "systemd-sysv", "kmod", "procps", "iproute2", "iputils-ping", "nftables", "conntrack", "keepalived",
     "python3", "python3-apt", "python3-pyroute2", "python3-jmespath", "python3-aiohttp", "nginx", "tcpdump", "curl",
-    "ca-certificates", "openssl",
+    "ca-certificates", "openssl", "ulogd2",
 )
 
 # A privileged container shares the machine's kernel settings, clock, disks and devices: nothing may touch them.

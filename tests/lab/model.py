@@ -40,17 +40,21 @@ class Model:
         configuration = Configuration.from_document(document)
         ids = backend_ids(configuration)
         addresses = {mark: address for (_name, address, _port), mark in ids.items()}
-        self._listeners: dict[tuple[str, str, int], tuple[Listener, list[str]]] = {}
+        self._listeners: list[tuple[Listener, list[str]]] = []
         for listener in configuration.listeners:
             table = slot_table(listener, eligible(listener), ids, seed)
             slots = [addresses[mark] for mark in table.slots()]
-            for port in listener.ports:
-                self._listeners[(listener.address, listener.protocol, port)] = listener, slots
+            self._listeners.append((listener, slots))
 
     def backend(self, flow: Flow) -> str:
-        """Return the address of the backend that a new flow gets."""
-        listener, slots = self._listeners[(flow.destination, flow.protocol, flow.destination_port)]
-        return slots[reciprocal_scale(jhash(_hashed(flow, listener.session_affinity), self._seed), len(slots))]
+        """Return the address of the backend that a new flow gets. KeyError if no listener serves it."""
+        for listener, slots in self._listeners:
+            if (listener.address, listener.protocol) == (flow.destination, flow.protocol) and any(
+                ports.first <= flow.destination_port <= ports.last for ports in listener.ports
+            ):
+                hashed = listener.session_affinity if listener.scheduler == "mh" else listener.scheduler
+                return slots[reciprocal_scale(jhash(_hashed(flow, hashed), self._seed), len(slots))]
+        raise KeyError(flow)
 
 
 def reciprocal_scale(value: int, end: int) -> int:
@@ -71,7 +75,7 @@ def jhash(key: bytes, seed: int) -> int:
     return _final((a + _word(rest, 0)) & _MASK, (b + _word(rest, 4)) & _MASK, (c + _word(rest, 8)) & _MASK)
 
 
-def _hashed(flow: Flow, affinity: str) -> bytes:
+def _hashed(flow: Flow, hashed: str) -> bytes:
     """Lay out the hashed fields as registers do: each begins at a multiple of four bytes."""
     source = ipaddress.ip_address(flow.source).packed
     destination = ipaddress.ip_address(flow.destination).packed
@@ -83,7 +87,9 @@ def _hashed(flow: Flow, affinity: str) -> bytes:
         "client_ip_proto": source + destination + protocol,
         "client_ip": source + destination,
         "client_ip_no_destination": source,
-    }[affinity]
+        "sh": source,
+        "dh": destination,
+    }[hashed]
 
 
 def _word(key: bytes, offset: int) -> int:

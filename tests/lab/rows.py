@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from .lab import Lab
@@ -15,6 +17,8 @@ from .topology import BACK, routed_vip4, routed_vip6
 from .traffic import finish, start_load
 
 FAMILIES = (4, 6)
+
+_LIBRARY = "ansible_collections.evenflow.l4lb.plugins.module_utils._node"
 
 
 def vip(family: int, host: int) -> str:
@@ -54,18 +58,39 @@ def wait_for_connections(client: Node, port: int, count: int) -> None:
         time.sleep(0.1)
 
 
-def leaked(lab: Lab, targets: list[str], family: int) -> str:
+def forget_flows(lab: Lab) -> None:
+    """Empty the nodes' conntrack tables, so that every tuple is new to them."""
+    for node in lab.nodes("lb"):
+        node.run(["conntrack", "-F"])
+
+
+def held_connections(lab: Lab) -> dict[str, int]:
+    """Count the connections to the stream service on each backend."""
+    command = ["ss", "-Htn", "state", "established", "sport", "=", ":7000"]
+    return {node.name: len(node.run(command).stdout.splitlines()) for node in lab.nodes("backend")}
+
+
+def put_library(node: Node) -> str:
+    """Put the collection's library on a node, as a package of its own; the name of its folder."""
+    folder = "/run/evenflow-lab/library"
+    library = Path(str(import_module(_LIBRARY).__file__)).parent
+    for file in sorted(library.glob("_*.py")):
+        node.put(f"{folder}/{file.name}", file.read_text(encoding="utf-8"))
+    return folder
+
+
+def leaked(lab: Lab, targets: list[str], family: int, port: int = 80) -> str:
     """Let a server speak on connections that the node has forgotten; what the client sees from its own address.
 
-    `targets` are on port 80 of listeners over the stream service; the client's route leads by lb1.
+    `targets` are on one port of listeners over the stream service; the client's route leads by lb1.
     """
     client = lab.node("c1")
     pushed = start_load(client, "stream", targets, count=5, seconds=6, push=True)
-    wait_for_connections(client, 80, 5)
+    wait_for_connections(client, port, 5)
     own = BACK.prefix6 if family == 6 else BACK.prefix4
     sniffer = client.start(["tcpdump", "-i", "front", "-nn", "-l", "-c", "1", "src", "net", own])
     time.sleep(1)
-    lab.node("lb1").run(["conntrack", "-D", "-f", f"ipv{family}", "-p", "tcp", "--dport", "80"])
+    lab.node("lb1").run(["conntrack", "-D", "-f", f"ipv{family}", "-p", "tcp", "--dport", str(port)])
     time.sleep(2)
     sniffer.terminate()
     seen, _errors = sniffer.communicate(timeout=10)

@@ -8,37 +8,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
-from lab.rows import FAMILIES, backend_address, leaked, listener, target, vip
+from lab.rows import FAMILIES, backend_address, leaked, listener, put_library, target, vip, wait_for_connections
 from lab.steady import SteadyLoad
 from lab.topology import on_link_vip4, on_link_vip6
 from lab.traffic import failures, finish, run_load, shares, start_load
-
-LIBRARY = "ansible_collections.evenflow.l4lb.plugins.module_utils"
-
-
-@pytest.fixture
-def client(lab: Lab) -> Node:
-    return lab.node("c1")
 
 
 @pytest.fixture
 def vips_on_interfaces(fleet: Fleet) -> Iterator[Any]:
     """A function that deploys listeners with their VIPs on one node's front interface; undone at the end."""
 
-    def deploy(node: str, listeners: list[dict[str, Any]], mode: str = "address") -> None:
-        fleet.deploy(listeners, [node], lb_node_purge="all", lb_node_vip_mode=mode, lb_node_vip_interface="front")
+    def deploy(listeners: list[dict[str, Any]], *nodes: str, mode: str = "address") -> None:
+        fleet.deploy(listeners, nodes, tags=["configure", "listeners"], lb_node_purge="all", lb_node_vip_mode=mode,
+                     lb_node_vip_interface="front")
 
     yield deploy
-    for node in ("lb1", "lb2"):
-        deploy(node, [], mode="none")
+    deploy([], "lb1", "lb2", mode="none")
 
 
 def test_row_41_slot_changes(fleet: Fleet, lab: Lab, client: Node) -> None:
@@ -49,19 +40,64 @@ def test_row_41_slot_changes(fleet: Fleet, lab: Lab, client: Node) -> None:
     ])
     lab.route("lb1")
     node = lab.node("lb1")
-    library = Path(str(import_module(f"{LIBRARY}._node").__file__)).parent
-    for file in sorted(library.glob("_*.py")):
-        node.put(f"/run/changes/library/{file.name}", file.read_text(encoding="utf-8"))
+    library = put_library(node)
     targets = [target(vip(family, host), 80) for host in (41, 42) for family in FAMILIES]
     with SteadyLoad(client, targets, rate=100, seconds=20) as load:
         time.sleep(1)
-        changed = node.run(["python3", "/opt/lab/changes.py", "/run/changes/library", "150", "0.1"], timeout=280)
+        changed = node.run(["python3", "/opt/lab/changes.py", library, "150", "0.1"], timeout=280)
         records = load.end()
     # Neighbouring weights differ, so each change was one transaction.
     assert int(changed.stdout) == 150
     assert len(records) > 1000
     assert not failures(records), failures(records)[:5]
     assert set(shares(records)) == {"b1", "b2", "b3"}
+
+
+def test_row_41_table_replacements(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """Row 41 (whole tables): 100 replacements by rules of another version under load: 0 failed requests."""
+    options: dict[str, Any] = {"tracking_mode": "per_session", "session_affinity": "client_ip"}
+    fleet.configure([
+        listener(lab, f"{name}{family}", family, host, scheduler="wrr", **more)
+        for name, host, more in (("web", 43, {}), ("known", 44, options)) for family in FAMILIES
+    ])
+    lab.route("lb1")
+    node = lab.node("lb1")
+    targets = [target(vip(family, host), 80) for host in (43, 44) for family in FAMILIES]
+    sessions = run_load(client, "http", targets[2:], count=2)
+    arguments = ["python3", "/opt/lab/changes.py", put_library(node), "100", "0.1", "--tables"]
+    with SteadyLoad(client, targets, rate=100, seconds=20) as load:
+        time.sleep(1)
+        changed = node.run(arguments, timeout=280)
+        records = load.end()
+    assert int(changed.stdout) == 100
+    assert len(records) > 1000
+    assert not failures(records), failures(records)[:5]
+    for known in sessions:
+        assert {record.backend for record in records if record.target == known.target} == {known.backend}
+    assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is True
+    assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is False
+
+
+def test_a_module_run_restores_a_lost_table(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """After somebody's flush of all tables one module run brings ours back, and the flows that live go on."""
+    streams = [listener(lab, f"stream{family}", family, 48, ports=[80], port=7000, scheduler="wrr")
+               for family in FAMILIES]
+    web = [listener(lab, f"web{family}", family, 49) for family in FAMILIES]
+    fleet.configure([*streams, *web])
+    lab.route("lb1")
+    node = lab.node("lb1")
+    before = _rules(node)
+    held = start_load(client, "stream", [target(vip(family, 48), 80) for family in FAMILIES], count=10, seconds=12)
+    wait_for_connections(client, 80, 10)
+    for lost in (["flush", "ruleset"], ["delete", "table", "inet", "evenflow"]):
+        node.run(["nft", *lost])
+        assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is True
+        assert _rules(node) == before
+        records = run_load(client, "http", [target(vip(family, 49), 80) for family in FAMILIES], count=60)
+        assert not failures(records), failures(records)[:3]
+    ended = [record for record in finish(held) if record.kind == "stream"]
+    assert len(ended) == 10
+    assert not failures(ended), failures(ended)[:3]
 
 
 def test_row_46_reboot(fleet: Fleet, lab: Lab, client: Node, vips_on_interfaces: Any) -> None:
@@ -71,7 +107,7 @@ def test_row_46_reboot(fleet: Fleet, lab: Lab, client: Node, vips_on_interfaces:
         {**listener(lab, f"on-link{family}", family, 46, port=80), "address": address, "ports": [8081]}
         for family, address in zip(FAMILIES, (on_link_vip4(246), on_link_vip6(246)))
     ]
-    vips_on_interfaces("lb1", [*listeners, *on_link])
+    vips_on_interfaces([*listeners, *on_link], "lb1")
     lab.route("lb1")
     targets = [target(vip(family, 46), 80) for family in FAMILIES]
     targets += [target(on_link_vip4(246), 8081), target(on_link_vip6(246), 8081)]
@@ -94,7 +130,7 @@ def test_row_52_shared_endpoint(fleet: Fleet, lab: Lab, client: Node, family: in
     fleet.configure([kept, gone])
     lab.route("lb1")
     targets = [target(vip(family, host), 80) for host in (52, 53)]
-    streams = start_load(client, "stream", targets, count=20, seconds=30)
+    streams = start_load(client, "stream", targets, count=20, seconds=15)
     _wait_for_flows(fleet, {"kept": 10, "gone": 10})
     before = _counters(fleet)["kept"]
     fleet.configure([kept])
@@ -124,17 +160,20 @@ def test_vips_are_announced(lab: Lab, client: Node, vips_on_interfaces: Any) -> 
     seen = {}
     for node in ("lb1", "lb2", "lb1"):
         other = "lb2" if node == "lb1" else "lb1"
-        vips_on_interfaces(other, [])
-        vips_on_interfaces(node, listeners)
+        vips_on_interfaces([], other)
+        vips_on_interfaces(listeners, node)
         records = run_load(client, "http", targets, count=40, timeout=2)
         assert not failures(records), (node, failures(records)[:5])
         seen[node] = {entry["lladdr"] for entry in _neighbours(client)}
     assert seen["lb1"].isdisjoint(seen["lb2"])
 
 
-def _rules(node: Node) -> str:
-    """The node's table without counters' values."""
-    return node.run(["nft", "--stateless", "list", "table", "inet", "evenflow"]).stdout
+def _rules(node: Node) -> list[str]:
+    """The node's sets, maps and chains without counters' values, in an order that does not tell which came first."""
+    table = node.run(["nft", "--stateless", "list", "table", "inet", "evenflow"]).stdout
+    head, body = table.split("\n\t", 2)[1:]
+    assert head.startswith("comment ")
+    return sorted(body.removesuffix("}\n").rstrip("\n").split("\n\n\t"))
 
 
 def _counters(fleet: Fleet) -> dict[str, dict[str, int]]:

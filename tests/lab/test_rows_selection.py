@@ -14,7 +14,7 @@ import pytest
 from lab import Lab, Node
 from lab.fleet import Fleet
 from lab.model import Flow, Model
-from lab.rows import FAMILIES, backend_address, listener, target, vip, wait_for_connections
+from lab.rows import FAMILIES, backend_address, forget_flows, listener, target, vip, wait_for_connections
 from lab.topology import CLIENT_MORE_HOSTS, FRONT
 from lab.traffic import Record, failures, finish, run_load, run_tuples, shares, start_load
 
@@ -23,11 +23,6 @@ SEED = 24301
 
 # Chi-square above which p is below 0.001, by degrees of freedom.
 CHI_SQUARE = {1: 10.828, 2: 13.816}
-
-
-@pytest.fixture
-def client(lab: Lab) -> Node:
-    return lab.node("c1")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -107,7 +102,7 @@ def test_row_14_mh_shares(fleet: Fleet, lab: Lab, client: Node, family: int) -> 
     assert chi_square < CHI_SQUARE[2], (chi_square, shares(before), expected)
 
     fleet.configure([{**wanted, "backends": wanted["backends"][:2]}])
-    _forget_flows(lab)
+    forget_flows(lab)
     few = flows[:2000]
     after = run_tuples(client, few, concurrency=64)
     others = [(old, new) for old, new in zip(_by_flow(before, few), _by_flow(after, few)) if old != "b3"]
@@ -132,7 +127,7 @@ def test_row_15_nodes_and_model_agree(fleet: Fleet, lab: Lab, client: Node, fami
     names = {backend_address(lab, name, family): name for name in ("b1", "b2", "b3")}
     said = [names[model.backend(Flow(*flow))] for flow in flows]
     for node in ("lb1", "lb2"):
-        _forget_flows(lab)
+        forget_flows(lab)
         lab.route(node)
         records = run_tuples(client, flows)
         assert not failures(records)
@@ -200,12 +195,6 @@ def _by_flow(records: list[Record], flows: list[Any]) -> list[str | None]:
     kinds = {"http": "tcp"}
     found = {(kinds.get(record.kind, record.kind), record.source, record.sport): record.backend for record in records}
     return [found[flow[:3]] for flow in flows]
-
-
-def _forget_flows(lab: Lab) -> None:
-    """Empty the nodes' conntrack tables, so that every tuple is new to them."""
-    for node in lab.nodes("lb"):
-        node.run(["conntrack", "-F"])
 
 
 def _document(fleet: Fleet) -> dict[str, Any]:

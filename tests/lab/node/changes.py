@@ -1,9 +1,10 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Many changes of slots in a row on this node, by the library itself; arguments: its folder, their number, a pause.
+"""Many changes in a row on this node, by the library itself; arguments: its folder, their number, a pause, --tables.
 
-Each change sets the weight of one backend in every listener; weight 0, so out of the slots, among them.
+Each change sets the weight of one backend in every listener; weight 0, so out of the slots, among them. With --tables
+each is one of the rules' version instead, so that the whole table is replaced.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ def main() -> None:
     folder, count, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     sys.path.insert(0, str(folder.parent))
     node_module = __import__(f"{folder.name}._node", fromlist=["Node"])
+    nft = __import__(f"{folder.name}._nft", fromlist=["RULES_VERSION"])
     node = node_module.Node()
     changed = 0
     for number in range(count):
         edit = partial(with_weight, weight=WEIGHTS[number % len(WEIGHTS)])
-        changed += bool(node.change(edit).plan.transaction)
+        if "--tables" in sys.argv:
+            nft.RULES_VERSION, edit = 1000 + number, dict
+        done = node.change(edit).plan.transaction
+        changed += bool(done) and ("--tables" not in sys.argv or "delete table inet evenflow" in done.statements)
         time.sleep(pause)
     print(changed)
 

@@ -1,0 +1,69 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Row 40 and the counters: what a node tells of its flows."""
+
+from __future__ import annotations
+
+import re
+import time
+from functools import partial
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from lab import Lab, Node
+from lab.fleet import Fleet
+from lab.rows import FAMILIES, backend_address, listener, target, vip
+from lab.traffic import failures, run_load
+
+
+def test_row_40_log(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """Row 40: 1,000 flows at a sample rate of 0.1: 60 to 140 records, with listener and backend."""
+    fleet.deploy([
+        listener(lab, f"logged{family}", family, 40, scheduler="wrr", log_config={"enable": True, "sample_rate": 0.1})
+        for family in FAMILIES
+    ], ["lb1"], lb_node_purge="all")
+    lab.route("lb1")
+    for family in FAMILIES:
+        assert not failures(run_load(client, "http", [target(vip(family, 40), 80)], count=1000))
+    time.sleep(1)
+    lines = lab.node("lb1").run(["cat", "/var/log/evenflow/flows.log"]).stdout.splitlines()
+    for family in FAMILIES:
+        records = [line for line in lines if f" evenflow logged{family} " in line]
+        assert 60 <= len(records) <= 140
+        logged = {re.search(r" DST=(\S+) ", line)[1] for line in records}  # type: ignore[index]
+        backends = {backend_address(lab, backend, family) for backend in ("b1", "b2", "b3")}
+        assert {str(ip_address(address)) for address in logged} == backends
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_counters(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
+    """Counters tell flows, packets and bytes both ways, and go on through changes of the listener and others."""
+    def counted() -> dict[str, Any]:
+        told = fleet.module("lb1", "lb_info", gather=["counters"], listeners=["dns"])["listeners"][0]
+        by_backend = {backend["name"]: backend["counters"] for backend in told["backends"]}
+        return {"listener": told["counters"], **by_backend}
+
+    wanted = listener(lab, "dns", family, 45, protocol="udp", ports=[53], port=8053, scheduler="wrr", weights=(1, 1))
+    fleet.configure([])
+    fleet.configure([wanted])
+    lab.route("lb1")
+    ask = partial(run_load, client, "udp", [target(vip(family, 45), 53)], size=100)
+    assert not failures(ask(count=20))
+    first = counted()
+    assert first["b1"]["flows"] == first["b2"]["flows"] == 10
+    header = 28 if family == 4 else 48
+    for name, flows in (("listener", 20), ("b1", 10), ("b2", 10)):
+        assert first[name]["packets_in"] == first[name]["packets_out"] == flows
+        assert first[name]["bytes_in"] == flows * (header + 100)
+        assert first[name]["bytes_out"] > flows * (header + 100)
+    wanted["backends"][0]["weight"] = 0
+    other = listener(lab, "other", family, 44)
+    for change in ([wanted], [wanted, other], [{**wanted, "scheduler": "mh"}, other]):
+        fleet.configure(change)
+        assert counted() == first
+    assert not failures(ask(count=10))
+    assert counted()["b1"] == first["b1"]
+    assert counted()["b2"]["flows"] == 20

@@ -1,0 +1,53 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rows 10 and 53: what may not reach the client from a backend's own address."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from lab import Lab, Node
+from lab.fleet import Fleet
+from lab.rows import FAMILIES, backend_address, leaked, listener, target, vip
+from lab.topology import FRONT
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_row_10_no_leak(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
+    """Row 10: a backend's packets without an entry do not reach the client, whatever their TCP flags."""
+    fleet.configure([listener(lab, "web", family, 10)])
+    lab.route("lb1")
+    source, nic = backend_address(lab, "b1", family), client.spec.nic(FRONT)
+    destination = nic.v6 if family == 6 else nic.v4
+    # What wide listeners of other tests have left there for some minutes.
+    lab.node("lb1").run(["nft", "flush", "set", "inet", "evenflow", f"peers{family}"])
+    for port, is_guarded in ((80, True), (9999, False)):
+        sniffer = client.start(["tcpdump", "-i", "front", "-nn", "-l", "src", "host", source, "and", "tcp"])
+        time.sleep(1)
+        lab.node("b1").run(["python3", "/opt/lab/odd_packets.py", "flags", source, destination, str(port)])
+        time.sleep(1)
+        sniffer.terminate()
+        seen, _errors = sniffer.communicate(timeout=10)
+        assert bool(seen.strip()) != is_guarded, f"port {port}: {seen[:300]}"
+
+
+@pytest.mark.parametrize(("protocol", "ports"), [("tcp", ["7000-7010"]), ("tcp", ["all"]), ("any", ["all"])])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_row_53_wide_listeners_do_not_leak(fleet: Fleet, lab: Lab, family: int, protocol: str,
+                                           ports: list[str]) -> None:
+    """Row 53: range, all-ports and any-protocol listeners: after a deletion no un-NATed packet reaches the client."""
+    fleet.configure([])
+    fleet.configure([listener(lab, "wide", family, 53, protocol=protocol, ports=ports, weights=(1,))])
+    lab.route("lb1")
+    targets = [target(vip(family, 53), 7000)]
+    assert leaked(lab, targets, family, port=7000) == ""
+    if protocol == "any":
+        # The same without the guard's memory, to see that the sniffer would have told.
+        wide = lab.node("lb1").run(["nft", "list", "set", "inet", "evenflow", "wide"]).stdout
+        mark = wide.split("elements = {")[1].split("}")[0]
+        lab.node("lb1").run(["nft", "delete", "element", "inet", "evenflow", "wide", f"{{ {mark} }}"])
+        lab.node("lb1").run(["nft", "flush", "set", "inet", "evenflow", f"peers{family}"])
+        assert backend_address(lab, "b1", family) in leaked(lab, targets, family, port=7000)

@@ -1,0 +1,71 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Row 39: limits of backends and listeners."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from lab import Lab, Node
+from lab.fleet import Fleet
+from lab.rows import FAMILIES, held_connections, listener, target, vip, wait_for_connections
+from lab.traffic import failures, finish, run_load, shares, start_load
+
+
+@pytest.mark.usefixtures("no_streams")
+@pytest.mark.parametrize(("family", "scheduler", "other"), [(4, "wrr", "rr"), (6, "mh", "wrr")])
+def test_row_39_backend_limits(fleet: Fleet, lab: Lab, client: Node, family: int, scheduler: str, other: str) -> None:
+    """Row 39: limits of 2, 4 and 6 are never exceeded; all full rejects; room comes back, counts outlive a change."""
+    wanted = listener(lab, "stream", family, 39, ports=[80], port=7000, scheduler=scheduler)
+    for backend, limit in zip(wanted["backends"], (2, 4, 6)):
+        backend["max_connections"] = limit
+    fleet.configure([wanted])
+    lab.route("lb1")
+    address = [target(vip(family, 39), 80)]
+    held = start_load(client, "stream", address, count=12, seconds=25, timeout=8)
+    wait_for_connections(client, 80, 12)
+    assert held_connections(lab) == {"b1": 2, "b2": 4, "b3": 6}
+    more = run_load(client, "stream", address, count=6, seconds=1)
+    assert len(failures(more)) == 6
+    for change in ({"backends": [{**wanted["backends"][0], "weight": 50}, *wanted["backends"][1:]]},
+                   {"scheduler": other}):
+        wanted.update(change)
+        fleet.configure([wanted])
+        assert len(failures(run_load(client, "stream", address, count=6, seconds=1))) == 6
+    # Two flows of b1 live, so an edited limit of 3 has room for one.
+    wanted["backends"][0]["max_connections"] = 3
+    fleet.configure([wanted])
+    more = [record for record in run_load(client, "stream", address, count=4, seconds=1, timeout=8)
+            if record.kind == "stream"]
+    assert shares(more) == {"b1": 1}
+    wanted["backends"][0]["max_connections"] = 2
+    fleet.configure([wanted])
+    assert held_connections(lab) == {"b1": 2, "b2": 4, "b3": 6}
+    ended = [record for record in finish(held) if record.kind == "stream"]
+    assert not failures(ended), failures(ended)[:3]
+    time.sleep(3)
+    # The flows that an edited limit has been told of are given back by a run after they have ended.
+    fleet.configure([wanted])
+    again = [record for record in run_load(client, "stream", address, count=12, seconds=3, timeout=8)
+             if record.kind == "stream"]
+    assert not failures(again), failures(again)[:3]
+    assert shares(again) == {"b1": 2, "b2": 4, "b3": 6}
+
+
+@pytest.mark.usefixtures("no_streams")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_row_39_listener_limit(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
+    """Row 39 (listener): the flow above the listener's limit is rejected, until one closes."""
+    fleet.configure([listener(lab, "stream", family, 38, ports=[80], port=7000, scheduler="wrr", max_connections=5)])
+    lab.route("lb1")
+    address = [target(vip(family, 38), 80)]
+    held = start_load(client, "stream", address, count=5, seconds=6)
+    wait_for_connections(client, 80, 5)
+    refused = failures(run_load(client, "stream", address, count=5, seconds=1))
+    assert [record.error for record in refused] == ["Connection refused"] * 5
+    assert not failures(finish(held))
+    time.sleep(1)
+    assert not failures(run_load(client, "stream", address, count=5, seconds=1))

@@ -1,0 +1,93 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Row 16: lc and wlc while their loop runs on the node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from lab import Lab, Node
+from lab.fleet import Fleet
+from lab.rows import FAMILIES, held_connections, listener, put_library, target, vip, wait_for_connections
+from lab.traffic import failures, finish, run_load, shares, start_load
+
+_SECONDS = 60
+
+
+@pytest.fixture
+def loop(lab: Lab) -> Iterator[None]:
+    """The loop on lb1, for the length of a test."""
+    node = lab.node("lb1")
+    running = node.start(["python3", "/opt/lab/share_loop.py", put_library(node), str(_SECONDS)])
+    yield
+    running.terminate()
+    _printed, errors = running.communicate(timeout=10)
+    assert not errors
+
+
+@pytest.mark.usefixtures("no_streams", "loop")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_row_16_lc(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
+    """Row 16: 30 flows held on B1 under lc: the next 30 go elsewhere."""
+    stream = listener(lab, "stream", family, 16, ports=[80], port=7000, scheduler="lc", weights=(1, 0, 0))
+    fleet.configure([stream])
+    lab.route("lb1")
+    address = [target(vip(family, 16), 80)]
+    held = start_load(client, "stream", address, count=30, seconds=15)
+    wait_for_connections(client, 80, 30)
+    for backend in stream["backends"]:
+        backend["weight"] = 1
+    fleet.configure([stream])
+    time.sleep(1)
+    more = run_load(client, "stream", address, count=30, seconds=2)
+    assert not failures(more)
+    assert shares([record for record in more if record.kind == "stream"]) == {"b2": 15, "b3": 15}
+    assert shares([record for record in finish(held) if record.kind == "stream"]) == {"b1": 30}
+
+
+@pytest.mark.usefixtures("no_streams", "loop")
+def test_row_16_wlc(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """Row 16: held flows settle at 3:2:1 within 10 %, from a start where one has all; a joiner is not flooded."""
+    stream = listener(lab, "stream", 4, 17, ports=[80], port=7000, scheduler="wlc", weights=(0, 0, 1))
+    http = listener(lab, "http", 4, 18, scheduler="wlc", weights=(1, 1, 0))
+    fleet.configure([stream, http])
+    lab.route("lb1")
+    address = [target(vip(4, 17), 80)]
+    loads = [start_load(client, "stream", address, count=200, seconds=35, interval=5)]
+    wait_for_connections(client, 80, 200)
+    for backend, weight in zip(stream["backends"], (3, 2, 1)):
+        backend["weight"] = weight
+    fleet.configure([stream, http])
+    for batch in range(1, 8):
+        loads.append(start_load(client, "stream", address, count=400, seconds=20, interval=5))
+        wait_for_connections(client, 80, 200 + 400 * batch)
+        time.sleep(0.6)
+    held = held_connections(lab)
+    assert sum(held.values()) == 3000
+    assert {name: count / 3000 for name, count in held.items()} == {
+        name: pytest.approx(share / 6, rel=0.1) for name, share in zip(("b1", "b2", "b3"), (3, 2, 1))
+    }
+    for load in loads:
+        assert not failures(finish(load))
+
+
+@pytest.mark.usefixtures("no_streams", "loop")
+def test_row_16_joiner(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """Row 16: a backend that joins gets more than its fair share of new flows, and no more than twice that."""
+    stream = listener(lab, "stream", 4, 19, ports=[80], port=7000, scheduler="lc", weights=(0, 1, 1))
+    fleet.configure([stream])
+    lab.route("lb1")
+    address = [target(vip(4, 19), 80)]
+    held = start_load(client, "stream", address, count=600, seconds=15, interval=5)
+    wait_for_connections(client, 80, 600)
+    stream["backends"][0]["weight"] = 1
+    fleet.configure([stream])
+    time.sleep(1)
+    came = run_load(client, "stream", address, count=150, seconds=1)
+    joined = shares([record for record in came if record.kind == "stream"])
+    assert 150 / 3 < joined["b1"] <= 2 * 150 / 3 + 1
+    assert not failures(finish(held))
