@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Time of one ``lb_config`` task at scale, as a whole process, in a network namespace of its own.
+"""Time of one ``lb_config`` task at scale, as a whole process.
 
 Each round begins with an empty namespace and configuration: first run, no-op, one weight changed, and back.
 Prints minimum, median and maximum of the rounds, and processor time beside wall time, because machines are noisy.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .listeners import many
+from .machine import namespaces
 
 MODULE = "ansible_collections.evenflow.l4lb.plugins.modules.lb_config"
 STEPS = ("first run", "no-op", "one weight changed", "weight back")
@@ -37,64 +39,34 @@ class Sample:
     statements: int
 
 
-def main() -> None:
-    """Run the benchmark."""
-    options = _options()
-    if not options.inside:
-        os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable, __file__, "--inside", *sys.argv[1:]])
-    print(f"lb_config with {options.listeners} listeners of {options.backends} backends, {options.rounds} rounds")
-    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, kernel {platform.release()}, {_nft_version()}")
-    print(f"{'':<6}{'':<20}{'wall s: min':>12}{'median':>8}{'max':>8}{'cpu s':>8}{'MiB':>7}{'statements':>12}")
-    for scheduler in options.schedulers.split(","):
-        samples: dict[str, list[Sample]] = {step: [] for step in STEPS}
-        for _round in range(options.rounds):
-            for step, sample in _round_trip(scheduler, options).items():
-                samples[step].append(sample)
-        for step in STEPS:
-            print(_row(scheduler, step, samples[step], options))
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listeners", type=int, default=1000)
     parser.add_argument("--backends", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--schedulers", default="wrr,mh")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the benchmark and print it."""
+    print(f"lb_config with {options.listeners} listeners of {options.backends} backends, {options.rounds} rounds")
+    print(f"{'':<6}{'':<20}{'wall s: min':>12}{'median':>8}{'max':>8}{'cpu s':>8}{'MiB':>7}{'statements':>12}")
+    for scheduler in options.schedulers.split(","):
+        samples: dict[str, list[Sample]] = {step: [] for step in STEPS}
+        for _round in range(options.rounds):
+            with namespaces(1) as (namespace,), namespace.entered():
+                for step, sample in _round_trip(scheduler, options).items():
+                    samples[step].append(sample)
+        for step in STEPS:
+            print(_row(scheduler, step, samples[step], options))
 
 
 def _round_trip(scheduler: str, options: argparse.Namespace) -> dict[str, Sample]:
-    subprocess.run(["nft", "delete", "table", "inet", "evenflow"], check=False, stderr=subprocess.DEVNULL)
     with tempfile.TemporaryDirectory() as directory:
         found = {}
         for step, weight in zip(STEPS, (100, 100, 50, 100)):
-            listeners = _listeners(scheduler, options.listeners, options.backends, weight)
+            listeners = many(scheduler, options.listeners, options.backends, weight)
             found[step] = _run({"listeners": listeners, "config_dir": f"{directory}/etc"}, Path(directory, "args.json"))
         return found
-
-
-def _listeners(scheduler: str, count: int, backends: int, weight: int) -> list[dict[str, Any]]:
-    """Return listeners; the weight is that of one backend of one listener, all others have 100."""
-    changed = (count // 2, backends // 2)
-    return [
-        {
-            "name": f"listener-{number}",
-            "address": f"198.19.{number // 250}.{number % 250 + 1}",
-            "protocol": "tcp",
-            "ports": [80],
-            "scheduler": scheduler,
-            "backends": [
-                {
-                    "address": f"198.18.{number % 200}.{backend + 1}",
-                    "port": 8080,
-                    "weight": weight if (number, backend) == changed else 100,
-                }
-                for backend in range(backends)
-            ],
-        }
-        for number in range(count)
-    ]
 
 
 def _run(arguments: dict[str, Any], file: Path) -> Sample:
@@ -121,11 +93,3 @@ def _row(scheduler: str, step: str, samples: list[Sample], options: argparse.Nam
     if scheduler == "wrr" and (options.listeners, options.backends) == (1000, 10):
         row += f"   {'within' if median <= BOUNDS[step] else 'ABOVE'} {BOUNDS[step]:g} s"
     return row
-
-
-def _nft_version() -> str:
-    return subprocess.run(["nft", "--version"], check=True, capture_output=True, text=True).stdout.strip()
-
-
-if __name__ == "__main__":
-    main()

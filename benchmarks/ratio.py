@@ -1,0 +1,45 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ratios of timings taken in interleaved pairs, because a shared machine's speed drifts."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The median of the pairs' ratios and its 95 % confidence interval."""
+
+    median: float
+    low: float
+    high: float
+    pairs: int
+
+    def __str__(self) -> str:
+        return f"{self.median:.3f} (95 %: {self.low:.3f} to {self.high:.3f}, {self.pairs} pairs)"
+
+
+def ratio(ones: Sequence[float], others: Sequence[float]) -> Ratio:
+    """Return how the first of each pair compares to the second.
+
+    The interval is made of order statistics, as the sign test gives it: it assumes nothing about how timings are
+    distributed. ValueError below 6 pairs, which give no such interval.
+    """
+    ratios = sorted(one / other for one, other in zip(ones, others, strict=True))
+    if len(ratios) < 6:
+        raise ValueError(f"{len(ratios)} pairs are too few for an interval; take 6 or more")
+    below = _rank(len(ratios))
+    return Ratio(statistics.median(ratios), ratios[below], ratios[-1 - below], len(ratios))
+
+
+def _rank(count: int) -> int:
+    """The largest rank whose value the true median is below with a probability of at most 2.5 %."""
+    summed, rank = 0, -1
+    while (summed + comb(count, rank + 1)) / 2**count <= 0.025:
+        rank += 1
+        summed += comb(count, rank)
+    return rank
