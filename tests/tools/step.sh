@@ -120,6 +120,10 @@ step_lab() {
     PYTHONPATH=$PYTHONPATH:$COLLECTIONS "$VENV/bin/python" -m pytest -p no:cacheprovider tests/lab
 }
 
+step_lab_trixie() {
+    EVENFLOW_LAB_SUITE=trixie step_lab
+}
+
 step_molecule() {
     export ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED=true
     molecule test --scenario-name default
