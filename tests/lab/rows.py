@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,22 @@ def put_library(node: Node) -> str:
     for file in sorted(library.glob("_*.py")):
         node.put(f"{folder}/{file.name}", file.read_text(encoding="utf-8"))
     return folder
+
+
+@contextmanager
+def sniffed(lab: Lab, expression: str) -> Iterator[dict[str, str]]:
+    """Sniff on every backend; what each saw is there after the block."""
+    seen: dict[str, str] = {}
+    sniffers = {node.name: node.start(["tcpdump", "-i", "back", "-nn", "-l", "-Q", "in", expression])
+                for node in lab.nodes("backend")}
+    time.sleep(1)
+    try:
+        yield seen
+        time.sleep(1)
+    finally:
+        for name, sniffer in sniffers.items():
+            sniffer.terminate()
+            seen[name] = sniffer.communicate(timeout=10)[0]
 
 
 def leaked(lab: Lab, targets: list[str], family: int, port: int = 80) -> str:

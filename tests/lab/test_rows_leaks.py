@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rows 10 and 53: what may not reach the client from a backend's own address."""
+"""Rows 10 and 53: what may not reach the client from a backend's own address, nor a backend from a client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
-from lab.rows import FAMILIES, backend_address, leaked, listener, target, vip
+from lab.rows import FAMILIES, backend_address, leaked, listener, sniffed, target, vip
 from lab.topology import FRONT
 
 
@@ -27,11 +27,25 @@ def test_row_10_no_leak(fleet: Fleet, lab: Lab, client: Node, family: int) -> No
     for port, is_guarded in ((80, True), (9999, False)):
         sniffer = client.start(["tcpdump", "-i", "front", "-nn", "-l", "src", "host", source, "and", "tcp"])
         time.sleep(1)
-        lab.node("b1").run(["python3", "/opt/lab/odd_packets.py", "flags", source, destination, str(port)])
+        lab.node("b1").run(["python3", "/opt/lab/odd_packets.py", "flags", source, str(port), destination, "0"])
         time.sleep(1)
         sniffer.terminate()
         seen, _errors = sniffer.communicate(timeout=10)
         assert bool(seen.strip()) != is_guarded, f"port {port}: {seen[:300]}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_invalid_packets(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
+    """Of a client's segments that belong to no flow, those that could not begin one in mid-stream end at the node."""
+    fleet.configure([listener(lab, "web", family, 54)])
+    lab.route("lb1")
+    nic = client.spec.nic(FRONT)
+    flags = "tcp dst port 80 and tcp[13] & 7" if family == 4 else "tcp dst port 80 and ip6[53] & 7"
+    with sniffed(lab, f"{flags} == 0") as passed, sniffed(lab, f"{flags} != 0") as seen:
+        client.run(["python3", "/opt/lab/odd_packets.py", "flags", nic.v6 if family == 6 else nic.v4, "0",
+                    vip(family, 54), "80"])
+    assert all(text.strip() for text in passed.values())
+    assert not any(text.strip() for text in seen.values()), seen
 
 
 @pytest.mark.parametrize(("protocol", "ports"), [("tcp", ["7000-7010"]), ("tcp", ["all"]), ("any", ["all"])])

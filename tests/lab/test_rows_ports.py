@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,7 +13,7 @@ import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
-from lab.rows import FAMILIES, listener, target, vip, wait_for_connections
+from lab.rows import FAMILIES, listener, sniffed, target, vip, wait_for_connections
 from lab.topology import FRONT, on_link_vip4, on_link_vip6
 from lab.traffic import failures, finish, run_load, run_tuples, shares, start_load
 
@@ -46,7 +44,7 @@ def test_row_8_wide_ports(fleet: Fleet, lab: Lab, client: Node, family: int) -> 
     before = _flows_of(fleet, "any")
     client.run(["ping", "-c", "3", "-i", "0.2", "-W", "2", vip(family, 82)])
     assert _flows_of(fleet, "any") == before + 1
-    with _sniffed(lab, "proto 47" if family == 4 else "ip6 proto 47") as seen:
+    with sniffed(lab, "proto 47" if family == 4 else "ip6 proto 47") as seen:
         client.run(["python3", "/opt/lab/odd_packets.py", "gre", vip(family, 82)])
     assert sum("GRE" in text for text in seen.values()) == 1
 
@@ -56,7 +54,7 @@ def test_sctp(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """SCTP associations begin at the backends, on the translated port. No node here speaks it, so none goes on."""
     fleet.configure([listener(lab, "ss7", family, 83, protocol="sctp", ports=[2905], port=2906, scheduler="wrr")])
     lab.route("lb1")
-    with _sniffed(lab, "sctp dst port 2906" if family == 4 else "ip6 proto 132") as seen:
+    with sniffed(lab, "sctp dst port 2906" if family == 4 else "ip6 proto 132") as seen:
         client.run(["python3", "/opt/lab/odd_packets.py", "sctp", vip(family, 83), "2905"])
     assert {name: text.count(".2906: sctp") for name, text in seen.items()} == {"b1": 4, "b2": 4, "b3": 4}
 
@@ -70,7 +68,7 @@ def test_row_11_icmp_and_fragments(fleet: Fleet, lab: Lab, client: Node, family:
     nic = client.spec.nic(FRONT)
     source = nic.v6 if family == 6 else nic.v4
     record = run_tuples(client, [("udp", source, 23456, vip(family, 11), 53)])[0]
-    with _sniffed(lab, _TOO_BIG_SEEN[family]) as seen:
+    with sniffed(lab, _TOO_BIG_SEEN[family]) as seen:
         client.run(["python3", "/opt/lab/odd_packets.py", "too-big", vip(family, 11), source, "23456"])
     assert [name for name, text in seen.items() if text.strip()] == [record.backend]
 
@@ -84,7 +82,7 @@ def test_row_11_path_mtu(fleet: Fleet, lab: Lab, client: Node, family: int) -> N
     node = lab.node("lb1")
     node.run(["ip", "link", "set", "front", "mtu", "1280"])
     try:
-        with _sniffed(lab, _TOO_BIG_SEEN[family]) as seen:
+        with sniffed(lab, _TOO_BIG_SEEN[family]) as seen:
             records = run_load(client, "http", [target(vip(family, 12), 80)], path="/large", count=12)
     finally:
         node.run(["ip", "link", "set", "front", "mtu", "1500"])
@@ -165,22 +163,6 @@ def test_row_51_unserved_ports(fleet: Fleet, lab: Lab, client: Node) -> None:
         server.terminate()
         server.communicate()
         deploy([])
-
-
-@contextmanager
-def _sniffed(lab: Lab, expression: str) -> Iterator[dict[str, str]]:
-    """Sniff on every backend; what each saw is there after the block."""
-    seen: dict[str, str] = {}
-    sniffers = {node.name: node.start(["tcpdump", "-i", "back", "-nn", "-l", "-Q", "in", expression])
-                for node in lab.nodes("backend")}
-    time.sleep(1)
-    try:
-        yield seen
-        time.sleep(1)
-    finally:
-        for name, sniffer in sniffers.items():
-            sniffer.terminate()
-            seen[name] = sniffer.communicate(timeout=10)[0]
 
 
 def _flows_of(fleet: Fleet, name: str) -> int:

@@ -3,10 +3,12 @@
 
 """Packets that no ordinary client sends, a bounded number a call.
 
-flags SOURCE DESTINATION PORT   a TCP segment from PORT with every set of flags but a lone SYN, which begins a flow
-too-big VIP CLIENT PORT         the error that tells who answers CLIENT's UDP port from VIP:53 that it sends too much
-gre DESTINATION                 three packets of a protocol without ports
-sctp DESTINATION PORT           twelve SCTP INITs, each from a port of its own
+flags SOURCE PORT DESTINATION PORT   TCP segments with every set of flags that has a SYN only beside an ACK; port 0:
+                                     another port for each
+too-big VIP CLIENT PORT              the error that tells who answers CLIENT's UDP port from VIP:53 that it sends too
+                                     much
+gre DESTINATION                      three packets of a protocol without ports
+sctp DESTINATION PORT                twelve SCTP INITs, each from a port of its own
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _TOO_LONG = 1380
 def main() -> None:
     kind, *arguments = sys.argv[1:]
     if kind == "flags":
-        send_flags(arguments[0], arguments[1], int(arguments[2]))
+        send_flags(arguments[0], int(arguments[1]), arguments[2], int(arguments[3]))
     elif kind == "too-big":
         send_too_big(arguments[0], arguments[1], int(arguments[2]))
     elif kind == "gre":
@@ -34,13 +36,14 @@ def main() -> None:
         raise SystemExit(__doc__)
 
 
-def send_flags(source: str, destination: str, port: int) -> None:
+def send_flags(source: str, source_port: int, destination: str, port: int) -> None:
     raw = socket.socket(_family(source), socket.SOCK_RAW, socket.IPPROTO_TCP)
     raw.bind((source, 0))
     ends = _packed(source) + _packed(destination)
     for flags in range(256):
         if flags & (_SYN | _ACK) != _SYN:
-            segment = struct.pack("!HHIIBBHHH", port, 20000 + flags, 1, 1, 0x50, flags, 1024, 0, 0)
+            ports = source_port or 20000 + flags, port or 20000 + flags
+            segment = struct.pack("!HHIIBBHHH", *ports, 1, 1, 0x50, flags, 1024, 0, 0)
             length = struct.pack("!II" if ":" in source else "!HH", *_pseudo_tail(source, len(segment)))
             raw.sendto(_with_checksum(segment, 16, ends + length), (destination, 0))
 
