@@ -91,8 +91,10 @@ class Node:
         self.power_on()
 
     def is_running(self) -> bool:
+        """Whether it runs and podman can enter it, as Ansible does; a machine that slept may leave one it cannot."""
         self._pid = 0
-        return self._inspect_pid() > 0
+        entered = ["exec", self.container, "cat", "/proc/1/comm"]
+        return self._inspect_pid() > 0 and self._store.podman(entered, check=False).strip() == "systemd"
 
     def _inspect_pid(self) -> int:
         # without it nothing runs, and asking podman would make it again
