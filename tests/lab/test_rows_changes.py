@@ -79,7 +79,7 @@ def test_row_41_table_replacements(fleet: Fleet, lab: Lab, client: Node) -> None
 
 
 def test_a_module_run_restores_a_lost_table(fleet: Fleet, lab: Lab, client: Node) -> None:
-    """After somebody's flush of all tables one module run brings ours back, and the flows that live go on."""
+    """After somebody's flush of all tables one module run brings ours back; flows that were silent meanwhile go on."""
     streams = [listener(lab, f"stream{family}", family, 48, ports=[80], port=7000, scheduler="wrr")
                for family in FAMILIES]
     web = [listener(lab, f"web{family}", family, 49) for family in FAMILIES]
@@ -87,7 +87,8 @@ def test_a_module_run_restores_a_lost_table(fleet: Fleet, lab: Lab, client: Node
     lab.route("lb1")
     node = lab.node("lb1")
     before = _rules(node)
-    held = start_load(client, "stream", [target(vip(family, 48), 80) for family in FAMILIES], count=10, seconds=12)
+    streamed = [target(vip(family, 48), 80) for family in FAMILIES]
+    held = start_load(client, "stream", streamed, count=10, seconds=14, interval=12, timeout=15)
     wait_for_connections(client, 80, 10)
     for lost in (["flush", "ruleset"], ["delete", "table", "inet", "evenflow"]):
         node.run(["nft", *lost])
