@@ -93,11 +93,164 @@ options:
       - If it was never given, sessions live 600 seconds after the client's last packet, and flows have the kernel's own
         time-outs.
     type: int
+  connection_persistence_on_unhealthy_backends:
+    description:
+      - What becomes of the flows of a backend that turns unhealthy while others are healthy.
+      - With V(default_for_protocol) TCP flows stay, except where sessions of more than a single flow are kept
+        (C(tracking_mode=per_session) with another affinity than V(none) or V(client_ip_port_proto)). Flows of UDP and
+        of other protocols go to another backend.
+      - V(never_persist) sends all of them to another backend, V(always_persist) lets all stay, which a module warns of.
+        V(always_persist) is refused with C(tracking_mode=per_session).
+      - A new listener has V(default_for_protocol).
+    type: str
+    choices: [default_for_protocol, never_persist, always_persist]
+  connection_draining_timeout_sec:
+    description:
+      - How long the flows of a registration that is drained or removed go on, 0 to 3600 seconds. Then TCP flows are
+        reset on both sides and others go to another backend. With V(0) that is at once.
+      - Also how long flows stay with a pool that a failover or failback has left.
+      - A new listener has V(300).
+    type: int
+  drain_mode:
+    description:
+      - V(timed) ends what is left after C(connection_draining_timeout_sec). V(natural) lets it run until it closes or
+        is idle.
+      - A new listener has V(timed).
+    type: str
+    choices: [timed, natural]
+  health_check:
+    description:
+      - How the agent of a node checks each backend. Without it every backend is usable.
+      - Given as a whole; what is left out has its default. C({}) takes the check away.
+    type: dict
+    suboptions:
+      type:
+        description:
+          - V(tcp) connects, sends C(request) and compares what comes first with C(response), if they are given.
+          - V(http) and V(https) get a page. V(grpc) asks the standard health service. V(dns) wants an answer with
+            records. V(udp) sends C(request) and compares the first datagram that comes back with C(response). V(ping)
+            wants an echo reply.
+          - V(script) runs a program on the node as an unprivileged user, as keepalived's C(MISC_CHECK) does.
+        type: str
+        choices: [tcp, http, https, grpc, dns, udp, ping, script]
+      port:
+        description:
+          - The port to check. With V(0), the default, that of the registration, or the listener's first one if that has
+            none. Needed where the listener serves ranges or all ports, except by V(ping) and V(script).
+        type: int
+      address:
+        description:
+          - The address to check, if it is not the backend's.
+        type: str
+      check_interval_sec:
+        description:
+          - Seconds from the start of one check to the next, 1 to 300, 5 by default.
+        type: int
+      timeout_sec:
+        description:
+          - Seconds that a check may take, 1 to 300 and not above the interval, 5 by default.
+        type: int
+      healthy_threshold:
+        description:
+          - How many checks in a row must succeed before an unhealthy backend is healthy, 1 to 10, 2 by default. A new
+            registration is healthy at its first success.
+        type: int
+      unhealthy_threshold:
+        description:
+          - How many checks in a row must fail before a backend is unhealthy, 1 to 10, 2 by default.
+        type: int
+      request:
+        description:
+          - What V(tcp) and V(udp) send, at most 1024 bytes. Double quotes in YAML allow C(\r\n).
+        type: str
+      response:
+        description:
+          - What the answer must begin with, for V(tcp), V(udp), and the body for V(http) and V(https).
+        type: str
+      request_path:
+        description:
+          - The path that V(http) and V(https) get, C(/) by default.
+        type: str
+      host:
+        description:
+          - The host that V(http), V(https) and V(grpc) name, and that V(https) asks for by SNI and verifies. Default is
+            the address that is checked.
+        type: str
+      status:
+        description:
+          - The status codes, and ranges C(a-b) of them, that V(http) and V(https) take for healthy. Default is 200.
+        type: list
+        elements: str
+      json_query:
+        description:
+          - A JMESPath expression on the JSON body that must be true, for V(http) and V(https).
+        type: str
+      tls_verify:
+        description:
+          - Whether V(https) verifies the server's certificate, which it does by default.
+        type: bool
+      ca_file:
+        description:
+          - The file on the node with the certificates that V(https) trusts. Default is the system's.
+        type: str
+      proxy_header:
+        description:
+          - Whether V(tcp), V(http) and V(https) begin with a header of the PROXY protocol. Default is V(none).
+        type: str
+        choices: [none, proxy_v1]
+      grpc_service_name:
+        description:
+          - The service that V(grpc) asks about. By default it is the server as a whole.
+        type: str
+      query:
+        description:
+          - The name that V(dns) asks for.
+        type: str
+      query_type:
+        description:
+          - The type of record that V(dns) asks for, V(A) by default.
+        type: str
+        choices: [A, AAAA, CNAME, MX, NS, PTR, SOA, SRV, TXT]
+      command:
+        description:
+          - The program that V(script) runs, by its absolute path, and its arguments. No shell is involved.
+          - It finds C(EVENFLOW_LISTENER), C(EVENFLOW_BACKEND), C(EVENFLOW_ADDRESS) and C(EVENFLOW_PORT) in its
+            environment. Exit code 0 is healthy, any other unhealthy.
+          - A file that others than root can write to, or in a folder that they can, is not run.
+        type: list
+        elements: str
+      dynamic_weight:
+        description:
+          - With V(script), exit codes 2 to 255 are healthy with the weight code - 2. With V(http) and V(https), a
+            header C(X-Load-Balancing-Endpoint-Weight) of 0 to 65535 is the weight.
+        type: bool
+  failover_policy:
+    description:
+      - When the backends with C(failover=true) take over. Given as a whole; what is left out has its default.
+    type: dict
+    suboptions:
+      failover_ratio:
+        description:
+          - The failover backends take over when the part of healthy primaries is below this, 0 to 1. With V(0), the
+            default, only when no primary is healthy.
+        type: float
+      drop_traffic_if_unhealthy:
+        description:
+          - Whether new flows are dropped when no backend is healthy. By default they go to all primaries.
+        type: bool
+      disable_connection_drain_on_failover:
+        description:
+          - Whether the flows of the pool that is left end at once. Only for V(tcp).
+        type: bool
   max_connections:
     description:
       - How many flows the listener may have, 0 to 2147483647. The next one is rejected. V(0) is no limit. An edited
         limit counts as that of a backend does.
       - A new listener has V(0).
+    type: int
+  slow_start_sec:
+    description:
+      - Seconds in which a backend that joins rises to its share, 0 to 3600. A new listener has V(0), at once.
     type: int
   snat:
     description:
@@ -160,12 +313,18 @@ options:
             by the next run of a module.
           - A new registration has V(0).
         type: int
+      failover:
+        description:
+          - Whether it is one of those that take over when the others fail; see the listener's C(failover_policy).
+          - A new registration has V(false).
+        type: bool
       admin_state:
         description:
-          - V(drained) gives no new flows; existing flows go on.
+          - V(drained) gives no new flows; existing flows go on until the listener's draining timeout.
+          - V(disabled) ends existing flows at once.
           - A new registration is V(enabled).
         type: str
-        choices: [enabled, drained]
+        choices: [enabled, drained, disabled]
 """
 
     LIST = r"""
@@ -253,11 +412,164 @@ options:
           - If it was never given, sessions live 600 seconds after the client's last packet, and flows have the kernel's
             own time-outs.
         type: int
+      connection_persistence_on_unhealthy_backends:
+        description:
+          - What becomes of the flows of a backend that turns unhealthy while others are healthy.
+          - With V(default_for_protocol) TCP flows stay, except where sessions of more than a single flow are kept
+            (C(tracking_mode=per_session) with another affinity than V(none) or V(client_ip_port_proto)). Flows of UDP
+            and of other protocols go to another backend.
+          - V(never_persist) sends all of them to another backend, V(always_persist) lets all stay, which a module warns
+            of. V(always_persist) is refused with C(tracking_mode=per_session).
+          - A new listener has V(default_for_protocol).
+        type: str
+        choices: [default_for_protocol, never_persist, always_persist]
+      connection_draining_timeout_sec:
+        description:
+          - How long the flows of a registration that is drained or removed go on, 0 to 3600 seconds. Then TCP flows are
+            reset on both sides and others go to another backend. With V(0) that is at once.
+          - Also how long flows stay with a pool that a failover or failback has left.
+          - A new listener has V(300).
+        type: int
+      drain_mode:
+        description:
+          - V(timed) ends what is left after C(connection_draining_timeout_sec). V(natural) lets it run until it closes
+            or is idle.
+          - A new listener has V(timed).
+        type: str
+        choices: [timed, natural]
+      health_check:
+        description:
+          - How the agent of a node checks each backend. Without it every backend is usable.
+          - Given as a whole; what is left out has its default. C({}) takes the check away.
+        type: dict
+        suboptions:
+          type:
+            description:
+              - V(tcp) connects, sends C(request) and compares what comes first with C(response), if they are given.
+              - V(http) and V(https) get a page. V(grpc) asks the standard health service. V(dns) wants an answer with
+                records. V(udp) sends C(request) and compares the first datagram that comes back with C(response).
+                V(ping) wants an echo reply.
+              - V(script) runs a program on the node as an unprivileged user, as keepalived's C(MISC_CHECK) does.
+            type: str
+            choices: [tcp, http, https, grpc, dns, udp, ping, script]
+          port:
+            description:
+              - The port to check. With V(0), the default, that of the registration, or the listener's first one if that
+                has none. Needed where the listener serves ranges or all ports, except by V(ping) and V(script).
+            type: int
+          address:
+            description:
+              - The address to check, if it is not the backend's.
+            type: str
+          check_interval_sec:
+            description:
+              - Seconds from the start of one check to the next, 1 to 300, 5 by default.
+            type: int
+          timeout_sec:
+            description:
+              - Seconds that a check may take, 1 to 300 and not above the interval, 5 by default.
+            type: int
+          healthy_threshold:
+            description:
+              - How many checks in a row must succeed before an unhealthy backend is healthy, 1 to 10, 2 by default. A
+                new registration is healthy at its first success.
+            type: int
+          unhealthy_threshold:
+            description:
+              - How many checks in a row must fail before a backend is unhealthy, 1 to 10, 2 by default.
+            type: int
+          request:
+            description:
+              - What V(tcp) and V(udp) send, at most 1024 bytes. Double quotes in YAML allow C(\r\n).
+            type: str
+          response:
+            description:
+              - What the answer must begin with, for V(tcp), V(udp), and the body for V(http) and V(https).
+            type: str
+          request_path:
+            description:
+              - The path that V(http) and V(https) get, C(/) by default.
+            type: str
+          host:
+            description:
+              - The host that V(http), V(https) and V(grpc) name, and that V(https) asks for by SNI and verifies.
+                Default is the address that is checked.
+            type: str
+          status:
+            description:
+              - The status codes, and ranges C(a-b) of them, that V(http) and V(https) take for healthy. Default is 200.
+            type: list
+            elements: str
+          json_query:
+            description:
+              - A JMESPath expression on the JSON body that must be true, for V(http) and V(https).
+            type: str
+          tls_verify:
+            description:
+              - Whether V(https) verifies the server's certificate, which it does by default.
+            type: bool
+          ca_file:
+            description:
+              - The file on the node with the certificates that V(https) trusts. Default is the system's.
+            type: str
+          proxy_header:
+            description:
+              - Whether V(tcp), V(http) and V(https) begin with a header of the PROXY protocol. Default is V(none).
+            type: str
+            choices: [none, proxy_v1]
+          grpc_service_name:
+            description:
+              - The service that V(grpc) asks about. By default it is the server as a whole.
+            type: str
+          query:
+            description:
+              - The name that V(dns) asks for.
+            type: str
+          query_type:
+            description:
+              - The type of record that V(dns) asks for, V(A) by default.
+            type: str
+            choices: [A, AAAA, CNAME, MX, NS, PTR, SOA, SRV, TXT]
+          command:
+            description:
+              - The program that V(script) runs, by its absolute path, and its arguments. No shell is involved.
+              - It finds C(EVENFLOW_LISTENER), C(EVENFLOW_BACKEND), C(EVENFLOW_ADDRESS) and C(EVENFLOW_PORT) in its
+                environment. Exit code 0 is healthy, any other unhealthy.
+              - A file that others than root can write to, or in a folder that they can, is not run.
+            type: list
+            elements: str
+          dynamic_weight:
+            description:
+              - With V(script), exit codes 2 to 255 are healthy with the weight code - 2. With V(http) and V(https), a
+                header C(X-Load-Balancing-Endpoint-Weight) of 0 to 65535 is the weight.
+            type: bool
+      failover_policy:
+        description:
+          - When the backends with C(failover=true) take over. Given as a whole; what is left out has its default.
+        type: dict
+        suboptions:
+          failover_ratio:
+            description:
+              - The failover backends take over when the part of healthy primaries is below this, 0 to 1. With V(0), the
+                default, only when no primary is healthy.
+            type: float
+          drop_traffic_if_unhealthy:
+            description:
+              - Whether new flows are dropped when no backend is healthy. By default they go to all primaries.
+            type: bool
+          disable_connection_drain_on_failover:
+            description:
+              - Whether the flows of the pool that is left end at once. Only for V(tcp).
+            type: bool
       max_connections:
         description:
           - How many flows the listener may have, 0 to 2147483647. The next one is rejected. V(0) is no limit. An edited
             limit counts as that of a backend does.
           - A new listener has V(0).
+        type: int
+      slow_start_sec:
+        description:
+          - Seconds in which a backend that joins rises to its share, 0 to 3600. A new listener has V(0), at once.
         type: int
       snat:
         description:
@@ -320,12 +632,18 @@ options:
                 back by the next run of a module.
               - A new registration has V(0).
             type: int
+          failover:
+            description:
+              - Whether it is one of those that take over when the others fail; see the listener's C(failover_policy).
+              - A new registration has V(false).
+            type: bool
           admin_state:
             description:
-              - V(drained) gives no new flows; existing flows go on.
+              - V(drained) gives no new flows; existing flows go on until the listener's draining timeout.
+              - V(disabled) ends existing flows at once.
               - A new registration is V(enabled).
             type: str
-            choices: [enabled, drained]
+            choices: [enabled, drained, disabled]
 
       ignore:
         description:
@@ -368,10 +686,16 @@ options:
         the next run of a module.
       - A new registration has V(0).
     type: int
+  failover:
+    description:
+      - Whether it is one of those that take over when the others fail; see the listener's C(failover_policy).
+      - A new registration has V(false).
+    type: bool
   admin_state:
     description:
-      - V(drained) gives no new flows; existing flows go on.
+      - V(drained) gives no new flows; existing flows go on until the listener's draining timeout.
+      - V(disabled) ends existing flows at once.
       - A new registration is V(enabled).
     type: str
-    choices: [enabled, drained]
+    choices: [enabled, drained, disabled]
 """

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from collections import Counter
-from typing import Collection, Iterator
+from typing import Collection, Iterator, Mapping
 
 from . import _netlink
 from ._errors import NodeError
@@ -28,6 +29,9 @@ _PROTO_NUMBER, _PROTO_DESTINATION_PORT = 1, 3
 _PROTOINFO_TCP, _TCP_STATE = 1, 1
 _LAST_ACTIVE_STATE = 5
 """CLOSE_WAIT: one side may still send. LAST_ACK, TIME_WAIT and CLOSE come after it."""
+
+_FLUSHES = 4
+"""Up to so many backends the kernel walks its table once for each; for more it is listed once."""
 
 _PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
 
@@ -59,6 +63,42 @@ def forget_unmarked(destinations: Collection[Destination]) -> int:
         if not _mark(found) and _goes_to(found[_TUPLE_ORIG], wanted):
             deleted += _delete(message[0], found)
     return deleted
+
+
+def forget(wanted: Mapping[int, str]) -> None:
+    """Delete the entries of backends' flows.
+
+    :param wanted: ``all``, ``stream`` (TCP and SCTP) or ``datagram`` (the others) by backend id.
+    """
+    if not wanted:
+        return
+    if len(wanted) <= _FLUSHES and set(wanted.values()) == {"all"}:
+        for mark in wanted:
+            _flush(mark)
+        return
+    for message in _dump(OURS, OURS):
+        found = _netlink.parse(message, _netlink.PREAMBLE, (_TUPLE_ORIG, _MARK, _ID))
+        kinds = wanted.get(_mark(found))
+        if kinds == "all" or (kinds and kinds == _kind(found[_TUPLE_ORIG])):
+            _delete(message[0], found)
+
+
+def _flush(mark: int) -> None:
+    """Let the kernel delete what has a mark. Without one it would delete everything."""
+    if not mark & OURS:
+        raise NodeError(f"conntrack: {mark:#010x} is not the id of a backend")
+    attributes = _netlink.attribute(_MARK, struct.pack("!I", mark)) + _netlink.attribute(
+        _MARK_MASK, struct.pack("!I", 0xFFFFFFFF)
+    )
+    try:
+        _netlink.do(_SUBSYSTEM, _DELETE, socket.AF_UNSPEC, attributes)
+    except OSError as error:
+        raise NodeError(f"conntrack: the flows of {mark:#010x} cannot be deleted: {error.strerror}") from error
+
+
+def _kind(original: bytes) -> str:
+    number = _netlink.parse(_netlink.parse(original)[_TUPLE_PROTO])[_PROTO_NUMBER][0]
+    return "stream" if number in (_PROTOCOL_NUMBERS["tcp"], _PROTOCOL_NUMBERS["sctp"]) else "datagram"
 
 
 def _mark(found: dict[int, bytes]) -> int:

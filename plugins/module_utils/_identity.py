@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from ._model import Configuration
+from ._model import Backend, Configuration, Listener
 
 OURS = 0x80000000
 """The bit that every id has: a conntrack mark with it belongs to a flow of ours."""
@@ -21,15 +21,17 @@ def backend_ids(configuration: Configuration) -> dict[tuple[str, str, int], int]
     """Derive the ids of all registrations.
 
     An id is a hash, so nobody hands it out. Where two registrations meet on one, the first in sorted order has it and
-    the other's hash is taken again.
+    the other's hash is taken again; those that leave come last.
 
     :returns: id by (listener's name, address, port).
     """
     ids: dict[tuple[str, str, int], int] = {}
     taken: set[int] = set()
-    for registration in sorted(
-        (listener.name, *backend.key) for listener in configuration.listeners for backend in listener.backends
-    ):
+    registrations = [
+        sorted((listener.name, *backend.key) for listener in configuration.listeners for backend in backends(listener))
+        for backends in (_registered, _leaving)
+    ]
+    for registration in registrations[0] + registrations[1]:
         attempt = 0
         candidate = _hash(registration, attempt)
         while candidate in taken or candidate == ANCHOR:
@@ -38,6 +40,14 @@ def backend_ids(configuration: Configuration) -> dict[tuple[str, str, int], int]
         taken.add(candidate)
         ids[registration] = candidate
     return ids
+
+
+def _registered(listener: Listener) -> tuple[Backend, ...]:
+    return listener.backends
+
+
+def _leaving(listener: Listener) -> tuple[Backend, ...]:
+    return listener.leaving
 
 
 def _hash(registration: tuple[str, str, int], attempt: int) -> int:

@@ -93,11 +93,11 @@ def _limits(configuration: Configuration) -> Iterator[Limit]:
     limited = [one for one in configuration.listeners if one.max_connections or one.is_limited]
     ids = backend_ids(configuration) if limited else {}
     for listener in limited:
-        marks = tuple(ids[(listener.name, *backend.key)] for backend in listener.backends)
+        marks = tuple(ids[(listener.name, *backend.key)] for backend in listener.present)
         if listener.max_connections:
             set_name = listener_set_name(listener.name)
             yield Limit(listener.name, listener.max_connections, marks, set_name, listener_key(listener))
-        for mark, backend in zip(marks, listener.backends):
+        for mark, backend in zip(marks, listener.present):
             if backend.max_connections:
                 yield Limit(backend_limit_name(mark), backend.max_connections, (mark,), BACKENDS, mark)
 

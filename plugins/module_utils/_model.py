@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Dict, Mapping
+from typing import Any, Dict
 
 from ._options import BACKEND, HASH_SCHEDULERS, LISTENER, SHARE_SCHEDULERS, Option, defaults
 from ._ports import PortRange, parse_ports
@@ -25,6 +25,10 @@ class Backend:
     """A registration: one endpoint of one listener.
 
     :ivar port: 0 means that a packet keeps its destination port.
+    :ivar ramp: the part of its share that it has while it joins.
+    :ivar health: its state by its checks; empty without a check.
+    :ivar is_past_drain: whether the time for its flows to end by themselves is over.
+    :ivar is_leaving: whether the configuration no longer has it.
     """
 
     name: str
@@ -32,8 +36,13 @@ class Backend:
     port: int
     weight: int
     capacity_scaler: float
+    failover: bool
     admin_state: str
     max_connections: int
+    ramp: float = 1.0
+    health: str = ""
+    is_past_drain: bool = False
+    is_leaving: bool = False
 
     @property
     def key(self) -> tuple[str, int]:
@@ -42,8 +51,9 @@ class Backend:
 
     @property
     def share(self) -> int:
-        """Weight times scaler, in thousandths of a weight."""
-        return round(self.weight * self.capacity_scaler * 1000)
+        """Weight times scaler, in thousandths of a weight. What joins has a little of it."""
+        share = self.weight * self.capacity_scaler * 1000
+        return max(1, round(share * self.ramp)) if share else 0
 
 
 @dataclass(frozen=True)
@@ -63,8 +73,55 @@ class LogConfig:
 
 
 @dataclass(frozen=True)
+class HealthCheck:
+    """How the backends of a listener are checked; times in seconds.
+
+    :ivar port: 0 means the backend's.
+    :ivar address: ``None`` means the backend's.
+    :ivar status: codes and ranges of them, as text.
+    """
+
+    type: str
+    port: int
+    address: str | None
+    check_interval_sec: int
+    timeout_sec: int
+    healthy_threshold: int
+    unhealthy_threshold: int
+    request: str
+    response: str
+    request_path: str
+    host: str
+    status: tuple[str, ...]
+    json_query: str
+    tls_verify: bool
+    ca_file: str | None
+    proxy_header: str
+    grpc_service_name: str
+    query: str
+    query_type: str
+    command: tuple[str, ...]
+    dynamic_weight: bool
+
+
+@dataclass(frozen=True)
+class FailoverPolicy:
+    """When the backup pool takes over.
+
+    :ivar failover_ratio: strictly below this part of healthy primaries it does.
+    """
+
+    failover_ratio: float
+    drop_traffic_if_unhealthy: bool
+    disable_connection_drain_on_failover: bool
+
+
+@dataclass(frozen=True)
 class Listener:
-    """A virtual service: one address, one protocol, some ports."""
+    """A virtual service: one address, one protocol, some ports.
+
+    :ivar leaving: removed registrations whose flows may live. They are of no account to schedulers.
+    """
 
     name: str
     description: str
@@ -77,10 +134,22 @@ class Listener:
     session_affinity: str
     tracking_mode: str
     idle_timeout_sec: int | None
+    connection_persistence_on_unhealthy_backends: str
+    connection_draining_timeout_sec: int
+    drain_mode: str
+    health_check: HealthCheck | None
+    failover_policy: FailoverPolicy
     max_connections: int
+    slow_start_sec: int
     snat: str
     log_config: LogConfig
     backends: tuple[Backend, ...]
+    leaving: tuple[Backend, ...] = ()
+
+    @property
+    def present(self) -> tuple[Backend, ...]:
+        """All backends that may have flows."""
+        return self.backends + self.leaving
 
     @property
     def family(self) -> str:
@@ -115,9 +184,13 @@ class Listener:
 
 @dataclass(frozen=True)
 class Configuration:
-    """All listeners of a node, sorted by name."""
+    """All listeners of a node, sorted by name.
+
+    :ivar guarded: listeners with removed registrations whose flows have ended.
+    """
 
     listeners: tuple[Listener, ...]
+    guarded: tuple[Listener, ...] = ()
 
     @classmethod
     def from_document(cls, document: Document) -> Configuration:
@@ -144,44 +217,6 @@ class Settings:
     log_group: int = 5
 
 
-Shares = Mapping[str, Mapping[int, int]]
-"""Slots by backend id, by the name of a listener."""
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What a node has learned since it runs.
-
-    :ivar shares: what was last dealt to the listeners with lc and wlc.
-    :ivar uncounted: flows that a limit's element does not count, by the limit's name.
-    """
-
-    shares: Shares = field(default_factory=dict)
-    uncounted: Mapping[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, found: Any) -> Runtime:
-        """Read what :meth:`as_json` gave; anything else is nothing learned."""
-        try:
-            return cls(
-                {name: {int(mark): int(slots[mark]) for mark in slots} for name, slots in found["shares"].items()},
-                {name: int(flows) for name, flows in found["uncounted"].items()},
-            )
-        except (AttributeError, KeyError, TypeError, ValueError):
-            return cls()
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
-        return {
-            "shares": {name: {str(mark): slots[mark] for mark in slots} for name, slots in self.shares.items()},
-            "uncounted": dict(self.uncounted),
-        }
-
-
-NOTHING_LEARNED = Runtime()
-"""What a node knows at first."""
-
-
 def complete(name: str, found: Any) -> dict[str, Any]:
     """Give a stored listener the defaults of options that its file does not know yet.
 
@@ -195,6 +230,11 @@ def complete(name: str, found: Any) -> dict[str, Any]:
     return listener
 
 
+def registration(listener: Listener, backend: Backend) -> str:
+    """Name a registration as files do: ``listener/address/port``."""
+    return f"{listener.name}/{backend.address}/{backend.port}"
+
+
 def _completed(place: str, found: Any, options: dict[str, Option], more: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{place}: {found!r} is not a dictionary")
@@ -202,12 +242,22 @@ def _completed(place: str, found: Any, options: dict[str, Option], more: dict[st
     missing = [name for name, option in options.items() if option.required and found.get(name) is None]
     if unknown or missing:
         raise ValueError(f"{place}: unknown options {sorted(unknown)}, missing options {missing}")
-    return {**defaults(options), **more, **found}
+    nested = {
+        name: {**defaults(options[name].options), **value}
+        for name, value in found.items()
+        if name in options and options[name].options and isinstance(value, dict)
+    }
+    return {**defaults(options), **more, **found, **nested}
 
 
 def _listener(options: dict[str, Any]) -> Listener:
     fields = dict(options, ports=parse_ports(options["ports"]), log_config=LogConfig(**options["log_config"]))
+    fields["failover_policy"] = FailoverPolicy(**options["failover_policy"])
     fields["backends"] = tuple(Backend(**backend) for backend in options["backends"])
+    check = options["health_check"]
+    if check is not None:
+        lists = {"status": tuple(check["status"]), "command": tuple(check["command"])}
+        fields["health_check"] = HealthCheck(**{**check, **lists})
     return Listener(**fields)
 
 

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any, Callable, Mapping
 
-from . import _addresses, _conntrack, _kernel
+from . import _addresses, _agent_status, _conntrack, _kernel
 from ._difference import Difference, difference
 from ._edit import Edit
 from ._errors import ConditionNotMet
+from ._health import Health
 from ._identity import backend_ids
 from ._limits import uncounted
-from ._model import Configuration, Document, Runtime, Settings, Shares, fingerprint
+from ._model import Configuration, Document, Settings, fingerprint
 from ._nft import FoundTable, Transaction
 from ._plan import TABLE_COMMENT, Address, Live, Plan, is_other_version, parts, plan, redeal
 from ._ruleset import rules_digest, table
+from ._runtime import Runtime, Shares, advance, forgotten, in_force
 from ._store import DEFAULT_CONFIG_DIR, Change, Store
 
 _SO_NETNS_COOKIE = 71
@@ -33,12 +37,18 @@ class Outcome:
 
     :ivar difference: between the two configurations.
     :ivar plan: what had to be done on the node.
+    :ivar known: what the node had learned and begun before.
+    :ivar learned: what it has now.
+    :ivar was_lost: whether our table was not there.
     """
 
     before: Document
     after: Document
     difference: Difference
     plan: Plan
+    known: Runtime
+    learned: Runtime
+    was_lost: bool = False
 
     @property
     def changed(self) -> bool:
@@ -69,12 +79,19 @@ class Node:
         self._store = Store(config_dir)
         self._last_known: _Known | None = None
 
-    def change(self, edit: Edit, check: bool = False, expected: str | None = None) -> Outcome:
+    def change(
+        self,
+        edit: Edit,
+        check: bool = False,
+        expected: str | None = None,
+        learned: Mapping[str, Health] = MappingProxyType({}),
+    ) -> Outcome:
         """Change the configuration and bring the kernel to it, also where only the kernel differs.
 
         :param edit: gives the configuration after, from the one before.
         :param check: only say what would be done.
         :param expected: fingerprint that the configuration must have.
+        :param learned: the health of registrations, where it is known better than it was.
         :raises InvalidInput: the edit is refused; nothing was changed.
         :raises ConditionNotMet: the configuration has another fingerprint; nothing was changed.
         :raises NodeError: the node could not be read or changed; the last good state stands.
@@ -88,15 +105,18 @@ class Node:
             settings = self._store.settings()
             if settings.vip_mode == "address":
                 _addresses.check_interface(settings.vip_interface)
-            runtime = self._store.runtime()
+            known = self._store.runtime()
             generation = _kernel.generation()
-            live = Live(self._table(before, settings, runtime, generation), *self._addresses(settings))
+            live = Live(self._table(before, settings, known, generation), *self._addresses(settings))
+            runtime = advance(before, after, known, time.time(), _conntrack.count, learned)
             configuration = Configuration.from_document(after)
-            learned = replace(runtime, uncounted=_uncounted(configuration, live, runtime))
-            wanted = plan(configuration, settings, live, learned)
-            outcome = Outcome(before, after, difference(before, after), wanted)
+            uncounted = _uncounted(in_force(configuration, runtime), live, runtime)
+            runtime = replace(runtime, uncounted=uncounted)
+            wanted = plan(configuration, settings, live, runtime)
+            difference_ = difference(before, after)
+            outcome = Outcome(before, after, difference_, wanted, known, runtime, was_lost=live.table is None)
             if not check:
-                self._apply(outcome, settings, learned, generation)
+                self._apply(outcome, settings, generation)
             return outcome
 
     def redeal(self, choose: Callable[[Configuration, Mapping[tuple[str, str, int], int]], Shares]) -> bool:
@@ -109,8 +129,9 @@ class Node:
         with self._store.lock():
             known = self._known()
             before = self._store.runtime()
-            after = replace(before, shares=choose(known.shared_out, known.ids))
-            transaction = redeal(known.shared_out, known.ids, before, after)
+            shared_out = in_force(known.shared_out, before)
+            after = replace(before, shares=choose(shared_out, known.ids))
+            transaction = redeal(shared_out, known.ids, before, after)
             if not transaction:
                 return False
             settings, owned = self._store.settings(), frozenset(self._store.vips())
@@ -118,7 +139,7 @@ class Node:
             remembered = self._store.read_run("applied.json")
             is_as_left = remembered == self._memory(known.fingerprint, settings, before, owned, generation)
             generation += _kernel.apply(transaction)
-            self._store.remember(after)
+            self._store.remember(after, before)
             if is_as_left and _kernel.generation() == generation:
                 memory = self._memory(known.fingerprint, settings, after, owned, generation)
                 self._store.write_run("applied.json", memory)
@@ -128,7 +149,7 @@ class Node:
         """Say what a node without any listener would be given; nothing is read from the kernel or written."""
         after = edit({})
         wanted = plan(Configuration.from_document(after), self._store.settings(), Live())
-        return Outcome({}, after, difference({}, after), wanted)
+        return Outcome({}, after, difference({}, after), wanted, Runtime(), Runtime())
 
     def configuration(self) -> Document:
         """Return the configuration as it stands."""
@@ -139,11 +160,15 @@ class Node:
         return self._store.settings()
 
     def runtime(self) -> Runtime:
-        """Return what the node has learned since it runs."""
+        """Return what the node has learned and begun."""
         return self._store.runtime()
 
-    def _apply(self, outcome: Outcome, settings: Settings, runtime: Runtime, generation: int) -> None:
-        memory = self._memory(fingerprint(outcome.after), settings, runtime, outcome.plan.owned, generation)
+    def agent(self) -> dict[str, Any]:
+        """Tell whether the agent runs, and what it says of itself."""
+        return _agent_status.read(self._store)
+
+    def _apply(self, outcome: Outcome, settings: Settings, generation: int) -> None:
+        memory = self._memory(fingerprint(outcome.after), settings, outcome.learned, outcome.plan.owned, generation)
         if outcome.changed:
             files = self._store.change()
             try:
@@ -159,8 +184,9 @@ class Node:
             _conntrack.forget_unmarked(outcome.plan.appeared)
             _addresses.announce(outcome.plan.add)
             _addresses.remove(outcome.plan.remove)
-        if self._store.runtime() != runtime:
-            self._store.remember(runtime)
+        _conntrack.forget(forgotten(outcome.known, outcome.learned))
+        if outcome.learned != outcome.known:
+            self._store.remember(outcome.learned, outcome.known)
         # Somebody else's transaction in between would be taken for ours: then remember nothing.
         if _kernel.generation() == memory["generation"] and self._store.read_run("applied.json") != memory:
             self._store.write_run("applied.json", memory)
@@ -171,7 +197,8 @@ class Node:
         if self._store.read_run("applied.json") != self._memory(name, settings, runtime, owned, generation):
             return _kernel.read_table()
         addresses = {vip.address for vip in owned}
-        return table(Configuration.from_document(before), settings, addresses, runtime).as_found()
+        present = in_force(Configuration.from_document(before), runtime)
+        return table(present, settings, addresses, runtime).as_found()
 
     def _addresses(self, settings: Settings) -> tuple[frozenset[Address], frozenset[Address]]:
         owned = frozenset(self._store.vips())
@@ -200,7 +227,7 @@ class Node:
             "fingerprint": name,
             "settings": asdict(settings),
             "owned": sorted(f"{vip.prefix} {vip.interface}" for vip in owned),
-            "runtime": runtime.as_json(),
+            "runtime": runtime.visible,
         }
 
 

@@ -26,7 +26,28 @@ AFFINITIES = ("none", "client_ip_port_proto", "client_ip_proto", "client_ip", "c
 LISTENER_ADMIN_STATES = ("enabled", "disabled")
 TRACKING_MODES = ("per_connection", "per_session")
 SNATS = ("none", "masquerade", "hairpin")
-BACKEND_ADMIN_STATES = ("enabled", "drained")
+BACKEND_ADMIN_STATES = ("enabled", "drained", "disabled")
+PERSISTENCES = ("default_for_protocol", "never_persist", "always_persist")
+DRAIN_MODES = ("timed", "natural")
+PROXY_HEADERS = ("none", "proxy_v1")
+QUERY_TYPES = ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT")
+
+CHECK_TYPES = ("tcp", "http", "https", "grpc", "dns", "udp", "ping", "script")
+CHECK_OPTIONS = {
+    "tcp": ("request", "response", "proxy_header"),
+    "http": ("request_path", "host", "status", "response", "json_query", "proxy_header", "dynamic_weight"),
+    "https": (
+        *("request_path", "host", "status", "response", "json_query", "proxy_header", "dynamic_weight"),
+        *("tls_verify", "ca_file"),
+    ),
+    "grpc": ("host", "grpc_service_name"),
+    "dns": ("query", "query_type"),
+    "udp": ("request", "response"),
+    "ping": (),
+    "script": ("command", "dynamic_weight"),
+}
+"""What each type of health check takes beside what all take."""
+CHECKS_WITHOUT_PORT = ("ping", "script")
 PURGES = ("none", "backends", "listeners", "all")
 
 MAX_RING_SIZE = 65521
@@ -47,7 +68,8 @@ class Option:
     :ivar hints: what to add to the refusal of a word that is a likely mistake.
     :ivar bounds: smallest and largest allowed number.
     :ivar elements: type of a list's elements.
-    :ivar options: options of a dict; given as a whole, what is left out has its default.
+    :ivar options: options of a dict; given as a whole, what is left out has its default. Where the default of the
+        dict is ``None``, an empty one means that.
     :ivar required: a new listener or backend cannot be without it.
     :ivar check: brings a value into its canonical form or raises :class:`Refused`.
     """
@@ -187,6 +209,84 @@ def sample_rate(value: float) -> float:
     return round(value, 6)
 
 
+def ratio(value: float) -> float:
+    """Check a part of a whole; millionths are kept."""
+    return sample_rate(value)
+
+
+def absolute_path(value: str) -> str:
+    """Check the path of a file on the node."""
+    if not re.fullmatch(r"/[^\x00-\x1f]{1,1023}", value):
+        raise Refused(f"{_shown(value)} is not an absolute path")
+    return value
+
+
+def request_path(value: str) -> str:
+    """Check what follows the host in a URL."""
+    if not re.fullmatch(r"/[!-~]{0,2047}", value):
+        raise Refused(f"{_shown(value)} is not a path: /, then at most 2047 printable ASCII characters without space")
+    return value
+
+
+def host_name(value: str) -> str:
+    """Check a host's name, or an address, as a Host header and SNI take them."""
+    if not re.fullmatch(r"([A-Za-z0-9_][-A-Za-z0-9_.:]{0,252})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", value):
+        raise Refused(f"{_shown(value)} is not a host name of at most 253 letters, digits, '-', '_' and '.'")
+    return value
+
+
+def payload(value: str) -> str:
+    """Check what is sent to a server, or expected from it."""
+    if len(value.encode("utf-8", "surrogatepass")) > 1024:
+        raise Refused(f"{_shown(value)} is longer than 1024 bytes")
+    return value
+
+
+def domain_name(value: str) -> str:
+    """Check a name to ask a DNS server for."""
+    if not re.fullmatch(r"\.?|([A-Za-z0-9_-]{1,63}\.){0,126}[A-Za-z0-9_-]{1,63}\.?", value) or len(value) > 254:
+        raise Refused(f"{_shown(value)} is not a domain name")
+    return value
+
+
+def service_name(value: str) -> str:
+    """Check the name of a gRPC service."""
+    if not re.fullmatch(r"[!-~]{0,255}", value):
+        raise Refused(f"{_shown(value)} is not the name of a gRPC service: at most 255 printable ASCII characters")
+    return value
+
+
+def status_list(value: list[Any]) -> list[str]:
+    """Bring HTTP status codes and ranges of them into ascending order, as text."""
+    found = []
+    for item in value:
+        match = re.fullmatch(r"([0-9]{3})(?:-([0-9]{3}))?", str(item))
+        if isinstance(item, bool) or not match:
+            raise Refused(f"{item!r} is not a status code or a range a-b of them")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not 100 <= first <= last <= 599:
+            raise Refused(f"{item!r} is not in 100–599")
+        found.append((first, last))
+    if not found:
+        raise Refused("[] is empty: give at least one status code or range")
+    return [str(first) if first == last else f"{first}-{last}" for first, last in sorted(set(found))]
+
+
+def json_query(value: str) -> str:
+    """Check that an expression may be JMESPath; whether it is one shows where the library is."""
+    if len(value) > 1024 or not value.isprintable():
+        raise Refused(f"{_shown(value)} is not one line of at most 1024 printable characters")
+    return value
+
+
+def command(value: list[Any]) -> list[str]:
+    """Check an argument list: a program by its absolute path, and its arguments."""
+    found = [str(item) for item in value]
+    if len(found) > 64 or any("\0" in item or len(item) > 4096 for item in found):
+        raise Refused(f"{_shown(value)} is not a list of at most 64 arguments of at most 4096 characters")
+    return [absolute_path(item) for item in found[:1]] + found[1:]
+
+
 def port_list(value: list[Any]) -> list[str]:
     """Bring ports and ranges into ascending order, as text."""
     try:
@@ -205,6 +305,36 @@ LOG_CONFIG = {
     "sample_rate": Option("float", default=1.0, check=sample_rate),
 }
 
+HEALTH_CHECK = {
+    "type": Option("str", required=True, choices=CHECK_TYPES),
+    "port": Option("int", default=0, bounds=(0, 65535)),
+    "address": Option("str", check=unicast_address),
+    "check_interval_sec": Option("int", default=5, bounds=(1, 300)),
+    "timeout_sec": Option("int", default=5, bounds=(1, 300)),
+    "healthy_threshold": Option("int", default=2, bounds=(1, 10)),
+    "unhealthy_threshold": Option("int", default=2, bounds=(1, 10)),
+    "request": Option("str", default="", check=payload),
+    "response": Option("str", default="", check=payload),
+    "request_path": Option("str", default="/", check=request_path),
+    "host": Option("str", default="", check=host_name),
+    "status": Option("list", default=["200"], elements="str", check=status_list),
+    "json_query": Option("str", default="", check=json_query),
+    "tls_verify": Option("bool", default=True),
+    "ca_file": Option("str", check=absolute_path),
+    "proxy_header": Option("str", default="none", choices=PROXY_HEADERS),
+    "grpc_service_name": Option("str", default="", check=service_name),
+    "query": Option("str", default="", check=domain_name),
+    "query_type": Option("str", default="A", choices=QUERY_TYPES),
+    "command": Option("list", default=[], elements="str", check=command),
+    "dynamic_weight": Option("bool", default=False),
+}
+
+FAILOVER_POLICY = {
+    "failover_ratio": Option("float", default=0.0, check=ratio),
+    "drop_traffic_if_unhealthy": Option("bool", default=False),
+    "disable_connection_drain_on_failover": Option("bool", default=False),
+}
+
 LISTENER = {
     "name": Option("str", required=True, check=listener_name),
     "description": Option("str", default="", check=description),
@@ -217,7 +347,13 @@ LISTENER = {
     "session_affinity": Option("str", default="none", choices=AFFINITIES),
     "tracking_mode": Option("str", default="per_connection", choices=TRACKING_MODES),
     "idle_timeout_sec": Option("int", bounds=(60, 57600)),
+    "connection_persistence_on_unhealthy_backends": Option("str", default="default_for_protocol", choices=PERSISTENCES),
+    "connection_draining_timeout_sec": Option("int", default=300, bounds=(0, 3600)),
+    "drain_mode": Option("str", default="timed", choices=DRAIN_MODES),
+    "health_check": Option("dict", options=HEALTH_CHECK),
+    "failover_policy": Option("dict", default=defaults(FAILOVER_POLICY), options=FAILOVER_POLICY),
     "max_connections": Option("int", default=0, bounds=(0, MAX_CONNECTIONS)),
+    "slow_start_sec": Option("int", default=0, bounds=(0, 3600)),
     "snat": Option("str", default="none", choices=SNATS),
     "log_config": Option("dict", default=defaults(LOG_CONFIG), options=LOG_CONFIG),
 }
@@ -229,6 +365,7 @@ BACKEND = {
     "port": Option("int", default=0, bounds=(0, 65535)),
     "weight": Option("int", default=100, bounds=(0, 65535)),
     "capacity_scaler": Option("float", default=1.0, check=capacity_scaler),
+    "failover": Option("bool", default=False),
     "admin_state": Option("str", default="enabled", choices=BACKEND_ADMIN_STATES),
     "max_connections": Option("int", default=0, bounds=(0, MAX_CONNECTIONS)),
 }
@@ -251,5 +388,9 @@ def argument_spec(options: dict[str, Option]) -> dict[str, dict[str, Any]]:
             entry["required"] = True
         if option.options:
             entry["options"] = argument_spec(option.options)
+            if option.default is None:
+                # An empty dict is allowed, so the library tells what is missing in another.
+                for nested in entry["options"].values():
+                    nested.pop("required", None)
         spec[name] = entry
     return spec

@@ -14,10 +14,11 @@ from typing import Any, Callable, Mapping
 from ._eligibility import eligible
 from ._limits import BACKENDS, FULL
 from ._listener_chains import slots_name
-from ._model import NOTHING_LEARNED, Configuration, Runtime, Settings, family
+from ._model import Configuration, Settings, family
 from ._nft import Elements, FoundTable, Group, Set, Table, Transaction
 from ._ports import PortRange
 from ._ruleset import SHARED_SETS, STATIC_CHAINS, dispatch_key, table
+from ._runtime import NOTHING_LEARNED, Runtime, in_force
 from ._scheduler import SlotTable, slot_table
 
 TABLE_COMMENT = "evenflow.l4lb: changes by hand are undone"
@@ -88,8 +89,10 @@ class Plan:
 def plan(configuration: Configuration, settings: Settings, live: Live, runtime: Runtime = NOTHING_LEARNED) -> Plan:
     """Decide how to bring the node to the configuration.
 
+    :param runtime: what the node knows when that is done.
     :returns: an empty plan if everything is as it should be.
     """
+    configuration = in_force(configuration, runtime)
     vips = _vips(configuration, settings)
     # An address that was there before us is not ours to remove later.
     owned = vips & (live.owned | (vips - live.addresses))
@@ -101,7 +104,7 @@ def plan(configuration: Configuration, settings: Settings, live: Live, runtime: 
         transaction = _update(wanted, live.table)
     return Plan(
         transaction,
-        wanted if runtime == NOTHING_LEARNED else table(configuration, settings, addresses),
+        wanted if runtime == runtime.lasting else table(configuration, settings, addresses, runtime.lasting),
         add=_sorted(vips - live.addresses),
         remove=_sorted((live.owned - vips) & live.addresses),
         owned=owned,
@@ -114,7 +117,7 @@ def redeal(
 ) -> Transaction:
     """Decide how to bring the tables of listeners with lc and wlc from the shares that they have to others.
 
-    :param configuration: the listeners; others than these are passed over.
+    :param configuration: the listeners, in force; others than these are passed over.
     :param ids: id by (listener, address, port).
     """
     transaction = Transaction()

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import time
 from dataclasses import asdict
 from typing import Any, Dict, Iterable, List, Tuple
 
-from . import _kernel
-from ._eligibility import accepts, eligible
+from . import _conntrack, _kernel
+from ._eligibility import FAILOVER, accepts, eligible, is_candidate, is_healthy, select
 from ._identity import backend_ids
-from ._model import NOTHING_LEARNED, Configuration, Document, Listener, Runtime, Settings, fingerprint
+from ._model import Backend, Configuration, Document, Listener, Settings, fingerprint, registration
 from ._node import Node
+from ._runtime import NOTHING_LEARNED, REMOVED, Runtime, in_force
 from ._scheduler import SlotTable, slot_table
 
 Told = Tuple[Dict[str, Any], List[Dict[str, Any]]]
@@ -49,7 +51,13 @@ def report(node: Node, gather: Iterable[str], names: Iterable[str] | None) -> di
         "listeners": told,
         "fingerprint": fingerprint(document),
         "table_digest": view.digest(),
-        "node": {"name": platform.node(), "kernel": platform.release(), **asdict(settings)},
+        "node": {
+            "name": platform.node(),
+            "kernel": platform.release(),
+            **asdict(settings),
+            "agent": node.agent(),
+            "leaving": view.leaving(),
+        },
     }
 
 
@@ -58,17 +66,18 @@ class _View:
 
     def __init__(self, document: Document, settings: Settings, runtime: Runtime) -> None:
         self.document = document
-        self.configuration = Configuration.from_document(document)
+        self.configuration = in_force(Configuration.from_document(document), runtime)
         self.ids = backend_ids(self.configuration)
         self._seed = settings.hash_seed
-        self._runtime = runtime
+        self.runtime = runtime
+        self._active: dict[int, int] | None = None
         self._counters: dict[str, dict[int, tuple[int, int]]] = {}
 
     def table(self, listener: Listener, runtime: Runtime = NOTHING_LEARNED) -> SlotTable:
         return slot_table(listener, eligible(listener), self.ids, self._seed, runtime.shares.get(listener.name))
 
     def current_table(self, listener: Listener) -> SlotTable:
-        return self.table(listener, self._runtime)
+        return self.table(listener, self.runtime)
 
     def marks(self, listener: Listener) -> list[int]:
         return [self.ids[(listener.name, *backend.key)] for backend in listener.backends]
@@ -77,6 +86,26 @@ class _View:
         if name not in self._counters:
             self._counters[name] = _kernel.read_counters(name)
         return self._counters[name]
+
+    def active(self) -> dict[int, int]:
+        """Count active flows by id."""
+        if self._active is None:
+            self._active = _conntrack.count()
+        return self._active
+
+    def leaving(self) -> list[dict[str, Any]]:
+        """Tell which removed registrations drain still."""
+        now = time.time()
+        return [
+            {
+                "listener": drain.removed["name"],
+                "address": drain.removed["backends"][0]["address"],
+                "port": drain.removed["backends"][0]["port"],
+                "drain_remaining_sec": _remaining(drain.deadline, now),
+            }
+            for drain in self.runtime.drains.values()
+            if drain.cause == REMOVED and drain.removed
+        ]
 
     def digest(self) -> str:
         """Name what decides where a flow goes: equal on nodes that would send every flow to the same backend."""
@@ -108,14 +137,55 @@ def _config(view: _View, listener: Listener) -> Told:
     return document, document["backends"]
 
 
-def _status(_view: _View, listener: Listener) -> Told:
+def _status(view: _View, listener: Listener) -> Told:
+    lines = [_backend_status(view, listener, *pair) for pair in zip(listener.backends, view.marks(listener))]
+    return {"status": _listener_status(listener), "pool": select(listener).pool}, lines
+
+
+def _listener_status(listener: Listener) -> str:
     if listener.admin_state == "disabled":
-        status = "disabled"
+        return "disabled"
+    if not accepts(listener):
+        return "offline"
+    if listener.health_check is None:
+        return "no_monitor"
+    candidates = [backend for backend in listener.backends if is_candidate(backend)]
+    in_order = all(is_healthy(backend) for backend in candidates) and select(listener).pool != FAILOVER
+    return "online" if in_order else "degraded"
+
+
+def _backend_status(view: _View, listener: Listener, backend: Backend, mark: int) -> dict[str, Any]:
+    name = registration(listener, backend)
+    health, drain = view.runtime.health.get(name), view.runtime.drains.get(name)
+    flows = view.active().get(mark, 0)
+    if backend.admin_state == "disabled":
+        status, since = "disabled", None
+    elif backend.admin_state == "drained":
+        status = "drained" if backend.is_past_drain or not flows else "draining"
+        since = drain.since if drain else None
     else:
-        status = "no_monitor" if accepts(listener) else "offline"
-    return {"status": status}, [
-        {"status": "drained" if backend.admin_state == "drained" else "no_monitor"} for backend in listener.backends
-    ]
+        status, since = backend.health or "no_monitor", health.since if health else None
+    told: dict[str, Any] = {"status": status, "since": _time(since), "active_flows": flows}
+    if health:
+        told["health"] = {"state": health.state, "since": _time(health.since), "last_check": health.words}
+        if health.weight is not None:
+            told["health"]["weight"] = health.weight
+    if status == "draining" and drain:
+        told["drain_remaining_sec"] = _remaining(drain.deadline, time.time())
+    return told
+
+
+def _remaining(deadline: float | None, now: float) -> int | None:
+    return None if deadline is None else max(0, round(deadline - now))
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _connections(view: _View, listener: Listener) -> Told:
+    flows = [view.active().get(mark, 0) for mark in view.marks(listener)]
+    return {"active_flows": sum(flows)}, [{"active_flows": count} for count in flows]
 
 
 def _counters(view: _View, listener: Listener) -> Told:
@@ -143,5 +213,5 @@ def _tables(view: _View, listener: Listener) -> Told:
     return {"table": told}, [{"slots": shares.get(mark, 0)} for mark in view.marks(listener)]
 
 
-GATHER = {"config": _config, "status": _status, "counters": _counters, "tables": _tables}
+GATHER = {"config": _config, "status": _status, "connections": _connections, "counters": _counters, "tables": _tables}
 """The parts of a report that may be asked for."""

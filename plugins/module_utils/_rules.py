@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._model import Document, family
-from ._options import HASH_SCHEDULERS, LISTENER, MAX_RING_SIZE
+from ._options import CHECK_OPTIONS, CHECKS_WITHOUT_PORT, HASH_SCHEDULERS, HEALTH_CHECK, LISTENER, MAX_RING_SIZE
 from ._ports import PortRange, parse_ports
 from ._validation import Faults
 
@@ -30,6 +30,10 @@ def check_document(document: Document, before: Document, faults: Faults) -> None
         _check_protocol(listener, before.get(name), prefix, faults)
         _check_ports(listener, prefix, faults)
         _check_affinity(listener, prefix, faults)
+        _check_persistence(listener, prefix, faults)
+        _check_failover(listener, prefix, faults)
+        if listener["health_check"]:
+            _check_health_check(listener, f"{prefix}health_check.", faults)
         if listener["address"]:
             _check_backends(listener, faults)
         if listener["address"] and listener["protocol"]:
@@ -56,6 +60,11 @@ def warnings(listener: dict[str, Any]) -> list[str]:
         found.append(
             f"listener {listener['name']}: with protocol sctp idle_timeout_sec ends idle sessions, not flows: "
             "nftables has time-outs for TCP and UDP only"
+        )
+    if listener["connection_persistence_on_unhealthy_backends"] == "always_persist":
+        found.append(
+            f"listener {listener['name']}: with always_persist a client stays with a backend that is dead until its "
+            "flow has been idle for long enough"
         )
     return found
 
@@ -103,6 +112,58 @@ def _check_affinity(listener: dict[str, Any], prefix: str, faults: Faults) -> No
             f"{affinity!r} with scheduler {scheduler}, which does not hash ({', '.join(HASH_SCHEDULERS)} do), needs "
             "tracking_mode per_session; with per_connection the only allowed value is none",
         )
+
+
+def _check_persistence(listener: dict[str, Any], prefix: str, faults: Faults) -> None:
+    option = "connection_persistence_on_unhealthy_backends"
+    if listener[option] == "always_persist" and listener["tracking_mode"] == "per_session":
+        faults.add(
+            f"{prefix}{option}",
+            "'always_persist' is not allowed with tracking_mode per_session; allowed: default_for_protocol, "
+            "never_persist",
+        )
+
+
+def _check_failover(listener: dict[str, Any], prefix: str, faults: Faults) -> None:
+    policy = listener["failover_policy"]
+    if policy["failover_ratio"] and not any(backend["failover"] for backend in listener["backends"]):
+        faults.add(
+            f"{prefix}failover_policy.failover_ratio",
+            f"{policy['failover_ratio']:g} needs a backend with failover: true; without one only 0 is allowed",
+        )
+    if policy["disable_connection_drain_on_failover"] and listener["protocol"] not in (None, "tcp"):
+        faults.add(
+            f"{prefix}failover_policy.disable_connection_drain_on_failover",
+            f"true is not allowed with protocol {listener['protocol']}, only with tcp",
+        )
+
+
+def _check_health_check(listener: dict[str, Any], prefix: str, faults: Faults) -> None:
+    check = listener["health_check"]
+    kind = check.get("type")
+    if kind not in CHECK_OPTIONS:
+        # Told by the check of its own option already.
+        return
+    of_a_type = {name for names in CHECK_OPTIONS.values() for name in names}
+    for name, option in HEALTH_CHECK.items():
+        if name in of_a_type and name not in CHECK_OPTIONS[kind] and check[name] != option.default:
+            types = ", ".join(kind for kind, names in CHECK_OPTIONS.items() if name in names)
+            faults.add(f"{prefix}{name}", f"is not an option of type {kind}, only of {types}")
+    if check["timeout_sec"] > check["check_interval_sec"]:
+        faults.add(
+            f"{prefix}timeout_sec",
+            f"{check['timeout_sec']} is above check_interval_sec; allowed: 1–{check['check_interval_sec']}",
+        )
+    needed = {"dns": ("query",), "udp": ("request", "response"), "script": ("command",)}
+    for name in needed.get(kind, ()):
+        if not check[name] and not faults.told(f"{prefix}{name}"):
+            faults.add(f"{prefix}{name}", f"required with type {kind}")
+    if listener["ports"] and not check["port"] and kind not in CHECKS_WITHOUT_PORT:
+        if not all(ports.is_single for ports in parse_ports(listener["ports"])):
+            faults.add(
+                f"{prefix}port",
+                f"0 is not allowed with ports {', '.join(listener['ports'])}: name the port to check, 1–65535",
+            )
 
 
 def _check_backends(listener: dict[str, Any], faults: Faults) -> None:

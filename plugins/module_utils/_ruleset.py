@@ -13,13 +13,15 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Collection, Iterable, Mapping
 
-from ._eligibility import accepts, eligible
+from ._eligibility import accepts, drops, is_healthy, select
+from ._fate import fates
 from ._identity import OURS, backend_ids
 from ._limits import BACKENDS, FULL, backend_limit_name, over
 from ._listener_chains import chain_name, group, log_name, refresh_name, timeouts
-from ._model import NOTHING_LEARNED, Backend, Configuration, Listener, Runtime, Settings
+from ._model import Backend, Configuration, Listener, Settings
 from ._nft import Chain, Group, Set, Table
 from ._ports import ALL, PortRange
+from ._runtime import NOTHING_LEARNED, Runtime
 from ._scheduler import slot_table
 
 _ADDRESS = {"4": "ipv4_addr", "6": "ipv6_addr"}
@@ -33,30 +35,37 @@ def table(
 ) -> Table:
     """Return what the kernel should hold for a configuration.
 
+    :param configuration: in force, see :func:`~._runtime.in_force`.
     :param owned: the VIPs that are on an interface of this node because we put them there.
     """
     ids = backend_ids(configuration)
     elements: dict[str, dict[Any, Any]] = {name: {} for name in SHARED_SETS}
     wanted = Table(Group(dict(STATIC_CHAINS), {}), {}, {})
     for listener in configuration.listeners:
-        chosen = eligible(listener)
+        chosen = select(listener).backends
         slots = slot_table(listener, chosen, ids, settings.hash_seed, runtime.shares.get(listener.name))
         wanted.listeners[listener.name] = group(listener, slots, settings, runtime.uncounted.get(listener.name, 0))
         wanted.timeouts.update(timeouts(listener))
         _add_listener(elements, listener, settings, owned)
-        marks = _marks(listener, listener.backends, ids)
-        for backend, mark in zip(listener.backends, marks):
+        marks = _marks(listener, listener.present, ids)
+        for backend, mark in zip(listener.present, marks):
             _add_backend(elements, listener, mark, backend, runtime)
         if listener.is_wide:
             elements["wide"].update(dict.fromkeys(marks))
         else:
             _add_endpoints(elements, listener)
+            _add_closed(elements, listener)
         ring = _marks(listener, chosen, ids)
         if listener.keeps_sessions:
-            elements["sticky"].update(dict.fromkeys(ring))
+            elements["sticky"].update(dict.fromkeys([*ring, *_persisting(listener, ids)]))
         if listener.is_limited:
             # From each to the next, so that a full one's flow can go on.
             elements["next"].update(zip(ring, ring[1:] + ring[:1]))
+    for listener in configuration.guarded:
+        _add_endpoints(elements, listener)
+        _add_closed(elements, listener, is_gone=True)
+    _reopen(elements, configuration)
+    elements["ended"].update(dict.fromkeys(runtime.ending))
     for name, declaration in SHARED_SETS.items():
         kind = "map" if ":" in declaration else "set"
         wanted.shared.sets[name] = Set(kind, declaration, elements[name], is_ours=name not in KERNEL_OWNED)
@@ -77,7 +86,10 @@ def _add_listener(
         elements[f"dedicated{family}"][vip] = None
     elif settings.vip_dedicated is None:
         elements[f"routed{family}"][vip] = None
-    verdict = f"goto {chain_name(listener.name)}" if accepts(listener) else "goto refuse"
+    if accepts(listener):
+        verdict = f"goto {chain_name(listener.name)}"
+    else:
+        verdict = "goto silent" if drops(listener) else "goto refuse"
     for ports in listener.ports:
         name, key = dispatch_key(listener, ports)
         elements[name][key] = verdict
@@ -116,13 +128,50 @@ def _add_backend(
         elements["logged"][identity] = f"jump {log_name(listener.name)}"
 
 
+def _persisting(listener: Listener, ids: Mapping[tuple[str, str, int], int]) -> list[int]:
+    """Return the ids of unhealthy backends whose streams stay, and with them the sessions that are one stream each."""
+    if listener.protocol not in ("tcp", "sctp"):
+        return []
+    kept = [
+        backend
+        for backend, fate in zip(listener.backends, fates(listener))
+        if backend.admin_state == "enabled" and backend.share > 0 and not is_healthy(backend) and not fate
+    ]
+    return _marks(listener, kept, ids)
+
+
 def _add_endpoints(elements: dict[str, dict[Any, Any]], listener: Listener) -> None:
     """Guard what answers for the listener, one endpoint by one."""
     endpoints = elements[f"endpoints{listener.family}"]
-    served = [ports.first for ports in listener.ports]
-    for backend in listener.backends:
-        for port in (backend.port,) if backend.port else served:
-            endpoints[(backend.address, listener.protocol, port)] = None
+    for backend in listener.present:
+        endpoints.update(dict.fromkeys(_endpoints(listener, backend)))
+
+
+def _add_closed(elements: dict[str, dict[Any, Any]], listener: Listener, is_gone: bool = False) -> None:
+    """Add what has no flow any more, so that a server that still speaks on one is told."""
+    for backend in listener.present:
+        if is_gone or _is_closed(backend):
+            elements[f"closed{listener.family}"].update(dict.fromkeys(_endpoints(listener, backend)))
+
+
+def _reopen(elements: dict[str, dict[Any, Any]], configuration: Configuration) -> None:
+    """Take what answers for another registration too out of those that have no flow any more."""
+    if elements["closed4"] or elements["closed6"]:
+        for listener in configuration.listeners:
+            for backend in listener.present:
+                for endpoint in () if _is_closed(backend) else _endpoints(listener, backend):
+                    elements[f"closed{listener.family}"].pop(endpoint, None)
+
+
+def _is_closed(backend: Backend) -> bool:
+    return backend.admin_state == "disabled" or (
+        backend.is_past_drain and (backend.is_leaving or backend.admin_state == "drained")
+    )
+
+
+def _endpoints(listener: Listener, backend: Backend) -> list[tuple[str, str, int]]:
+    served = [backend.port] if backend.port else [ports.first for ports in listener.ports if ports.is_single]
+    return [(backend.address, listener.protocol, port) for port in served]
 
 
 def _per_family(declarations: dict[str, str]) -> dict[str, str]:
@@ -146,11 +195,13 @@ SHARED_SETS = {
             "to{}port": "type mark : {} . inet_service;",
             "to{}": "type mark : {};",
             "endpoints{}": "type {} . inet_proto . inet_service;",
+            "closed{}": "type {} . inet_proto . inet_service;",
             "peers{}": "type {0} . {0}; size 65536; flags dynamic,timeout; timeout 5m;",
             "hairpins{}": "type {0} . {0} . iface_index; size 65536; flags dynamic,timeout; timeout 10s;",
         }
     ),
     "sticky": "type mark;",
+    "ended": "type mark;",
     "refreshed": "type mark : verdict;",
     "logged": "type mark : verdict;",
     "wide": "type mark;",
@@ -185,6 +236,8 @@ STATIC_CHAINS = {
         )
     ),
     "refuse": Chain(("meta l4proto tcp reject with tcp reset", "reject with icmpx port-unreachable")),
+    "silent": Chain(("drop",)),
+    "gate": Chain(("ct state established ct mark @ended goto refuse",)),
     "dispatch": Chain(
         (
             "ip daddr . meta l4proto . th dport vmap @listeners4",
@@ -210,6 +263,8 @@ STATIC_CHAINS = {
             "ct state new fib daddr type != local ip daddr @routed4 goto refuse",
             "ct state new fib daddr type != local ip6 daddr @routed6 goto refuse",
             "ct state new tcp flags & (syn | ack) == syn return",
+            "meta l4proto tcp ip saddr . meta l4proto . th sport @closed4 goto refuse",
+            "meta l4proto tcp ip6 saddr . meta l4proto . th sport @closed6 goto refuse",
             "ip saddr . meta l4proto . th sport @endpoints4 drop",
             "ip6 saddr . meta l4proto . th sport @endpoints6 drop",
             "ip saddr . ip daddr @peers4 drop",
@@ -218,6 +273,8 @@ STATIC_CHAINS = {
     ),
     # Before the packet is translated: it has the tuple that the session is known by.
     "early_in": Chain((_REFRESH,), "type filter hook prerouting priority -150; policy accept;"),
+    "gate_in": Chain(("jump gate",), "type filter hook prerouting priority -110; policy accept;"),
+    "gate_out": Chain(("jump gate",), "type filter hook output priority -110; policy accept;"),
     "early_out": Chain((_REFRESH,), "type filter hook output priority -150; policy accept;"),
     "nat_in": Chain(("jump dispatch",), "type nat hook prerouting priority -100; policy accept;"),
     "nat_out": Chain(("jump dispatch",), "type nat hook output priority -100; policy accept;"),

@@ -29,6 +29,9 @@ SLOTS_PER_BACKEND = 100
 SHARE_SLOTS = 256
 """Size of the table of lc and wlc: fixed, so that new shares replace slots and no rule."""
 
+_EVEN = 20
+"""Weight of each backend where weights do not matter; what joins has a part of it."""
+
 MAX_PERIOD = 65536
 """Longest cycle of wrr; weights that need a longer one are approximated to it."""
 
@@ -113,7 +116,7 @@ def slot_table(
 
 def weight_of(listener: Listener, backend: Backend) -> int:
     """Return the weight by which a listener's scheduler goes, in any unit."""
-    return 1 if listener.scheduler in EVEN_SCHEDULERS else backend.share
+    return max(1, round(backend.ramp * _EVEN)) if listener.scheduler in EVEN_SCHEDULERS else backend.share
 
 
 def share_slots(registered: int) -> int:

@@ -10,8 +10,9 @@ from typing import Mapping
 
 from . import _conntrack, _kernel
 from ._eligibility import eligible
-from ._model import Configuration, Listener, Shares
+from ._model import Configuration, Listener
 from ._node import Node
+from ._runtime import Shares
 from ._scheduler import share_slots, weight_of
 from ._share_controller import Arrivals, deal
 

@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, Iterable, Iterator
 
 from ._errors import NodeError
-from ._model import Document, Runtime, Settings, complete, family
+from ._model import Document, Settings, complete, family
 from ._nft import Transaction
 from ._plan import Address, Part
+from ._runtime import Runtime
 
 FORMAT = 1
 """Version of the configuration file's format."""
@@ -116,12 +117,32 @@ class Store:
         return settings
 
     def runtime(self) -> Runtime:
-        """Read what the node has learned since it runs."""
-        return Runtime.from_json(self.read_run(_RUNTIME))
+        """Read what the node has learned and begun."""
+        lasting = os.path.join(self.state_dir, _LASTING)
+        try:
+            found = _read_json(lasting, None) or {}
+        except NodeError:
+            # What checks tell comes again; a drain begins anew.
+            found = {}
+        since_boot = self.read_run(_SINCE_BOOT) or {}
+        return Runtime.from_json({**found, **since_boot} if isinstance(since_boot, dict) else found)
 
-    def remember(self, runtime: Runtime) -> None:
-        """Write what the node has learned."""
-        self.write_run(_RUNTIME, runtime.as_json())
+    def remember(self, runtime: Runtime, before: Runtime) -> None:
+        """Write what the node has learned and begun.
+
+        :param before: what was written the last time.
+        """
+        content, old = runtime.as_json(), before.as_json()
+        since_boot = {name: content[name] for name in _UNTIL_REBOOT}
+        if any(since_boot[name] != old[name] for name in _UNTIL_REBOOT):
+            self.write_run(_SINCE_BOOT, since_boot)
+        lasting = {name: content[name] for name in content if name not in _UNTIL_REBOOT}
+        if any(lasting[name] != old[name] for name in lasting):
+            path = os.path.join(self.state_dir, _LASTING)
+            os.makedirs(self.state_dir, mode=0o750, exist_ok=True)
+            # Checks come again; a deadline has to be the same after a power cut.
+            _write(f"{path}.new", json.dumps(lasting), sync=lasting["drains"] != old["drains"])
+            os.replace(f"{path}.new", path)
 
     def vips(self) -> list[Address]:
         """Read which addresses we put on interfaces."""
@@ -235,7 +256,9 @@ class Change:
         _write(new, text, sync=True)
 
 
-_RUNTIME = "runtime.json"
+_LASTING = "runtime.json"
+_SINCE_BOOT = "since_boot.json"
+_UNTIL_REBOOT = ("shares", "uncounted", "ending")
 
 _REMEDY = "restore it from listeners.json.previous beside it, or remove it and run the playbook again"
 

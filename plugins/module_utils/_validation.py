@@ -138,9 +138,22 @@ def _parse(
                 faults.add(f"{prefix}{name}", str(refused))
             else:
                 if options[name].options:
-                    given = _parse(value, options[name].options, faults, f"{prefix}{name}.")
-                    parsed[name] = {**defaults(options[name].options), **given}
+                    parsed[name] = _parse_whole(value, options[name], faults, f"{prefix}{name}.")
     return parsed
+
+
+def _parse_whole(value: dict[str, Any], option: Option, faults: Faults, prefix: str) -> dict[str, Any] | None:
+    if option.default is None and all(item is None for item in value.values()):
+        return None
+    given = _parse(value, option.options, faults, prefix)
+    for name, rule in option.options.items():
+        if rule.required and name not in given and not faults.told(f"{prefix}{name}"):
+            faults.add(f"{prefix}{name}", f"required{_choices(rule)}")
+    return {**defaults(option.options), **given}
+
+
+def _choices(option: Option) -> str:
+    return f"; one of {', '.join(option.choices)}" if option.choices else ""
 
 
 def _list(items: Any, path: str, faults: Faults) -> list[Any]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
@@ -15,8 +16,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._model import (
     Listener,
     address_bytes,
 )
-from ansible_collections.evenflow.l4lb.plugins.module_utils._options import BACKEND, LISTENER, Option
-from ansible_collections.evenflow.l4lb.plugins.module_utils._ports import PortRange
+from ansible_collections.evenflow.l4lb.plugins.module_utils._options import BACKEND, HEALTH_CHECK, LISTENER, Option
 
 VIP = "198.18.0.10"
 VIP6 = "2001:db8::10"
@@ -38,6 +38,11 @@ def listener(name: str, *backends: dict[str, Any], **options: Any) -> dict[str, 
         "backends": sorted(backends, key=lambda item: (address_bytes(item["address"]), item["port"])),
         **options,
     }
+
+
+def check(kind: str = "tcp", **options: Any) -> dict[str, Any]:
+    """Return a health check with all its options."""
+    return {**_defaults(HEALTH_CHECK), "type": kind, **options}
 
 
 def document(*listeners: dict[str, Any]) -> Document:
@@ -62,7 +67,7 @@ def weighted(*weights: int) -> tuple[Backend, ...]:
 
 def service(backends: tuple[Backend, ...], **options: Any) -> Listener:
     """Return a listener over registrations."""
-    return Listener(**{**listener("web"), "ports": (PortRange(80, 80),), "backends": backends, **options})
+    return replace(configuration(listener("web")).listeners[0], backends=backends, **options)
 
 
 def ids_of(one: Listener) -> dict[tuple[str, str, int], int]:

@@ -12,9 +12,10 @@ import pytest
 
 from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
 from ansible_collections.evenflow.l4lb.plugins.module_utils._limits import uncounted
-from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Runtime, Settings
+from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import Element, FoundTable
 from ansible_collections.evenflow.l4lb.plugins.module_utils._ruleset import table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._runtime import Runtime
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, configuration, listener
 
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from ansible_collections.evenflow.l4lb.plugins.module_utils._options import (
     AFFINITIES,
     BACKEND,
+    FAILOVER_POLICY,
+    HEALTH_CHECK,
     LISTENER,
     LOG_CONFIG,
     SCHEDULERS,
@@ -22,7 +24,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._options import (
     argument_spec,
 )
 
-OPTIONS = {"listener": LISTENER, "backend": BACKEND}
+OPTIONS = {"listener": LISTENER, "backend": BACKEND, "failover": FAILOVER_POLICY, "check": HEALTH_CHECK}
 
 EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
     # Row 5, by option: what passes as it is, and what is refused.
@@ -90,7 +92,37 @@ EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
     ("backend", "weight", [0, 1, 100, 65535], [-1, 65536, 70000, 10**12, "", "1e3", 1.0, True]),
     ("backend", "capacity_scaler", [0, 0.1, 0.5, 1], [-0.1, 0.05, 0.099, 1.01, True, "half", None, float("nan")]),
     ("backend", "max_connections", [0, 1, 2147483647], [-1, 2147483648, True, "many", None]),
-    ("backend", "admin_state", ["enabled", "drained"], ["", "disabled", "DRAINED"]),
+    ("backend", "admin_state", ["enabled", "drained", "disabled"], ["", "down", "DRAINED"]),
+    ("backend", "failover", [False, True], ["maybe", 2, None, []]),
+    (
+        "listener",
+        "connection_persistence_on_unhealthy_backends",
+        ["default_for_protocol", "never_persist", "always_persist"],
+        ["", "DEFAULT_FOR_PROTOCOL", "persist", None],
+    ),
+    ("listener", "connection_draining_timeout_sec", [0, 3600], [-1, 3601, True, 1.5, None]),
+    ("listener", "drain_mode", ["timed", "natural"], ["", "never", None]),
+    ("listener", "slow_start_sec", [0, 3600], [-1, 3601, None]),
+    ("failover", "failover_ratio", [0, 0.5, 1], [-0.01, 1.01, True, "half"]),
+    ("check", "type", ["tcp", "http", "https", "grpc", "dns", "udp", "ping", "script"], ["", "TCP", "ssl", None]),
+    ("check", "port", [0, 65535], [-1, 65536]),
+    ("check", "address", ["198.19.0.1", "2001:db8::1"], ["", "127.0.0.1", "name"]),
+    ("check", "check_interval_sec", [1, 300], [0, 301]),
+    ("check", "timeout_sec", [1, 300], [0, 301]),
+    ("check", "healthy_threshold", [1, 10], [0, 11]),
+    ("check", "unhealthy_threshold", [1, 10], [0, 11]),
+    ("check", "request", ["", "PING\r\n", "x" * 1024], ["x" * 1025, None]),
+    ("check", "response", ["", "+PONG"], ["é" * 513]),
+    ("check", "request_path", ["/", "/a?b=c#d"], ["", "a", "/a b", "/a\r\nHost: b", "/é", "/" + "x" * 2048]),
+    ("check", "host", ["", "www.example.com", "a:8080", "[2001:db8::1]:80"], ["a b", "a\r\nb", "-a", "é"]),
+    ("check", "status", [["200"], ["200", "300-399"], ["100-599"]], [[], ["99"], ["600"], ["300-200"], ["ok"], [True]]),
+    ("check", "json_query", ["", "status == 'ok'"], ["a\nb", "x" * 1025]),
+    ("check", "ca_file", ["/etc/ssl/ca.pem"], ["ca.pem", "", "/a\nb"]),
+    ("check", "proxy_header", ["none", "proxy_v1"], ["PROXY_V1", ""]),
+    ("check", "grpc_service_name", ["", "a.b.C"], ["a b", "x" * 256]),
+    ("check", "query", ["", "example.com", "example.com.", "_sip._tcp.example.com", "."], ["a b", "a..b", "x" * 64]),
+    ("check", "query_type", ["A", "SRV"], ["a", "ANY", ""]),
+    ("check", "command", [[], ["/bin/true"], ["/usr/bin/nc", "-z", "a b"]], [["true"], ["./x"], ["/a"] * 65, "/x"]),
 ]
 
 ADDRESSES = ["198.18.0.1", "1.0.0.0", "223.255.255.255", "255.255.255.254", "2001:db8::1", "fd00::1", "0:0:1::"]

@@ -14,10 +14,11 @@ from hypothesis import given
 
 from ansible_collections.evenflow.l4lb.plugins.module_utils._eligibility import accepts, eligible
 from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
-from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, Runtime, Settings
+from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import Chain, Table
 from ansible_collections.evenflow.l4lb.plugins.module_utils._plan import content
 from ansible_collections.evenflow.l4lb.plugins.module_utils._ruleset import SHARED_SETS, STATIC_CHAINS, table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._runtime import Runtime
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, configuration, listener
 from ansible_collections.evenflow.l4lb.tests.unit.strategies import documents
 

@@ -81,8 +81,9 @@ class TestParsing:
             "listeners[1].backends[2].address: required",
             "listeners[1].backends[3]: 7 is not a dictionary",
             "listeners[2].colour: unknown option; allowed: name, description, address, protocol, ports, admin_state, "
-            "scheduler, minimum_ring_size, session_affinity, tracking_mode, idle_timeout_sec, max_connections, snat, "
-            "log_config, backends, ignore",
+            "scheduler, minimum_ring_size, session_affinity, tracking_mode, idle_timeout_sec, "
+            "connection_persistence_on_unhealthy_backends, connection_draining_timeout_sec, drain_mode, health_check, "
+            "failover_policy, max_connections, slow_start_sec, snat, log_config, backends, ignore",
             "listeners[2].ports: '0' is not a port of 1–65535 or a range a-b of them, or all alone",
             "listeners[2].name: 'ok' is listed twice",
             "listeners[3]: 'text' is not a dictionary",
@@ -103,7 +104,7 @@ class TestParsing:
             (
                 [{"name": "web", "backends": [{"address": "198.19.0.1", "ignore": True}]}],
                 "listeners[0].backends[0].ignore: unknown option; allowed: name, address, port, weight, "
-                "capacity_scaler, admin_state, max_connections",
+                "capacity_scaler, failover, admin_state, max_connections",
             ),
         ],
     )
