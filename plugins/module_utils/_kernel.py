@@ -176,13 +176,21 @@ def _value(found: Any) -> Any:
     return kind if target is None else json.dumps(found, sort_keys=True)
 
 
-def _run(arguments: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
+def nft_program() -> str:
+    """Return the path of the node's nft.
+
+    :raises NodeError: there is none.
+    """
     program = shutil.which("nft", path=_PATH)
     if program is None:
         raise NodeError(f"nft: not found in {_PATH}; install the package nftables")
+    return program
+
+
+def _run(arguments: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
     # The library also runs where there is no AnsibleModule with its run_command.
     return subprocess.run(  # pylint: disable=ansible-bad-function
-        [program, *arguments],
+        [nft_program(), *arguments],
         input=text,
         stdin=subprocess.DEVNULL if text is None else None,
         capture_output=True,

@@ -215,7 +215,7 @@ class Transaction:
         self._say_elements("add", name, (_element(key, value) for key, value in elements.items()))
 
     def delete_elements(self, name: str, keys: Iterable[Any]) -> None:
-        self._say_elements("delete", name, (_text(key) for key in keys))
+        self._say_elements("delete", name, (element_text(key) for key in keys))
 
     def text(self) -> str:
         """Return the input of ``nft -f``."""
@@ -232,17 +232,18 @@ class Transaction:
 
 def _element(key: Any, value: Any) -> str:
     if value is None:
-        return _text(key)
+        return element_text(key)
     if isinstance(value, Element):
-        return f"{_text(key)} {value.statement}"
+        return f"{element_text(key)} {value.statement}"
     if isinstance(value, Timed):
-        return f"{_text(key)} timeout {value.timeout}s expires {value.expires}s : {_text(value.value)}"
-    return f"{_text(key)} : {_text(value)}"
+        return f"{element_text(key)} timeout {value.timeout}s expires {value.expires}s : {element_text(value.value)}"
+    return f"{element_text(key)} : {element_text(value)}"
 
 
-def _text(value: Any) -> str:
+def element_text(value: Any) -> str:
+    """Write a key or value of an element."""
     if isinstance(value, tuple):
-        return " . ".join([_text(part) for part in value])
+        return " . ".join([element_text(part) for part in value])
     if isinstance(value, int):
         # Marks are read by people in hexadecimal; slots and ports fit 16 bits.
         return str(value) if value < 65536 else f"{value:#010x}"

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Callable, Mapping
 
@@ -29,6 +29,7 @@ from ._runtime import Runtime, Shares, advance, forgotten, in_force
 from ._store import DEFAULT_CONFIG_DIR, Change, Store
 
 _SO_NETNS_COOKIE = 71
+_SHOWN, _SHOWN_STATEMENTS = 160, 6
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Outcome:
     :ivar plan: what had to be done on the node.
     :ivar known: what the node had learned and begun before.
     :ivar learned: what it has now.
-    :ivar was_lost: whether our table was not there.
+    :ivar repairs: what somebody else had changed, in words; nothing where it was for us to change.
     """
 
     before: Document
@@ -48,7 +49,7 @@ class Outcome:
     plan: Plan
     known: Runtime
     learned: Runtime
-    was_lost: bool = False
+    repairs: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
@@ -79,23 +80,26 @@ class Node:
         self._store = Store(config_dir)
         self._last_known: _Known | None = None
 
-    def change(
-        self,
-        edit: Edit,
-        check: bool = False,
-        expected: str | None = None,
-        learned: Mapping[str, Health] = MappingProxyType({}),
-    ) -> Outcome:
+    def change(self, edit: Edit, check: bool = False, expected: str | None = None) -> Outcome:
         """Change the configuration and bring the kernel to it, also where only the kernel differs.
 
         :param edit: gives the configuration after, from the one before.
         :param check: only say what would be done.
         :param expected: fingerprint that the configuration must have.
-        :param learned: the health of registrations, where it is known better than it was.
         :raises InvalidInput: the edit is refused; nothing was changed.
         :raises ConditionNotMet: the configuration has another fingerprint; nothing was changed.
         :raises NodeError: the node could not be read or changed; the last good state stands.
         """
+        return self._change(edit, check, expected)
+
+    def _change(
+        self,
+        edit: Edit,
+        check: bool = False,
+        expected: str | None = None,
+        learned: Mapping[str, Health] = MappingProxyType({}),
+        save: bool | None = None,
+    ) -> Outcome:
         with nullcontext() if check else self._store.lock():
             before = self._store.configuration()
             found = fingerprint(before)
@@ -113,11 +117,28 @@ class Node:
             uncounted = _uncounted(in_force(configuration, runtime), live, runtime)
             runtime = replace(runtime, uncounted=uncounted)
             wanted = plan(configuration, settings, live, runtime)
-            difference_ = difference(before, after)
-            outcome = Outcome(before, after, difference_, wanted, known, runtime, was_lost=live.table is None)
+            outcome = Outcome(before, after, difference(before, after), wanted, known, runtime)
+            if outcome.plan and self._store.read_run("applied.json") is not None:
+                outcome.repairs = _repairs(outcome, live)
             if not check:
-                self._apply(outcome, settings, generation)
+                self._apply(outcome, settings, generation, save)
             return outcome
+
+    def keep(self, learned: Mapping[str, Health], save: bool) -> Outcome:
+        """Bring the kernel to the configuration as health and time have it now.
+
+        :param learned: the health of registrations.
+        :param save: also bring up to date what boots; a change of health does not wait for the disk.
+        :raises NodeError: the node could not be read or changed; the last good state stands.
+        """
+        return self._change(_as_it_is, learned=learned, save=save)
+
+    def note(self, learned: Mapping[str, Health]) -> None:
+        """Write down what checks have told, where it changes nothing."""
+        with self._store.lock():
+            known = self._store.runtime()
+            health = {name: learned.get(name, one) for name, one in known.health.items()}
+            self._store.remember(replace(known, health=health), known)
 
     def redeal(self, choose: Callable[[Configuration, Mapping[tuple[str, str, int], int]], Shares]) -> bool:
         """Deal new shares to the listeners with lc and wlc, where the kernel is as it was left.
@@ -167,14 +188,15 @@ class Node:
         """Tell whether the agent runs, and what it says of itself."""
         return _agent_status.read(self._store)
 
-    def _apply(self, outcome: Outcome, settings: Settings, generation: int) -> None:
+    def _apply(self, outcome: Outcome, settings: Settings, generation: int, save: bool | None) -> None:
         memory = self._memory(fingerprint(outcome.after), settings, outcome.learned, outcome.plan.owned, generation)
-        if outcome.changed:
+        if outcome.changed or save:
             files = self._store.change()
             try:
                 if outcome.difference:
                     files.configuration(outcome.after)
-                _boot_files(files, outcome.plan)
+                if save is not False:
+                    _boot_files(files, outcome.plan)
                 with _addresses.added(outcome.plan.add):
                     if outcome.plan.transaction:
                         memory["generation"] += _kernel.apply(outcome.plan.transaction)
@@ -229,6 +251,27 @@ class Node:
             "owned": sorted(f"{vip.prefix} {vip.interface}" for vip in owned),
             "runtime": runtime.visible,
         }
+
+
+def _as_it_is(before: Document) -> Document:
+    return before
+
+
+def _repairs(outcome: Outcome, live: Live) -> list[str]:
+    found = []
+    if live.table is None:
+        found.append("the table inet evenflow was gone; it is back")
+    elif is_other_version(live.table):
+        found.append("the table inet evenflow had other rules; it is built anew")
+    if outcome.difference or outcome.known.visible != outcome.learned.visible:
+        return found
+    found += [f"{vip.prefix} was gone from {vip.interface}; it is back" for vip in outcome.plan.add]
+    if not found and outcome.plan.transaction:
+        statements = outcome.plan.transaction.statements
+        shown = [text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …" for text in statements[:_SHOWN_STATEMENTS]]
+        more = len(statements) - len(shown)
+        found.append(f"the table was changed; done: {'; '.join(shown)}{f' and {more} more' if more else ''}")
+    return found
 
 
 def _uncounted(configuration: Configuration, live: Live, runtime: Runtime) -> dict[str, int]:
