@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from .fleet import Fleet
 from .lab import Lab
 from .nodes import Node
 from .topology import BACK, routed_vip4, routed_vip6
@@ -48,6 +49,43 @@ def listener(
     ]
     found = {"name": name, "address": vip(family, host), "protocol": "tcp", "ports": [80], "backends": backends}
     return {**found, **options}
+
+
+def checked(path: str, **options: Any) -> dict[str, Any]:
+    """A health check of the lab's HTTP server, once a second; `sicken` the path to make it fail."""
+    return {"type": "http", "port": 80, "request_path": f"/health/{path}", "check_interval_sec": 1, "timeout_sec": 1,
+            "healthy_threshold": 1, "unhealthy_threshold": 1, **options}
+
+
+def sicken(node: Node, *paths: str) -> None:
+    """Let a backend's health checks of these paths fail."""
+    node.run(["install", "-D", "/dev/null", "/run/lab-http/sick/health/.there"])
+    node.run(["touch", *[f"/run/lab-http/sick/health/{path}" for path in paths]])
+
+
+def heal(lab: Lab) -> None:
+    """Let all health checks succeed again."""
+    for node in lab.nodes("backend"):
+        node.run(["rm", "-rf", "/run/lab-http/sick"])
+
+
+def cure(node: Node, *paths: str) -> None:
+    """Let a backend's health checks of these paths succeed again."""
+    node.run(["rm", "-f", *[f"/run/lab-http/sick/health/{path}" for path in paths]])
+
+
+def states(fleet: Fleet, name: str, node: str = "lb1") -> dict[str, str]:
+    """The status of each backend of a listener, by the backends' names."""
+    told = fleet.module(node, "lb_info", listeners=[name], gather=["status"])["listeners"][0]
+    return {backend["name"]: backend["status"] for backend in told["backends"]}
+
+
+def wait_for_states(fleet: Fleet, name: str, wanted: str, *, seconds: float = 15) -> None:
+    """Wait until a listener's backends, in the order of their names, have these states; AssertionError if not."""
+    deadline = time.monotonic() + seconds
+    while (found := " ".join(state for _name, state in sorted(states(fleet, name).items()))) != wanted:
+        assert time.monotonic() < deadline, f"{name}: {found}, not {wanted}, after {seconds} s"
+        time.sleep(0.2)
 
 
 def wait_for_connections(client: Node, port: int, count: int) -> None:

@@ -17,6 +17,8 @@ from ._target import Target
 FIRST_PER_SECOND = 2000
 """How many first checks of new registrations begin in a second."""
 
+_LATE_SECONDS = 0.05
+
 
 class Prober:
     """Checks targets at their intervals.
@@ -61,6 +63,9 @@ class Prober:
         self._rounds.clear()
 
     def _result(self, target: Target, result: CheckResult) -> None:
+        running = self._rounds.get(target.name)
+        if running is None or running.target is not target:
+            return
         before = self.health[target.name]
         after = before.after(result, target.check, self._clock())
         self.health[target.name] = after
@@ -88,6 +93,10 @@ class _Round:
             self._task.cancel()
 
     def _start(self) -> None:
+        if self._task and not self._task.done():
+            # Its time is over, and the loop has been too busy to say so.
+            self._timer = self._loop.call_later(_LATE_SECONDS, self._start)
+            return
         self._task = self._loop.create_task(self._probe())
         interval = self.target.check.check_interval_sec
         if self._is_first:

@@ -4,7 +4,7 @@
 """Traffic of the lab's client, bounded in count and time; one JSON object a line on standard output.
 
 http    a new connection for every request
-udp     a new socket for every datagram, or with --fixed one socket a worker and target
+udp     a new socket for every datagram, or with --fixed as many sockets a target as --concurrency, used in turn
 tuples  standard input names flows, one a line: `tcp|udp SOURCE SOURCE_PORT DESTINATION DESTINATION_PORT`
 stream  held TCP connections to the stream server, every byte checked
 
@@ -87,18 +87,22 @@ async def _http(options: argparse.Namespace) -> None:
 
 
 async def _udp(options: argparse.Namespace) -> None:
-    kept: dict[tuple[int, Target], socket.socket] = {}
+    kept: dict[tuple[int, Target], tuple[socket.socket, asyncio.Lock]] = {}
 
-    async def one(target: Target, worker: int) -> None:
-        sock = kept.get((worker, target)) or _socket(target.family, socket.SOCK_DGRAM)
-        if options.fixed:
-            kept[worker, target] = sock
-        try:
-            await _recorded(Record(time.time(), "udp", str(target)), options.timeout,
-                            lambda record: _ask(record, sock, target, options.size))
-        finally:
-            if not options.fixed:
-                sock.close()
+    async def one(target: Target, number: int) -> None:
+        if not options.fixed:
+            with _socket(target.family, socket.SOCK_DGRAM) as sock:
+                await ask(sock, target)
+            return
+        if (number, target) not in kept:
+            kept[number, target] = _socket(target.family, socket.SOCK_DGRAM), asyncio.Lock()
+        sock, lock = kept[number, target]
+        async with lock:
+            await ask(sock, target)
+
+    async def ask(sock: socket.socket, target: Target) -> None:
+        await _recorded(Record(time.time(), "udp", str(target)), options.timeout,
+                        lambda record: _ask(record, sock, target, options.size))
 
     await _spread(options, one)
 
@@ -128,14 +132,18 @@ async def _stream(options: argparse.Namespace) -> None:
 
 
 async def _spread(options: argparse.Namespace, one: Callable[[Target, int], Awaitable[None]]) -> None:
-    """Call `one` over the targets in turn, at the asked-for rate, until count or time is reached."""
+    """Call `one` over the targets in turn, at the asked-for rate, until count or time is reached.
+
+    Its second argument counts the rounds, modulo the concurrency.
+    """
     turns = Turns(options.rate, options.count, options.seconds)
 
-    async def worker(number: int) -> None:
+    async def worker() -> None:
         async for turn in turns.each():
-            await one(options.target[turn % len(options.target)], number)
+            round_number, place = divmod(turn, len(options.target))
+            await one(options.target[place], round_number % options.concurrency)
 
-    await asyncio.gather(*(worker(number) for number in range(options.concurrency)))
+    await asyncio.gather(*(worker() for _number in range(options.concurrency)))
 
 
 class Turns:
@@ -329,7 +337,7 @@ def _parser() -> argparse.ArgumentParser:
         if mode == "http":
             one.add_argument("--path", default="/")
         else:
-            one.add_argument("--fixed", action="store_true", help="keep each worker's socket, so its source port")
+            one.add_argument("--fixed", action="store_true", help="keep the sockets, so their source ports")
             one.add_argument("--size", type=int, default=0, help="payload bytes, at least")
     tuples = modes.add_parser("tuples")
     tuples.add_argument("--concurrency", type=_count, default=32)

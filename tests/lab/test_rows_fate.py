@@ -1,0 +1,208 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Row 30: every cell of section 2, on live flows.
+
+All events happen at once, each to listeners of its own; what became of the flows is then told cell by cell.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from lab import Lab
+from lab.fleet import Fleet
+from lab.rows import FAMILIES, checked, cure, heal, listener, sicken, target, vip, wait_for_states
+from lab.traffic import Record, finish, start_load
+
+# A class of flows: protocol, the VIP's port, the listener's options.
+CLASSES: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "TCP-p": ("tcp", 7001, {}),
+    "TCP-n": ("tcp", 7002, {"connection_persistence_on_unhealthy_backends": "never_persist"}),
+    "TCP-always": ("tcp", 7003, {"connection_persistence_on_unhealthy_backends": "always_persist"}),
+    "UDP": ("udp", 5301, {}),
+    "UDP-always": ("udp", 5302, {"connection_persistence_on_unhealthy_backends": "always_persist"}),
+}
+
+DROP = {"failover_policy": {"drop_traffic_if_unhealthy": True}}
+NO_DRAIN = {"failover_policy": {"disable_connection_drain_on_failover": True}}
+RATIO = {"failover_policy": {"failover_ratio": 1}}
+LATER, SOON, NOW = ({"connection_draining_timeout_sec": seconds} for seconds in (300, 3, 0))
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happens to backend b1 of an event's listeners, unless `subject` names another one.
+
+    `cells`: fates by class, K D E, or - where the class is not allowed. `before`, `after`: options of the backends by
+    name that differ from the usual; None removes one, and `after` None removes the listener. `sick`: who is sick
+    before, and who after.
+    """
+
+    cells: str
+    options: dict[str, Any] = field(default_factory=dict)
+    before: dict[str, dict[str, Any]] = field(default_factory=dict)
+    after: dict[str, dict[str, Any] | None] | None = field(default_factory=dict)
+    sick: tuple[str, str] = ("", "")
+    changed: dict[str, Any] = field(default_factory=dict)
+    subject: str = "b1"
+
+
+EVENTS = {
+    "unhealthy, others healthy": Event("KDKDK", sick=("", "b1")),
+    # The last one that fails: the flows of those before it had somewhere to go.
+    "all unhealthy, fail open": Event("KKKKK", sick=("b2", "b1 b2")),
+    "all unhealthy, drop": Event("KEKEK", DROP, sick=("b2", "b1 b2")),
+    "recovers": Event("KKKKK", sick=("b1", ""), subject="b2"),
+    "weight 0": Event("KKKKK", after={"b1": {"weight": 0}}),
+    "scaler 0": Event("KKKKK", after={"b1": {"capacity_scaler": 0}}),
+    "drained, before its deadline": Event("KKKKK", LATER, after={"b1": {"admin_state": "drained"}}),
+    "removed, before its deadline": Event("KKKKK", LATER, after={"b1": None}),
+    "drained, at the deadline": Event("EEEDD", SOON, after={"b1": {"admin_state": "drained"}}),
+    "removed, at the deadline": Event("EEEDD", SOON, after={"b1": None}),
+    "drained, timeout 0": Event("EEEDD", NOW, after={"b1": {"admin_state": "drained"}}),
+    "removed, timeout 0": Event("EEEDD", NOW, after={"b1": None}),
+    "drained, natural": Event("KKKKK", {**NOW, "drain_mode": "natural"}, after={"b1": {"admin_state": "drained"}}),
+    "removed, natural": Event("KKKKK", {**NOW, "drain_mode": "natural"}, after={"b1": None}),
+    "becomes unhealthy while draining": Event("KDKDK", LATER, after={"b1": {"admin_state": "drained"}}, sick=("", "b1")),
+    "disabled": Event("EEEDD", LATER, after={"b1": {"admin_state": "disabled"}}),
+    "port changed, before its deadline": Event("KKKKK", LATER, after={"b1": {"port": 8, "weight": 0}}),
+    "port changed, timeout 0": Event("EEEDD", NOW, after={"b1": {"port": 8, "weight": 0}}),
+    "failover": Event("KKKKK", {**LATER, **RATIO}, before={"b2": {"failover": True}, "b3": {}}, sick=("", "b3")),
+    "failover, past the timeout": Event("EKKDK", {**SOON, **RATIO}, before={"b2": {"failover": True}, "b3": {}},
+                                        sick=("", "b3")),
+    "failback": Event("KKKKK", LATER, before={"b1": {"failover": True}}, sick=("b2", "")),
+    "failback, past the timeout": Event("EKKDK", SOON, before={"b1": {"failover": True}}, sick=("b2", "")),
+    "failback, not drained": Event("EEE--", {**LATER, **NO_DRAIN}, before={"b1": {"failover": True}}, sick=("b2", "")),
+    "scheduler edited": Event("KKKKK", changed={"scheduler": "mh"}),
+    "affinity edited": Event("KKKKK", changed={"session_affinity": "client_ip", "tracking_mode": "per_connection",
+                                               "scheduler": "mh"}),
+    "weight edited": Event("KKKKK", after={"b1": {"weight": 1}}),
+    "listener removed, before its deadline": Event("KKKKK", LATER, after=None),
+    "listener removed, timeout 0": Event("EEEDD", NOW, after=None),
+}
+
+LETTERS = {"K": "keep", "D": "move", "E": "end"}
+
+
+def _name(event: str, kind: str, family: int) -> str:
+    return f"e{list(EVENTS).index(event)}-{list(CLASSES).index(kind)}-{family}"
+
+
+def _cells() -> Iterator[tuple[str, str, int]]:
+    for event, entry in EVENTS.items():
+        for kind, cell in zip(CLASSES, entry.cells):
+            for family in FAMILIES:
+                if cell != "-":
+                    yield event, kind, family
+
+
+def _address(event: str, kind: str, family: int) -> str:
+    return target(vip(family, 100 + list(EVENTS).index(event)), CLASSES[kind][1])
+
+
+def _listener(lab: Lab, event: str, kind: str, family: int, is_after: bool) -> dict[str, Any] | None:
+    entry, (protocol, port, more) = EVENTS[event], CLASSES[kind]
+    if is_after and entry.after is None:
+        return None
+    served = 7000 if protocol == "tcp" else 53
+    wanted = listener(lab, _name(event, kind, family), family, 100 + list(EVENTS).index(event), protocol=protocol,
+                      ports=[port], port=served, scheduler="wrr",
+                      health_check=checked(f"{list(EVENTS).index(event)}", check_interval_sec=2, timeout_sec=2), **{**more, **entry.options})
+    backends = {backend["name"]: backend for backend in wanted["backends"]}
+    names = {"b1", "b2", *entry.before}
+    for options in (entry.before, (entry.after or {}) if is_after else {}):
+        for name, changes in options.items():
+            if changes is None:
+                names.discard(name)
+            else:
+                backends[name] = {**backends[name], **changes}
+    return {**wanted, **(entry.changed if is_after else {}), "backends": [backends[name] for name in sorted(names)]}
+
+
+def _configure(fleet: Fleet, lab: Lab, *, is_after: bool) -> None:
+    # On one node only: what it checks is work enough for a small machine.
+    wanted = [one for cell in _cells() if (one := _listener(lab, *cell, is_after=is_after))]
+    fleet.module("lb1", "lb_config", listeners=wanted, state="replaced", purge="all")
+
+
+@pytest.fixture(scope="module")
+def fates(fleet: Fleet, lab: Lab) -> Iterator[dict[tuple[str, str, int], str]]:
+    """What became of the flows of each event, class and family."""
+    client = lab.node("c1")
+    for node in lab.nodes("backend"):
+        node.run(["systemctl", "restart", "lab-stream"])
+    lab.route("lb1")
+    paths = {name: [str(number) for number, entry in enumerate(EVENTS.values()) if name in entry.sick[0].split()]
+             for name in ("b1", "b2", "b3")}
+    heal(lab)
+    for name, found in paths.items():
+        if found:
+            sicken(lab.node(name), *found)
+    _configure(fleet, lab, is_after=False)
+    wait_for_states(fleet, _name("recovers", "UDP-always", 6), "unhealthy healthy")
+    streams = [_address(*cell) for cell in _cells() if CLASSES[cell[1]][0] == "tcp"]
+    datagrams = [_address(*cell) for cell in _cells() if CLASSES[cell[1]][0] == "udp"]
+    held = start_load(client, "stream", streams, count=2 * len(streams), seconds=30, timeout=5, push=True)
+    # Two flows each, one after the other, so that a round robin gives each backend one.
+    asked = start_load(client, "udp", datagrams, fixed=True, concurrency=2, rate=2 * len(datagrams), seconds=32,
+                       timeout=0.4)
+    time.sleep(6)
+    began = time.time()
+    for name in ("b1", "b2", "b3"):
+        now = [str(number) for number, entry in enumerate(EVENTS.values()) if name in entry.sick[1].split()]
+        if now:
+            sicken(lab.node(name), *now)
+        cure(lab.node(name), *sorted(set(paths[name]) - set(now)))
+    _configure(fleet, lab, is_after=True)
+    # Detection, the soonest deadline, the time in which ends are told.
+    time.sleep(max(0.0, began + 18 - time.time()))
+    alive = {node.name: _peers(node.run(["ss", "-Htn", "state", "established", "sport", "=", ":7000"]).stdout)
+             for node in lab.nodes("backend")}
+    settled = time.time()
+    records, answers = finish(held), finish(asked)
+    yield {cell: _stream_fate(cell, records, alive) if CLASSES[cell[1]][0] == "tcp"
+           else _datagram_fate(cell, answers, began, settled) for cell in _cells()}
+    heal(lab)
+    fleet.configure([])
+
+
+def _peers(listing: str) -> set[int]:
+    return {int(line.split()[3].rpartition(":")[2]) for line in listing.splitlines()}
+
+
+def _stream_fate(cell: tuple[str, str, int], records: list[Record], alive: dict[str, set[int]]) -> str:
+    subject = EVENTS[cell[0]].subject
+    mine = [one for one in records if one.kind == "stream" and one.target == _address(*cell) and one.backend == subject]
+    if not mine:
+        return "no flow"
+    if all(one.ok for one in mine):
+        return "keep"
+    # The server of a flow that is ended has been told; one that is only moved has not.
+    return "move" if any(one.peer_port in alive[subject] for one in mine) else "end"
+
+
+def _datagram_fate(cell: tuple[str, str, int], records: list[Record], began: float, settled: float) -> str:
+    subject = EVENTS[cell[0]].subject
+    mine = [one for one in records if one.target == _address(*cell)]
+    sports = {one.sport for one in mine if one.t < began and one.backend == subject}
+    late = [one for one in mine if one.sport in sports and one.t > settled]
+    if not late:
+        return "no flow"
+    if all(one.ok and one.backend == subject for one in late):
+        return "keep"
+    # Where nobody is left a flow that moves is refused.
+    is_gone = EVENTS[cell[0]].after is None
+    return "move" if all(one.ok and one.backend != subject for one in late) or is_gone else "end"
+
+
+@pytest.mark.parametrize(("event", "kind", "family"), list(_cells()))
+def test_row_30(fates: dict[tuple[str, str, int], str], event: str, kind: str, family: int) -> None:
+    """Row 30: a cell of the table."""
+    cell = EVENTS[event].cells[list(CLASSES).index(kind)]
+    assert fates[event, kind, family] == LETTERS[cell]
