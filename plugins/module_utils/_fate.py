@@ -66,11 +66,10 @@ class Fate:
 def fates(listener: Listener) -> tuple[Fate, ...]:
     """Tell what becomes of the flows of each backend of a listener, as things stand.
 
-    :returns: fates of the backends that are there and of those that leave. Where the listener has one kind of flow
-        only, both kinds have the same fate.
+    :returns: a fate for each, in their order. Where the listener has one kind of flow only, both kinds have the same.
     """
     selection = select(listener)
-    return tuple(_fate(listener, situation(listener, backend, selection)) for backend in listener.present)
+    return tuple(_fate(listener, situation(listener, backend, selection)) for backend in listener.backends)
 
 
 def situation(listener: Listener, backend: Backend, selection: Selection) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from ._model import Backend, Configuration, Listener
+from ._model import Configuration
 
 OURS = 0x80000000
 """The bit that every id has: a conntrack mark with it belongs to a flow of ours."""
@@ -28,8 +28,8 @@ def backend_ids(configuration: Configuration) -> dict[tuple[str, str, int], int]
     ids: dict[tuple[str, str, int], int] = {}
     taken: set[int] = set()
     registrations = [
-        sorted((listener.name, *backend.key) for listener in configuration.listeners for backend in backends(listener))
-        for backends in (_registered, _leaving)
+        sorted((listener.name, *backend.key) for listener in listeners for backend in listener.backends)
+        for listeners in (configuration.listeners, configuration.leaving)
     ]
     for registration in registrations[0] + registrations[1]:
         attempt = 0
@@ -40,14 +40,6 @@ def backend_ids(configuration: Configuration) -> dict[tuple[str, str, int], int]
         taken.add(candidate)
         ids[registration] = candidate
     return ids
-
-
-def _registered(listener: Listener) -> tuple[Backend, ...]:
-    return listener.backends
-
-
-def _leaving(listener: Listener) -> tuple[Backend, ...]:
-    return listener.leaving
 
 
 def _hash(registration: tuple[str, str, int], attempt: int) -> int:

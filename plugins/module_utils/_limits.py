@@ -90,14 +90,14 @@ def uncounted(
 
 
 def _limits(configuration: Configuration) -> Iterator[Limit]:
-    limited = [one for one in configuration.listeners if one.max_connections or one.is_limited]
+    limited = [one for one in configuration.present if one.max_connections or one.is_limited]
     ids = backend_ids(configuration) if limited else {}
     for listener in limited:
-        marks = tuple(ids[(listener.name, *backend.key)] for backend in listener.present)
+        marks = tuple(ids[(listener.name, *backend.key)] for backend in listener.backends)
         if listener.max_connections:
             set_name = listener_set_name(listener.name)
             yield Limit(listener.name, listener.max_connections, marks, set_name, listener_key(listener))
-        for mark, backend in zip(marks, listener.present):
+        for mark, backend in zip(marks, listener.backends):
             if backend.max_connections:
                 yield Limit(backend_limit_name(mark), backend.max_connections, (mark,), BACKENDS, mark)
 

@@ -118,10 +118,7 @@ class FailoverPolicy:
 
 @dataclass(frozen=True)
 class Listener:
-    """A virtual service: one address, one protocol, some ports.
-
-    :ivar leaving: removed registrations whose flows may live. They are of no account to schedulers.
-    """
+    """A virtual service: one address, one protocol, some ports."""
 
     name: str
     description: str
@@ -144,12 +141,6 @@ class Listener:
     snat: str
     log_config: LogConfig
     backends: tuple[Backend, ...]
-    leaving: tuple[Backend, ...] = ()
-
-    @property
-    def present(self) -> tuple[Backend, ...]:
-        """All backends that may have flows."""
-        return self.backends + self.leaving
 
     @property
     def family(self) -> str:
@@ -186,11 +177,19 @@ class Listener:
 class Configuration:
     """All listeners of a node, sorted by name.
 
-    :ivar guarded: listeners with removed registrations whose flows have ended.
+    :ivar leaving: what is left of listeners whose registrations were removed while their flows may live: those
+        registrations, and the ports that nobody else serves now.
+    :ivar guarded: the same of those whose flows have ended.
     """
 
     listeners: tuple[Listener, ...]
+    leaving: tuple[Listener, ...] = ()
     guarded: tuple[Listener, ...] = ()
+
+    @property
+    def present(self) -> tuple[Listener, ...]:
+        """All whose backends may have flows."""
+        return self.listeners + self.leaving
 
     @classmethod
     def from_document(cls, document: Document) -> Configuration:

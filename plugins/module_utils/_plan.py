@@ -204,7 +204,7 @@ def content(elements: Elements) -> Mapping[Any, Any]:
 def _vips(configuration: Configuration, settings: Settings) -> frozenset[Address]:
     if settings.vip_mode != "address":
         return frozenset()
-    return frozenset(Address(settings.vip_interface, listener.address) for listener in configuration.listeners)
+    return frozenset(Address(settings.vip_interface, listener.address) for listener in configuration.present)
 
 
 def _sorted(addresses: frozenset[Address]) -> tuple[Address, ...]:

@@ -11,6 +11,7 @@ a listener's limits and time-outs, is in the listener's own chains.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any, Collection, Iterable, Mapping
 
 from ._eligibility import accepts, drops, is_healthy, select
@@ -47,20 +48,16 @@ def table(
         wanted.listeners[listener.name] = group(listener, slots, settings, runtime.uncounted.get(listener.name, 0))
         wanted.timeouts.update(timeouts(listener))
         _add_listener(elements, listener, settings, owned)
-        marks = _marks(listener, listener.present, ids)
-        for backend, mark in zip(listener.present, marks):
-            _add_backend(elements, listener, mark, backend, runtime)
-        if listener.is_wide:
-            elements["wide"].update(dict.fromkeys(marks))
-        else:
-            _add_endpoints(elements, listener)
-            _add_closed(elements, listener)
+        _add_backends(elements, listener, ids, runtime)
         ring = _marks(listener, chosen, ids)
         if listener.keeps_sessions:
             elements["sticky"].update(dict.fromkeys([*ring, *_persisting(listener, ids)]))
         if listener.is_limited:
             # From each to the next, so that a full one's flow can go on.
             elements["next"].update(zip(ring, ring[1:] + ring[:1]))
+    _add_leaving(elements, configuration, settings, owned)
+    for listener in configuration.leaving:
+        _add_backends(elements, listener, ids, runtime)
     for listener in configuration.guarded:
         _add_endpoints(elements, listener)
         _add_closed(elements, listener, is_gone=True)
@@ -106,6 +103,42 @@ def dispatch_key(listener: Listener, ports: PortRange) -> tuple[str, Any]:
     return f"ranges{listener.family}", (listener.address, listener.protocol, str(ports))
 
 
+def _add_leaving(
+    elements: dict[str, dict[Any, Any]], configuration: Configuration, settings: Settings, owned: Collection[str]
+) -> None:
+    """Let removed listeners keep their VIP and reject new flows to those of their ports that nobody else serves."""
+    taken = [(one.address, one.protocol, ports) for one in configuration.listeners for ports in one.ports]
+    for listener in configuration.leaving:
+        free = [
+            ports
+            for ports in listener.ports
+            if not any(
+                (listener.address, listener.protocol) == other[:2]
+                and ports.first <= other[2].last
+                and other[2].first <= ports.last
+                for other in taken
+            )
+        ]
+        taken += [(listener.address, listener.protocol, ports) for ports in free]
+        _add_listener(elements, replace(listener, ports=tuple(free)), settings, owned)
+
+
+def _add_backends(
+    elements: dict[str, dict[Any, Any]],
+    listener: Listener,
+    ids: Mapping[tuple[str, str, int], int],
+    runtime: Runtime,
+) -> None:
+    marks = _marks(listener, listener.backends, ids)
+    for backend, mark in zip(listener.backends, marks):
+        _add_backend(elements, listener, mark, backend, runtime)
+    if listener.is_wide:
+        elements["wide"].update(dict.fromkeys(marks))
+    else:
+        _add_endpoints(elements, listener)
+        _add_closed(elements, listener)
+
+
 def _add_backend(
     elements: dict[str, dict[Any, Any]], listener: Listener, identity: int, backend: Backend, runtime: Runtime
 ) -> None:
@@ -122,6 +155,8 @@ def _add_backend(
         unknown = runtime.uncounted.get(backend_limit_name(identity), 0)
         elements[BACKENDS][identity] = over(backend.max_connections, unknown)
         elements["limit_reached"][identity] = over(backend.max_connections - 1, unknown)
+    if backend.is_leaving:
+        return
     if listener.keeps_sessions:
         elements["refreshed"][identity] = f"jump {refresh_name(listener.name)}"
     if listener.log_config.is_on:
@@ -143,13 +178,13 @@ def _persisting(listener: Listener, ids: Mapping[tuple[str, str, int], int]) -> 
 def _add_endpoints(elements: dict[str, dict[Any, Any]], listener: Listener) -> None:
     """Guard what answers for the listener, one endpoint by one."""
     endpoints = elements[f"endpoints{listener.family}"]
-    for backend in listener.present:
+    for backend in listener.backends:
         endpoints.update(dict.fromkeys(_endpoints(listener, backend)))
 
 
 def _add_closed(elements: dict[str, dict[Any, Any]], listener: Listener, is_gone: bool = False) -> None:
     """Add what has no flow any more, so that a server that still speaks on one is told."""
-    for backend in listener.present:
+    for backend in listener.backends:
         if is_gone or _is_closed(backend):
             elements[f"closed{listener.family}"].update(dict.fromkeys(_endpoints(listener, backend)))
 
@@ -157,8 +192,8 @@ def _add_closed(elements: dict[str, dict[Any, Any]], listener: Listener, is_gone
 def _reopen(elements: dict[str, dict[Any, Any]], configuration: Configuration) -> None:
     """Take what answers for another registration too out of those that have no flow any more."""
     if elements["closed4"] or elements["closed6"]:
-        for listener in configuration.listeners:
-            for backend in listener.present:
+        for listener in configuration.present:
+            for backend in listener.backends:
                 for endpoint in () if _is_closed(backend) else _endpoints(listener, backend):
                     elements[f"closed{listener.family}"].pop(endpoint, None)
 

@@ -15,7 +15,6 @@ from ._fate import END, KEEP, MOVE, Fate, fates, pool_of
 from ._health import HEALTHY, INITIAL, Health
 from ._identity import backend_ids
 from ._model import Backend, Configuration, Document, Listener, registration
-from ._ports import PortRange
 
 ENDED_SECONDS = 2.0
 """How long both sides of flows that end are told so, before their entries go."""
@@ -142,28 +141,19 @@ def in_force(configuration: Configuration, runtime: Runtime) -> Configuration:
     """Return the configuration as the node's state modifies it.
 
     Backends have their health, the weight they ask for and the part of their share that they have risen to. Removed
-    registrations whose flows may live are there as leaving ones, removed listeners as disabled ones. Those whose flows
-    have ended are only guarded.
+    registrations are there as leaving ones while their flows may live, and as guarded ones after that.
     """
-    removed: dict[str, list[Listener]] = {}
+    leaving: list[Listener] = []
     guarded: list[Listener] = []
     for drain in runtime.drains.values():
         if drain.removed:
             one = Configuration.from_document({drain.removed["name"]: drain.removed}).listeners[0]
-            if drain.cause == GONE:
-                guarded.append(one)
-            else:
-                removed.setdefault(one.name, []).append(one)
-    names = {listener.name for listener in configuration.listeners}
-    found = [
-        _listener_in_force(listener, removed.get(listener.name, []), runtime) for listener in configuration.listeners
-    ]
-    for name, gone in removed.items():
-        if name not in names:
-            shell = replace(gone[0], admin_state="disabled", backends=(), max_connections=0)
-            free = _free_ports(shell, configuration)
-            found.append(_listener_in_force(replace(shell, ports=free), gone, runtime))
-    return Configuration(tuple(sorted(found, key=lambda listener: listener.name)), tuple(guarded))
+            (guarded if drain.cause == GONE else leaving).append(_leaving(one, runtime))
+    return Configuration(
+        tuple(_listener_in_force(listener, runtime) for listener in configuration.listeners),
+        tuple(sorted(leaving, key=lambda listener: (listener.name, listener.backends[0].key))),
+        tuple(guarded),
+    )
 
 
 def advance(
@@ -222,32 +212,17 @@ def next_event(runtime: Runtime) -> float | None:
     return min([*deadlines, *runtime.ending.values()], default=None)
 
 
-def _free_ports(listener: Listener, configuration: Configuration) -> tuple[PortRange, ...]:
-    """Return those of a removed listener's ports that no other one serves now."""
-    taken = [
-        ports
-        for other in configuration.listeners
-        if (other.address, other.protocol) == (listener.address, listener.protocol)
-        for ports in other.ports
-    ]
-    return tuple(
-        ports
-        for ports in listener.ports
-        if not any(ports.first <= other.last and other.first <= ports.last for other in taken)
-    )
+def _leaving(removed: Listener, runtime: Runtime) -> Listener:
+    backend = _backend_in_force(removed, removed.backends[0], runtime)
+    return replace(removed, admin_state="disabled", max_connections=0, backends=(replace(backend, is_leaving=True),))
 
 
-def _listener_in_force(listener: Listener, gone: list[Listener], runtime: Runtime) -> Listener:
-    if not (listener.health_check or gone or runtime.past or runtime.ramps):
+def _listener_in_force(listener: Listener, runtime: Runtime) -> Listener:
+    if not (listener.health_check or runtime.past or runtime.ramps):
         # Nothing that is known bears on it.
         return listener
-    leaving = tuple(
-        replace(_backend_in_force(listener, backend, runtime), is_leaving=True)
-        for one in gone
-        for backend in one.backends
-    )
     backends = tuple(_backend_in_force(listener, backend, runtime) for backend in listener.backends)
-    return replace(listener, backends=backends, leaving=leaving)
+    return replace(listener, backends=backends)
 
 
 def _backend_in_force(listener: Listener, backend: Backend, runtime: Runtime) -> Backend:
@@ -334,8 +309,8 @@ def _without_the_empty(
     ids = backend_ids(present)
     empty = {
         registration(listener, backend)
-        for listener in present.listeners
-        for backend in listener.leaving
+        for listener in present.leaving
+        for backend in listener.backends
         if not flows.get(ids[(listener.name, *backend.key)])
     }
     return replace(runtime, drains={name: drain for name, drain in runtime.drains.items() if name not in empty})
@@ -350,8 +325,8 @@ def _health(present: Configuration, old: Configuration, known: Mapping[str, Heal
         for backend in listener.backends
     }
     health: dict[str, Health] = {}
-    for listener in present.listeners:
-        for backend in listener.present if listener.health_check else ():
+    for listener in present.present:
+        for backend in listener.backends if listener.health_check else ():
             name = registration(listener, backend)
             health[name] = known.get(name) or Health(HEALTHY if name in unchecked else INITIAL, now)
     return health
@@ -399,8 +374,8 @@ def _with_fates(present: Configuration, runtime: Runtime, now: float) -> Runtime
     """Begin to end what is to end, and settle what is to move and what has been told for long enough."""
     wanted = {
         (listener.name, *backend.key): (registration(listener, backend), backend, one)
-        for listener in present.listeners
-        for backend, one in zip(listener.present, fates(listener))
+        for listener in present.present
+        for backend, one in zip(listener.backends, fates(listener))
         if one
     }
     ids = backend_ids(present) if wanted else {}

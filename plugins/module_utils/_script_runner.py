@@ -69,44 +69,71 @@ def _places(path: str) -> list[str]:
 async def run(command: list[str], timeout: float, environment: dict[str, str]) -> dict[str, Any]:
     """Run a program; at its end, or the end of its time, everything that it has started ends too."""
     check_script(command[0])
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/", **environment},
-        cwd="/",
-        start_new_session=True,
-    )
-    is_flooded = asyncio.Event()
-    reading = asyncio.ensure_future(_read(process, is_flooded))
-    ends = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(is_flooded.wait())]
+    output = _Output()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output.write_end,
+            stderr=output.write_end,
+            env={"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/", **environment},
+            cwd="/",
+            start_new_session=True,
+        )
+    except BaseException:
+        output.close()
+        raise
+    output.begin()
+    ends = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(output.is_too_much.wait())]
     try:
         await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if is_flooded.is_set():
+        if output.is_too_much.is_set():
             return {"refused": f"wrote more than {MAX_OUTPUT} bytes"}
         if process.returncode is None:
             return {"refused": f"timed out after {timeout:g} s"}
-        # What it has started may hold its output open.
-        await asyncio.wait([reading], timeout=0.1)
-        return {"code": process.returncode, "output": _shown(reading.result() if reading.done() else b"")}
+        output.read()
+        return {"code": process.returncode, "output": _shown(output.beginning)}
     finally:
         _end(process.pid)
-        for one in (reading, *ends):
+        output.close()
+        await process.wait()
+        for one in ends:
             one.cancel()
 
 
-async def _read(process: asyncio.subprocess.Process, is_flooded: asyncio.Event) -> bytes:
-    """Read what a script writes, up to a limit, and return its beginning."""
-    beginning, length = b"", 0
-    while process.stdout and length <= MAX_OUTPUT:
-        more = await process.stdout.read(65536)
+class _Output:
+    """What a script writes. asyncio's own pipes would wait for children that hold the output open."""
+
+    def __init__(self) -> None:
+        self.beginning = b""
+        self.is_too_much = asyncio.Event()
+        self.write_end = -1
+        self._length = 0
+        self._read_end, self.write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+
+    def begin(self) -> None:
+        os.close(self.write_end)
+        self.write_end = -1
+        asyncio.get_running_loop().add_reader(self._read_end, self.read)
+
+    def read(self) -> None:
+        try:
+            more = os.read(self._read_end, 65536)
+        except BlockingIOError:
+            return
+        self._length += len(more)
+        self.beginning = (self.beginning + more)[: OUTPUT * 4]
         if not more:
-            return beginning
-        length += len(more)
-        beginning = (beginning + more)[: OUTPUT * 4]
-    is_flooded.set()
-    return beginning
+            asyncio.get_running_loop().remove_reader(self._read_end)
+        elif self._length > MAX_OUTPUT:
+            self.is_too_much.set()
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._read_end)
+        for descriptor in (self._read_end, self.write_end):
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 def _shown(output: bytes) -> str:

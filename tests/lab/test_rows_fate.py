@@ -69,7 +69,8 @@ EVENTS = {
     "removed, timeout 0": Event("EEEDD", NOW, after={"b1": None}),
     "drained, natural": Event("KKKKK", {**NOW, "drain_mode": "natural"}, after={"b1": {"admin_state": "drained"}}),
     "removed, natural": Event("KKKKK", {**NOW, "drain_mode": "natural"}, after={"b1": None}),
-    "becomes unhealthy while draining": Event("KDKDK", LATER, after={"b1": {"admin_state": "drained"}}, sick=("", "b1")),
+    "becomes unhealthy while draining": Event("KDKDK", LATER, after={"b1": {"admin_state": "drained"}},
+                                              sick=("", "b1")),
     "disabled": Event("EEEDD", LATER, after={"b1": {"admin_state": "disabled"}}),
     "port changed, before its deadline": Event("KKKKK", LATER, after={"b1": {"port": 8, "weight": 0}}),
     "port changed, timeout 0": Event("EEEDD", NOW, after={"b1": {"port": 8, "weight": 0}}),
@@ -111,9 +112,10 @@ def _listener(lab: Lab, event: str, kind: str, family: int, is_after: bool) -> d
     if is_after and entry.after is None:
         return None
     served = 7000 if protocol == "tcp" else 53
-    wanted = listener(lab, _name(event, kind, family), family, 100 + list(EVENTS).index(event), protocol=protocol,
-                      ports=[port], port=served, scheduler="wrr",
-                      health_check=checked(f"{list(EVENTS).index(event)}", check_interval_sec=2, timeout_sec=2), **{**more, **entry.options})
+    number = list(EVENTS).index(event)
+    check = checked(f"{number}", check_interval_sec=2, timeout_sec=2)
+    wanted = listener(lab, _name(event, kind, family), family, 100 + number, protocol=protocol, ports=[port],
+                      port=served, scheduler="wrr", health_check=check, **{**more, **entry.options})
     backends = {backend["name"]: backend for backend in wanted["backends"]}
     names = {"b1", "b2", *entry.before}
     for options in (entry.before, (entry.after or {}) if is_after else {}):

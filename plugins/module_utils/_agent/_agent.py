@@ -243,10 +243,10 @@ class Agent:
 
 def _targets(present: Configuration) -> dict[str, Target]:
     targets = {}
-    for listener in present.listeners:
+    for listener in present.present:
         check = listener.health_check
         if check:
-            for backend in listener.present:
+            for backend in listener.backends:
                 name = registration(listener, backend)
                 targets[name] = Target.of(name, listener, backend, check)
     return targets

@@ -29,7 +29,8 @@ async def ping(target: Target) -> CheckResult:
     connection, is_raw = _socket(family)
     try:
         connection.setblocking(False)
-        await loop.sock_connect(connection, (target.address, 0))
+        # It only names the peer, so it does not wait; the loop's own call wants to resolve a port.
+        connection.connect((target.address, 0))
         number = next(_sequence) & 0xFFFF
         identity, mine = os.getpid() & 0xFFFF, os.urandom(16)
         await loop.sock_sendall(connection, _request(_REQUESTS[family], identity, number, mine))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.evenflow.l4lb.plugins.module_utils._fate import Fate, fates
-from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Backend, FailoverPolicy, Listener
+from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Backend, FailoverPolicy
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, service
 
 LETTERS = {"K": "keep", "D": "move", "E": "end"}
@@ -91,8 +91,7 @@ def test_every_protocol_at_once() -> None:
 
 def test_a_removed_registration_is_one_that_drains() -> None:
     gone = replace(Backend(**backend("198.19.0.9")), is_leaving=True, is_past_drain=True)
-    listener: Listener = replace(service((Backend(**backend("198.19.0.1")),)), leaving=(gone,))
-    assert fates(listener) == (Fate(), Fate("end", "end"))
+    assert fates(service((Backend(**backend("198.19.0.1")), gone))) == (Fate(), Fate("end", "end"))
 
 
 def _unhealthy(**options: Any) -> Fate:

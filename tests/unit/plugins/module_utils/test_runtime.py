@@ -27,7 +27,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._runtime import (
     in_force,
     next_event,
 )
-from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, document, listener
+from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP6, backend, check, document, listener
 
 B1, B2 = "198.19.0.1", "198.19.0.2"
 POLICY = {"failover_ratio": 0.0, "drop_traffic_if_unhealthy": False, "disable_connection_drain_on_failover": False}
@@ -213,6 +213,28 @@ def test_a_removed_listener_gives_way_to_one_on_its_port(story: Story) -> None:
     story.change(wanted)
     story.change(document(listener("www", backend(B1))))
     assert story.elements("listeners4") == {("198.18.0.10", "tcp", 80): "goto l_www"}
+
+
+def test_a_removed_registration_of_another_family(story: Story) -> None:
+    """A listener may get a VIP of the other family, with other backends, while the old ones drain."""
+    wanted = web(backend(B1))
+    story.flows = {ids(wanted)[B1]: 1}
+    story.change(wanted)
+    story.change(document(listener("web", backend("2001:db8:1::1"), address=VIP6)))
+    assert set(story.elements("to4")) == {ids(wanted)[B1]}
+    assert (B1, "tcp", 80) in story.elements("endpoints4")
+    assert not [key for key in story.elements("endpoints6") if key[0] == B1]
+    assert story.elements("listeners4") == {("198.18.0.10", "tcp", 80): "goto refuse"}
+
+
+def test_removed_ranges_that_overlap(story: Story) -> None:
+    first = document(listener("a", backend(B1), ports=["80-90"]))
+    second = document(listener("b", backend(B1), ports=["85-95"]))
+    story.flows = {mark: 1 for one in (first, second) for mark in ids(one).values()}
+    story.change(first)
+    story.change(second)
+    story.change({})
+    assert list(story.elements("ranges4")) == [("198.18.0.10", "tcp", "80-90")]
 
 
 def test_a_failover_drains_the_pool_that_is_left(story: Story) -> None:
