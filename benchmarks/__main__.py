@@ -5,18 +5,19 @@
     modules      one lb_config task as a whole process
     engine       the plan and nft alone, and one change beside a bare one
     forwarding   a packet through a node with 10,000 listeners, beside one through a node with 1
+    checks       what the agent's checks cost, beside HAProxy's
 
-Without a name all three run. They print what ran, against what, how far the figures spread, and what is expected.
+Without a name all of them run. They print what ran, against what, how far the figures spread, and what is expected.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from . import engine, forwarding, modules
+from . import checks, engine, forwarding, modules
 from .machine import describe
 
-BENCHMARKS = {"modules": modules, "engine": engine, "forwarding": forwarding}
+BENCHMARKS = {"modules": modules, "engine": engine, "forwarding": forwarding, "checks": checks}
 
 
 def main() -> None:

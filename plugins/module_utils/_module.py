@@ -81,6 +81,8 @@ class LbModule(AnsibleModule):  # type: ignore[misc]
                 outcome = node.render(edit)
             else:
                 outcome = node.change(edit, self.check_mode, self.params["fingerprint"])
+                if not self.check_mode:
+                    node.end_flows(outcome)
         except EvenflowError as error:
             self.fail_json(msg=str(error))
         for name in outcome.difference.listeners():

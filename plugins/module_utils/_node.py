@@ -124,6 +124,12 @@ class Node:
                 self._apply(outcome, settings, generation, save)
             return outcome
 
+    def end_flows(self, outcome: Outcome) -> None:
+        """End what is to end at once, where no agent does it."""
+        if outcome.learned.ending and not _agent_status.is_running(self._store):
+            time.sleep(max(0.0, max(outcome.learned.ending.values()) - time.time()))
+            self._change(_as_it_is)
+
     def keep(self, learned: Mapping[str, Health], save: bool) -> Outcome:
         """Bring the kernel to the configuration as health and time have it now.
 

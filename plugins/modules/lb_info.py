@@ -30,12 +30,17 @@ options:
   gather:
     description:
       - V(config) is what was asked for.
-      - V(status) says of each listener and registration how it operates.
+      - V(status) says of each listener and registration how it operates. A listener is V(online), V(degraded) (some
+        of its backends are not healthy, or those for failover have the flows), V(offline) (no new flow is taken),
+        V(disabled) or V(no_monitor). A registration is V(initial), V(healthy), V(unhealthy), V(draining), V(drained),
+        V(disabled) or V(no_monitor), with since when, its last check in words, its active flows, and the seconds that
+        a drain has left.
+      - V(connections) are active flows, as the kernel tracks them now.
       - V(counters) are new flows, packets and bytes, in from clients and out to them.
       - V(tables) are sizes of slot tables, slots per registration, and how far the worst share is from its exact value.
     type: list
     elements: str
-    choices: [config, status, counters, tables]
+    choices: [config, status, connections, counters, tables]
     default: [config, status]
   query:
     description:
@@ -74,9 +79,17 @@ listeners:
   elements: dict
   sample:
     - name: web
-      status: no_monitor
+      status: online
+      pool: primary
       backends:
-        - {name: web1, address: 192.0.2.11, port: 0, id: "0x9d3cf81a", status: no_monitor}
+        - name: web1
+          address: 192.0.2.11
+          port: 0
+          id: "0x9d3cf81a"
+          status: healthy
+          since: "2026-11-21T11:53:37Z"
+          active_flows: 12
+          health: {state: healthy, since: "2026-11-21T11:53:37Z", last_check: status 200}
 fingerprint:
   description: Names the configuration by its content.
   returned: success
@@ -88,10 +101,20 @@ table_digest:
   type: str
   sample: 0f3bdc8c1d4cbfb3b66c7cd9bd80b3df32dbe2a6a34d2d5c4e9a7f2bb5c36f7e
 node:
-  description: The node and its settings.
+  description:
+    - The node and its settings; whether its C(agent) runs, what it complains of and what it has put right;
+      registrations that are removed and C(leaving), their flows still draining.
+    - While the agent does not run, health is as it was when the agent ended.
   returned: success
   type: dict
-  sample: {name: lb1, kernel: 6.1.0, hash_seed: 24301, vip_mode: none, vip_interface: ""}
+  sample:
+    name: lb1
+    kernel: 6.1.0
+    hash_seed: 24301
+    vip_mode: none
+    vip_interface: ""
+    agent: {running: true, pid: 812, started: 1795262253, error: "", repairs: []}
+    leaving: []
 query_result:
   description: What O(query) gives.
   returned: if O(query) is given

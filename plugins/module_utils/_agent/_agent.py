@@ -41,6 +41,7 @@ _AGAIN_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
 _BOOT_SECONDS = 5.0
 _PARTS_OF_TIME = 4
+_PARTS_OF_LOOK = 20
 
 
 class Agent:
@@ -65,6 +66,7 @@ class Agent:
         self._repairs: list[dict[str, Any]] = []
         self._error = ""
         self._is_boot_old = False
+        self._took = 0.0
 
     async def run(self) -> None:
         """Run until a signal asks for the end."""
@@ -139,7 +141,7 @@ class Agent:
             pass
 
     def _seconds_to_wait(self) -> float | None:
-        times = [_AGAIN_SECONDS] if self._wants_another_look() else []
+        times = [max(_AGAIN_SECONDS, _PARTS_OF_LOOK * self._took)] if self._wants_another_look() else []
         event = next_event(self._runtime)
         if event is not None:
             times.append(max(0.0, event - time.time()))
@@ -155,6 +157,7 @@ class Agent:
     async def _in_order(self) -> Outcome | None:
         learned = dict(self._prober.health)
         is_quiet = self._is_boot_old and not self._wanted.is_set()
+        began = time.monotonic()
         try:
             outcome: Outcome = await self._call(partial(self._node.keep, learned, is_quiet))
         except EvenflowError as error:
@@ -164,6 +167,7 @@ class Agent:
             self._complain(f"{error.filename or 'node'}: {error.strerror}")
             return None
         self._complain("")
+        self._took = time.monotonic() - began
         self._is_boot_old = outcome.changed and not is_quiet
         return outcome
 
@@ -195,7 +199,13 @@ class Agent:
             self._tell()
 
     def _tell(self) -> None:
-        told = {"pid": os.getpid(), "started": round(self._started), "repairs": self._repairs, "error": self._error}
+        told: dict[str, Any] = {
+            "pid": os.getpid(),
+            "started": round(self._started),
+            "repairs": self._repairs,
+            "error": self._error,
+        }
+        told["late_checks"] = self._prober.late
         try:
             _agent_status.write(self._store, told)
         except OSError as error:
@@ -227,9 +237,13 @@ class Agent:
         await asyncio.Event().wait()
 
     async def _write_words(self) -> None:
-        """Write the last results of checks that changed no state, now and then."""
+        """Write down what checks told and how they fare where no state changed, now and then."""
+        late = 0
         while True:
             await asyncio.sleep(_AGAIN_SECONDS)
+            if self._prober.late != late:
+                late = self._prober.late
+                self._tell()
             if self._prober.are_words_new:
                 self._prober.are_words_new = False
                 try:

@@ -17,7 +17,10 @@ from ._target import Target
 FIRST_PER_SECOND = 2000
 """How many first checks of new registrations begin in a second."""
 
-_LATE_SECONDS = 0.05
+LATE_SECONDS = 0.1
+"""A check that begins later than this after its time is late."""
+
+_BUSY_SECONDS = 0.05
 
 
 class Prober:
@@ -25,11 +28,15 @@ class Prober:
 
     :param told: called with a registration's name when its state changes.
     :param clock: seconds since the epoch, for states.
+    :ivar health: by registration.
+    :ivar are_words_new: whether a result changed that changed no state.
+    :ivar late: checks that began more than :data:`LATE_SECONDS` after their time.
     """
 
     def __init__(self, told: Callable[[str], None], clock: Callable[[], float]) -> None:
         self.health: dict[str, Health] = {}
         self.are_words_new = False
+        self.late = 0
         self._told = told
         self._clock = clock
         self._rounds: dict[str, _Round] = {}
@@ -54,13 +61,17 @@ class Prober:
                 begin, first = now + first / FIRST_PER_SECOND, first + 1
             else:
                 begin = now + _phase(name) * target.check.check_interval_sec
-            self._rounds[name] = _Round(target, self._result, begin)
+            self._rounds[name] = _Round(target, self._result, self._begun, begin)
 
     def stop(self) -> None:
         """Check nothing any more."""
         for one in self._rounds.values():
             one.stop()
         self._rounds.clear()
+
+    def _begun(self, late: float) -> None:
+        if late > LATE_SECONDS:
+            self.late += 1
 
     def _result(self, target: Target, result: CheckResult) -> None:
         running = self._rounds.get(target.name)
@@ -78,9 +89,16 @@ class Prober:
 class _Round:
     """The checks of one target, one after the other."""
 
-    def __init__(self, target: Target, result: Callable[[Target, CheckResult], None], begin: float) -> None:
+    def __init__(
+        self,
+        target: Target,
+        result: Callable[[Target, CheckResult], None],
+        begun: Callable[[float], None],
+        begin: float,
+    ) -> None:
         self.target = target
         self._result = result
+        self._begun = begun
         self._begin = begin
         self._loop = asyncio.get_running_loop()
         self._is_first = True
@@ -95,8 +113,9 @@ class _Round:
     def _start(self) -> None:
         if self._task and not self._task.done():
             # Its time is over, and the loop has been too busy to say so.
-            self._timer = self._loop.call_later(_LATE_SECONDS, self._start)
+            self._timer = self._loop.call_later(_BUSY_SECONDS, self._start)
             return
+        self._begun(self._loop.time() - self._begin)
         self._task = self._loop.create_task(self._probe())
         interval = self.target.check.check_interval_sec
         if self._is_first:

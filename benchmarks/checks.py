@@ -1,0 +1,208 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What checks cost the agent: processor time of a probe beside HAProxy's on the same target, late probes, memory.
+
+Agent and HAProxy run one after the other, several times, in one network namespace; a small server in another one
+answers both. Each counts its own probes by what the server has answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node import Node
+from ansible_collections.evenflow.l4lb.plugins.modules.lb_config import build
+
+from .machine import Namespace, namespaces
+from .ratio import ratio
+
+_AGENT = "ansible_collections.evenflow.l4lb.plugins.module_utils._agent"
+_PORT = 9000
+_SERVER, _CHECKER = "198.18.0.2", "198.18.0.1"
+_SETTLE, _TICKS = 3.0, os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement: so many targets of a kind, each checked at an interval in seconds."""
+
+    name: str
+    kind: str
+    targets: int
+    interval: int
+
+
+CASES = (
+    Case("tcp, 2,000 a second", "tcp", 2000, 1),
+    Case("http, 500 a second", "http", 500, 1),
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a checker did in a while: probes a second, the part of a processor it took, microseconds a probe."""
+
+    rate: float
+    share: float
+    cost: float
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=5.0, help="a round and checker")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the benchmark and print it."""
+    with namespaces(2) as (checker, server):
+        _connect(checker, server)
+        with _answering(server) as answered:
+            for case in CASES:
+                _compare(case, checker, answered, options)
+            _memory(checker)
+
+
+def _compare(case: Case, checker: Namespace, answered: Path, options: argparse.Namespace) -> None:
+    ours: list[Measured] = []
+    theirs: list[Measured] = []
+    late = 0
+    for _round in range(options.rounds):
+        with _agent(checker, case) as (pid, folder):
+            ours.append(_measure(pid, answered, options.seconds))
+            late += _late(folder)
+        with _haproxy(checker, case) as pid:
+            theirs.append(_measure(pid, answered, options.seconds))
+    print(f"{case.name}: {options.rounds} rounds of {options.seconds:g} s")
+    for name, found in (("agent", ours), ("HAProxy", theirs)):
+        costs = [one.cost for one in found]
+        print(f"  {name:<8} {statistics.median(one.rate for one in found):6.0f} probes/s, "
+              f"{statistics.median(one.share for one in found):5.1%} of a processor, "
+              f"us a probe: {min(costs):.0f} {statistics.median(costs):.0f} {max(costs):.0f} (min, median, max)")
+    print(f"  agent / HAProxy: {ratio([one.cost for one in ours], [one.cost for one in theirs])}; "
+          f"late probes of the agent: {late}")
+
+
+def _memory(checker: Namespace) -> None:
+    """Print memory with 10,000 registrations, and idle processor time with 100."""
+    with _agent(checker, Case("", "tcp", 10000, 60)) as (pid, _folder):
+        time.sleep(5)
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
+        print(f"memory with 10,000 registrations: {int(peak) / 1024:.0f} MB (expected: at most 250)")
+    with _agent(checker, Case("", "tcp", 100, 5)) as (pid, _folder):
+        began = _ticks(pid)
+        time.sleep(20)
+        print(f"processor with 100 backends checked every 5 s: {(_ticks(pid) - began) / _TICKS / 20:.2%} "
+              "(expected: at most 1 %)")
+
+
+def _measure(pid: int, answered: Path, seconds: float) -> Measured:
+    time.sleep(_SETTLE)
+    before, probes, began = _ticks(pid), _count(answered), time.monotonic()
+    time.sleep(seconds)
+    took, done, passed = _ticks(pid) - before, _count(answered) - probes, time.monotonic() - began
+    return Measured(done / passed, took / _TICKS / passed, took / _TICKS / max(done, 1) * 1e6)
+
+
+def _count(answered: Path) -> int:
+    return int.from_bytes(answered.read_bytes()[:8], "little")
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _late(folder: str) -> int:
+    # Told once a second, so a moment after the last one.
+    time.sleep(1.2)
+    found: dict[str, Any] = json.loads(Path(folder, "run", "agent.json").read_text(encoding="utf-8"))
+    return int(found["late_checks"])
+
+
+def _connect(checker: Namespace, server: Namespace) -> None:
+    peer = ["peer", "name", "two", "netns", f"/proc/{server.pid}/ns/net"]
+    checker.run("ip", "link", "add", "one", "type", "veth", *peer)
+    for namespace, name, address in ((checker, "one", _CHECKER), (server, "two", _SERVER)):
+        namespace.run("ip", "link", "set", "lo", "up")
+        namespace.run("ip", "link", "set", name, "up")
+        namespace.run("ip", "address", "add", f"{address}/24", "dev", name)
+    checker.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65000")
+
+
+@contextmanager
+def _answering(server: Namespace) -> Iterator[Path]:
+    """A server that answers tcp and http, and counts in a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        counter = Path(folder, "count")
+        counter.write_bytes(bytes(8))
+        with server.entered():
+            command = [sys.executable, "-m", "benchmarks.answering", _SERVER, str(_PORT), str(counter)]
+            process = subprocess.Popen(command)
+        try:
+            time.sleep(1)
+            yield counter
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
+def _agent(checker: Namespace, case: Case) -> Iterator[tuple[int, str]]:
+    """The agent with 100 backends a listener; its process and its folder."""
+    with tempfile.TemporaryDirectory() as folder, checker.entered():
+        check = {"type": case.kind, "address": _SERVER, "port": _PORT, "check_interval_sec": case.interval,
+                 "timeout_sec": case.interval, "host": "server"}
+        listeners = [
+            {"name": f"l{first}", "address": f"198.18.1.{first // 100 + 1}", "protocol": "tcp", "ports": [80],
+             "scheduler": "wrr", "health_check": check,
+             "backends": [{"address": f"198.19.{number // 250}.{number % 250 + 1}"}
+                          for number in range(first, min(first + 100, case.targets))]}
+            for first in range(0, case.targets, 100)
+        ]
+        Node(folder).change(build({"listeners": listeners, "purge": "all", "state": "merged"})[0])
+        process = subprocess.Popen([sys.executable, "-m", _AGENT, "--config-dir", folder],
+                                   stderr=subprocess.DEVNULL)
+        try:
+            yield process.pid, folder
+        finally:
+            process.terminate()
+            process.wait()
+        subprocess.run(["nft", "delete", "table", "inet", "evenflow"], check=False)
+
+
+@contextmanager
+def _haproxy(checker: Namespace, case: Case) -> Iterator[int]:
+    """HAProxy with as many servers that it checks, and no traffic; its process."""
+    program = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
+    if program is None:
+        raise SystemExit("haproxy is not installed")
+    options = ["option httpchk", "http-check send meth GET uri / ver HTTP/1.1 hdr Host server hdr Connection close"]
+    lines = ["global", "  maxconn 10000", "  nbthread 1", "defaults", "  mode tcp", "  timeout connect 1s",
+             "  timeout client 1s", "  timeout server 1s", "backend targets"]
+    lines += [f"  {option}" for option in (options if case.kind == "http" else [])]
+    lines += [f"  server s{number} {_SERVER}:{_PORT} check inter {case.interval}s" for number in range(case.targets)]
+    lines += ["frontend none", f"  bind {_CHECKER}:8999", "  default_backend targets"]
+    with tempfile.TemporaryDirectory() as folder, checker.entered():
+        path = Path(folder, "haproxy.cfg")
+        path.write_text("\n".join(lines) + "\n", encoding="ascii")
+        process = subprocess.Popen([program, "-db", "-f", str(path)], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+            process.wait()

@@ -1,0 +1,259 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rows 9, 22, 23, 26 to 29 and 31: who gets new flows as checks succeed and fail."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab import Lab, Node
+from lab.fleet import Fleet
+from lab.rows import (
+    FAMILIES,
+    checked,
+    cure,
+    heal,
+    listener,
+    sicken,
+    states,
+    target,
+    vip,
+    wait_for_states,
+)
+from lab.traffic import failures, finish, run_load, shares, start_load
+
+EXPECTED_BOUND = "unhealthy_threshold x interval + timeout + 0.1 s"
+
+
+@pytest.fixture(autouse=True)
+def healthy(lab: Lab) -> Iterator[None]:
+    heal(lab)
+    lab.route("lb1")
+    yield
+    heal(lab)
+
+
+def _web(lab: Lab, name: str, host: int, **options: Any) -> dict[str, Any]:
+    return listener(lab, name, 4, host, **{"scheduler": "wrr", "health_check": checked(name), **options})
+
+
+def _served(client: Node, host: int, count: int = 60, family: int = 4) -> dict[str, int]:
+    records = run_load(client, "http", [target(vip(family, host), 80)], count=count, concurrency=4)
+    assert not failures(records), failures(records)[:3]
+    return dict(shares(records))
+
+
+def test_row_9_pools_are_independent(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """Row 9: a backend that is unhealthy in one listener keeps its share in another."""
+    fleet.configure([_web(lab, "one", 20), _web(lab, "other", 21)])
+    wait_for_states(fleet, "one", "healthy healthy healthy")
+    wait_for_states(fleet, "other", "healthy healthy healthy")
+    sicken(lab.node("b1"), "one")
+    wait_for_states(fleet, "one", "unhealthy healthy healthy")
+    assert _served(client, 20) == {"b2": 30, "b3": 30}
+    assert _served(client, 21) == {"b1": 20, "b2": 20, "b3": 20}
+
+
+def test_row_22_a_new_backend_waits_for_its_first_success(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """Row 22: under a check nothing until the first success; without one, flows at once."""
+    checked_one, free = _web(lab, "joins", 22), _web(lab, "free", 23, health_check=None)
+    few = [{**one, "backends": one["backends"][:2]} for one in (checked_one, free)]
+    fleet.configure(few)
+    wait_for_states(fleet, "joins", "healthy healthy")
+    sicken(lab.node("b3"), "joins")
+    fleet.configure([checked_one, free])
+    assert _served(client, 22) == {"b1": 30, "b2": 30}
+    assert _served(client, 23) == {"b1": 20, "b2": 20, "b3": 20}
+    cure(lab.node("b3"), "joins")
+    wait_for_states(fleet, "joins", "healthy healthy healthy")
+    assert _served(client, 22) == {"b1": 20, "b2": 20, "b3": 20}
+
+
+def test_row_23_thresholds(fleet: Fleet, lab: Lab) -> None:
+    """Row 23: fewer failures than the threshold change nothing, as many do; the same back again."""
+    fleet.configure([_web(lab, "slow", 24, health_check=checked("slow", unhealthy_threshold=6, healthy_threshold=6))])
+    wait_for_states(fleet, "slow", "healthy healthy healthy")
+    node = lab.node("b1")
+    for _turn in range(2):
+        sicken(node, "slow")
+        time.sleep(3)
+        assert states(fleet, "slow")["b1"] == "healthy"
+        cure(node, "slow")
+        time.sleep(2)
+    sicken(node, "slow")
+    wait_for_states(fleet, "slow", "unhealthy healthy healthy")
+    cure(node, "slow")
+    time.sleep(3)
+    assert states(fleet, "slow")["b1"] == "unhealthy"
+    wait_for_states(fleet, "slow", "healthy healthy healthy")
+
+
+def test_row_26_what_gets_no_flows_is_checked_too(fleet: Fleet, lab: Lab) -> None:
+    """Row 26: weight 0, drained and disabled ones, and those of a disabled listener, are probed and reported."""
+    wanted = _web(lab, "idle", 26)
+    wanted["backends"][0]["weight"] = 0
+    wanted["backends"][1]["admin_state"] = "drained"
+    wanted["backends"][2]["admin_state"] = "disabled"
+    off = _web(lab, "off", 27, admin_state="disabled")
+    fleet.configure([wanted, off])
+    sicken(lab.node("b1"), "idle", "off")
+    sicken(lab.node("b2"), "idle")
+    deadline = time.monotonic() + 15
+    while True:
+        told = {entry["name"]: entry for entry in
+                fleet.module("lb1", "lb_info", gather=["status"])["listeners"]}
+        found = [[backend["health"]["state"] for backend in told[name]["backends"]] for name in ("idle", "off")]
+        if found == [["unhealthy", "unhealthy", "healthy"], ["unhealthy", "healthy", "healthy"]]:
+            break
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+    assert [backend["status"] for backend in told["idle"]["backends"]] == ["unhealthy", "drained", "disabled"]
+    assert told["idle"]["backends"][0]["health"]["last_check"] == "status 503, wanted 200"
+    assert told["off"]["status"] == "disabled"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_row_27_all_checks_fail(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
+    """Row 27: flows go on all primaries; with drop a SYN gets no answer and leaves no entry."""
+    drop = {"failover_policy": {"drop_traffic_if_unhealthy": True}}
+    options: dict[str, Any] = {"scheduler": "wrr", "health_check": checked("all")}
+    fleet.configure([listener(lab, "open", family, 28, **options),
+                     listener(lab, "shut", family, 29, **options, **drop)])
+    for name in ("open", "shut"):
+        wait_for_states(fleet, name, "healthy healthy healthy")
+    for node in lab.nodes("backend"):
+        sicken(node, "all")
+    for name in ("open", "shut"):
+        wait_for_states(fleet, name, "unhealthy unhealthy unhealthy")
+    assert _served(client, 28, family=family) == {"b1": 20, "b2": 20, "b3": 20}
+    time.sleep(1)
+    records = run_load(client, "http", [target(vip(family, 29), 80)], count=5, concurrency=5, timeout=2)
+    assert [record.error for record in records] == ["timeout"] * 5
+    listed = lab.node("lb1").run(["conntrack", "-L", "-f", f"ipv{family}", "-d", vip(family, 29)], check=False)
+    assert not listed.stdout.strip()
+    told = {entry["name"]: entry["status"] for entry in fleet.module("lb1", "lb_info", gather=["status"])["listeners"]}
+    assert told == {"open": "degraded", "shut": "offline"}
+
+
+def test_rows_28_29_failover(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """Rows 28 and 29: ratio 0 and a ratio; failback moves new flows only; no healthy failover, all dead."""
+    zero, ratio = _web(lab, "zero", 30), _web(lab, "ratio", 31, failover_policy={"failover_ratio": 1})
+    for wanted in (zero, ratio):
+        wanted["backends"][2]["failover"] = True
+    fleet.configure([zero, ratio])
+    for name in ("zero", "ratio"):
+        wait_for_states(fleet, name, "healthy healthy healthy")
+    assert _served(client, 30) == _served(client, 31) == {"b1": 30, "b2": 30}
+
+    sicken(lab.node("b1"), "zero", "ratio")
+    for name in ("zero", "ratio"):
+        wait_for_states(fleet, name, "unhealthy healthy healthy")
+    assert _served(client, 30) == {"b2": 60}
+    assert _served(client, 31) == {"b3": 60}
+
+    sicken(lab.node("b3"), "ratio")
+    wait_for_states(fleet, "ratio", "unhealthy healthy unhealthy")
+    # Row 29: no healthy failover, so the healthy primaries that there are.
+    assert _served(client, 31) == {"b2": 60}
+
+    sicken(lab.node("b2"), "zero", "ratio")
+    wait_for_states(fleet, "zero", "unhealthy unhealthy healthy")
+    wait_for_states(fleet, "ratio", "unhealthy unhealthy unhealthy")
+    assert _served(client, 30) == {"b3": 60}
+    assert _served(client, 31) == {"b1": 30, "b2": 30}
+    told = {entry["name"]: entry["pool"] for entry in fleet.module("lb1", "lb_info", gather=["status"])["listeners"]}
+    assert told == {"zero": "failover", "ratio": "primary"}
+
+    cure(lab.node("b1"), "zero")
+    wait_for_states(fleet, "zero", "healthy unhealthy healthy")
+    assert _served(client, 30) == {"b1": 60}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_row_31_datagrams_of_a_client_that_never_pauses(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
+    """Row 31: the next datagram reaches another backend; the listener gone, or its last backend, it is refused."""
+    options: dict[str, Any] = {"protocol": "udp", "ports": [53], "scheduler": "wrr", "health_check": checked("dns"),
+                               "connection_draining_timeout_sec": 0}
+    names = ("sick", "gone", "empty")
+    listeners = [listener(lab, name, family, host, weights=(1, 1), **options)
+                 for name, host in zip(names, (33, 34, 35))]
+    listeners[2]["backends"] = listeners[2]["backends"][:1]
+    fleet.configure(listeners)
+    wait_for_states(fleet, "sick", "healthy healthy")
+    wait_for_states(fleet, "empty", "healthy")
+    targets = {name: target(vip(family, host), 53) for name, host in zip(names, (33, 34, 35))}
+    asking = start_load(client, "udp", list(targets.values()), fixed=True, concurrency=2, rate=60, seconds=14,
+                        timeout=0.5)
+    time.sleep(3)
+    fleet.configure([listeners[0], {**listeners[2], "backends": []}])
+    sicken(lab.node("b1"), "dns")
+    changed = time.time()
+    records = finish(asking)
+    by_target = {name: [one for one in records if one.target == where] for name, where in targets.items()}
+    for name in names:
+        assert any(one.backend == "b1" for one in by_target[name] if one.t < changed), name
+    late = [one for one in by_target["sick"] if one.t > changed + 5]
+    assert late and not failures(late) and set(shares(late)) == {"b2"}
+    for name in ("gone", "empty"):
+        late = [one for one in by_target[name] if one.t > changed + 2]
+        assert late and {one.error for one in late} == {"Connection refused"}, name
+
+
+def test_detection(fleet: Fleet, lab: Lab) -> None:
+    """50 failures, half of them by silence: each is out of the slots and in again; the worst times are printed."""
+    names = [f"fails{number}" for number in range(10)]
+    blackholed = [{**checked(name, unhealthy_threshold=2, healthy_threshold=2), "port": 8080} for name in names[5:]]
+    checks = [checked(name, unhealthy_threshold=2, healthy_threshold=2) for name in names[:5]] + blackholed
+    fleet.configure([_web(lab, name, 60 + number, health_check=check)
+                     for number, (name, check) in enumerate(zip(names, checks))])
+    for name in names:
+        wait_for_states(fleet, name, "healthy healthy healthy")
+    node, balancer = lab.node("b1"), lab.node("lb1")
+    watch = balancer.start(["python3", "-u", "/opt/lab/watch_slots.py", "90"])
+    dropping = ["nft", "add table inet hole; add chain inet hole in { type filter hook input priority 0; }; "
+                       "add rule inet hole in tcp dport 8080 drop"]
+    begun: dict[str, list[float]] = {name: [] for name in names}
+    dice = random.Random(5)
+    for _round in range(5):
+        for name in names[:5]:
+            time.sleep(dice.random() / 5)
+            begun[name].append(time.time())
+            sicken(node, name)
+        for name in names[5:]:
+            begun[name].append(time.time())
+        node.run(dropping)
+        time.sleep(5)
+        for name in names[:5]:
+            begun[name].append(time.time())
+            cure(node, name)
+        for name in names[5:]:
+            begun[name].append(time.time())
+        node.run(["nft", "delete", "table", "inet", "hole"])
+        time.sleep(5)
+    watch.terminate()
+    seen = _slot_changes(watch.communicate(timeout=10)[0])
+    took: dict[str, list[float]] = {"out": [], "in": []}
+    for name in names:
+        assert len(seen[name]) == 10, (name, seen[name], begun[name])
+        for number, (began, changed) in enumerate(zip(begun[name], seen[name])):
+            took["in" if number % 2 else "out"].append(changed - began)
+    print(f"\n50 failures, 25 of them silent: out after at most {max(took['out']):.2f} s, "
+          f"in after at most {max(took['in']):.2f} s; bound {EXPECTED_BOUND} = 3.1 s")
+
+
+def _slot_changes(printed: str) -> dict[str, list[float]]:
+    """When each listener's slots changed."""
+    found: dict[str, list[float]] = {}
+    for line in printed.splitlines():
+        when, name = line.split()
+        times = found.setdefault(name, [])
+        # What one transaction says in several lines is one change.
+        if not times or float(when) - times[-1] > 0.5:
+            times.append(float(when))
+    return found
