@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .fleet import Fleet
 from .lab import Lab
 from .nodes import Node
 from .topology import BACK, routed_vip4, routed_vip6
@@ -51,6 +51,16 @@ def listener(
     return {**found, **options}
 
 
+@contextmanager
+def agent_away(node: Node) -> Iterator[None]:
+    """Stop the node's agent for the length of the block: it would put right what the block is about."""
+    node.run(["systemctl", "stop", "evenflow.service"])
+    try:
+        yield
+    finally:
+        node.run(["systemctl", "start", "evenflow.service"])
+
+
 def checked(path: str, **options: Any) -> dict[str, Any]:
     """A health check of the lab's HTTP server, once a second; `sicken` the path to make it fail."""
     return {"type": "http", "port": 80, "request_path": f"/health/{path}", "check_interval_sec": 1, "timeout_sec": 1,
@@ -74,18 +84,24 @@ def cure(node: Node, *paths: str) -> None:
     node.run(["rm", "-f", *[f"/run/lab-http/sick/health/{path}" for path in paths]])
 
 
-def states(fleet: Fleet, name: str, node: str = "lb1") -> dict[str, str]:
-    """The status of each backend of a listener, by the backends' names."""
-    told = fleet.module(node, "lb_info", listeners=[name], gather=["status"])["listeners"][0]
-    return {backend["name"]: backend["status"] for backend in told["backends"]}
+def states(lab: Lab, name: str, node: str = "lb1") -> str:
+    """What a node knows of the health of a listener's backends, in the order of their addresses.
+
+    From the node's own file: asking the module takes seconds.
+    """
+    found = json.loads(lab.node(node).get("/var/lib/evenflow/runtime.json"))["health"]
+    mine = sorted((key.split("/")[1], health[0]) for key, health in found.items() if key.startswith(f"{name}/"))
+    return " ".join(state for _address, state in mine)
 
 
-def wait_for_states(fleet: Fleet, name: str, wanted: str, *, seconds: float = 15) -> None:
-    """Wait until a listener's backends, in the order of their names, have these states; AssertionError if not."""
+def wait_for_states(lab: Lab, name: str, wanted: str, *, seconds: float = 15) -> None:
+    """Wait until a listener's backends, in the order of their addresses, have these states; AssertionError if not."""
     deadline = time.monotonic() + seconds
-    while (found := " ".join(state for _name, state in sorted(states(fleet, name).items()))) != wanted:
+    while (found := states(lab, name)) != wanted:
         assert time.monotonic() < deadline, f"{name}: {found}, not {wanted}, after {seconds} s"
-        time.sleep(0.2)
+        time.sleep(0.1)
+    # The slots follow within a moment.
+    time.sleep(0.3)
 
 
 def wait_for_connections(client: Node, port: int, count: int) -> None:

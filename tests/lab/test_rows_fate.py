@@ -147,7 +147,7 @@ def fates(fleet: Fleet, lab: Lab) -> Iterator[dict[tuple[str, str, int], str]]:
         if found:
             sicken(lab.node(name), *found)
     _configure(fleet, lab, is_after=False)
-    wait_for_states(fleet, _name("recovers", "UDP-always", 6), "unhealthy healthy")
+    wait_for_states(lab, _name("recovers", "UDP-always", 6), "unhealthy healthy")
     streams = [_address(*cell) for cell in _cells() if CLASSES[cell[1]][0] == "tcp"]
     datagrams = [_address(*cell) for cell in _cells() if CLASSES[cell[1]][0] == "udp"]
     held = start_load(client, "stream", streams, count=2 * len(streams), seconds=30, timeout=5, push=True)

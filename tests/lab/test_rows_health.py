@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -52,10 +53,10 @@ def _served(client: Node, host: int, count: int = 60, family: int = 4) -> dict[s
 def test_row_9_pools_are_independent(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 9: a backend that is unhealthy in one listener keeps its share in another."""
     fleet.configure([_web(lab, "one", 20), _web(lab, "other", 21)])
-    wait_for_states(fleet, "one", "healthy healthy healthy")
-    wait_for_states(fleet, "other", "healthy healthy healthy")
+    wait_for_states(lab, "one", "healthy healthy healthy")
+    wait_for_states(lab, "other", "healthy healthy healthy")
     sicken(lab.node("b1"), "one")
-    wait_for_states(fleet, "one", "unhealthy healthy healthy")
+    wait_for_states(lab, "one", "unhealthy healthy healthy")
     assert _served(client, 20) == {"b2": 30, "b3": 30}
     assert _served(client, 21) == {"b1": 20, "b2": 20, "b3": 20}
 
@@ -65,33 +66,33 @@ def test_row_22_a_new_backend_waits_for_its_first_success(fleet: Fleet, lab: Lab
     checked_one, free = _web(lab, "joins", 22), _web(lab, "free", 23, health_check=None)
     few = [{**one, "backends": one["backends"][:2]} for one in (checked_one, free)]
     fleet.configure(few)
-    wait_for_states(fleet, "joins", "healthy healthy")
+    wait_for_states(lab, "joins", "healthy healthy")
     sicken(lab.node("b3"), "joins")
     fleet.configure([checked_one, free])
     assert _served(client, 22) == {"b1": 30, "b2": 30}
     assert _served(client, 23) == {"b1": 20, "b2": 20, "b3": 20}
     cure(lab.node("b3"), "joins")
-    wait_for_states(fleet, "joins", "healthy healthy healthy")
+    wait_for_states(lab, "joins", "healthy healthy healthy")
     assert _served(client, 22) == {"b1": 20, "b2": 20, "b3": 20}
 
 
 def test_row_23_thresholds(fleet: Fleet, lab: Lab) -> None:
     """Row 23: fewer failures than the threshold change nothing, as many do; the same back again."""
     fleet.configure([_web(lab, "slow", 24, health_check=checked("slow", unhealthy_threshold=6, healthy_threshold=6))])
-    wait_for_states(fleet, "slow", "healthy healthy healthy")
+    wait_for_states(lab, "slow", "healthy healthy healthy")
     node = lab.node("b1")
     for _turn in range(2):
         sicken(node, "slow")
         time.sleep(3)
-        assert states(fleet, "slow")["b1"] == "healthy"
+        assert states(lab, "slow") == "healthy healthy healthy"
         cure(node, "slow")
         time.sleep(2)
     sicken(node, "slow")
-    wait_for_states(fleet, "slow", "unhealthy healthy healthy")
+    wait_for_states(lab, "slow", "unhealthy healthy healthy")
     cure(node, "slow")
     time.sleep(3)
-    assert states(fleet, "slow")["b1"] == "unhealthy"
-    wait_for_states(fleet, "slow", "healthy healthy healthy")
+    assert states(lab, "slow") == "unhealthy healthy healthy"
+    wait_for_states(lab, "slow", "healthy healthy healthy")
 
 
 def test_row_26_what_gets_no_flows_is_checked_too(fleet: Fleet, lab: Lab) -> None:
@@ -126,11 +127,11 @@ def test_row_27_all_checks_fail(fleet: Fleet, lab: Lab, client: Node, family: in
     fleet.configure([listener(lab, "open", family, 28, **options),
                      listener(lab, "shut", family, 29, **options, **drop)])
     for name in ("open", "shut"):
-        wait_for_states(fleet, name, "healthy healthy healthy")
+        wait_for_states(lab, name, "healthy healthy healthy")
     for node in lab.nodes("backend"):
         sicken(node, "all")
     for name in ("open", "shut"):
-        wait_for_states(fleet, name, "unhealthy unhealthy unhealthy")
+        wait_for_states(lab, name, "unhealthy unhealthy unhealthy")
     assert _served(client, 28, family=family) == {"b1": 20, "b2": 20, "b3": 20}
     time.sleep(1)
     records = run_load(client, "http", [target(vip(family, 29), 80)], count=5, concurrency=5, timeout=2)
@@ -148,36 +149,36 @@ def test_rows_28_29_failover(fleet: Fleet, lab: Lab, client: Node) -> None:
         wanted["backends"][2]["failover"] = True
     fleet.configure([zero, ratio])
     for name in ("zero", "ratio"):
-        wait_for_states(fleet, name, "healthy healthy healthy")
+        wait_for_states(lab, name, "healthy healthy healthy")
     assert _served(client, 30) == _served(client, 31) == {"b1": 30, "b2": 30}
 
     sicken(lab.node("b1"), "zero", "ratio")
     for name in ("zero", "ratio"):
-        wait_for_states(fleet, name, "unhealthy healthy healthy")
+        wait_for_states(lab, name, "unhealthy healthy healthy")
     assert _served(client, 30) == {"b2": 60}
     assert _served(client, 31) == {"b3": 60}
 
     sicken(lab.node("b3"), "ratio")
-    wait_for_states(fleet, "ratio", "unhealthy healthy unhealthy")
+    wait_for_states(lab, "ratio", "unhealthy healthy unhealthy")
     # Row 29: no healthy failover, so the healthy primaries that there are.
     assert _served(client, 31) == {"b2": 60}
 
     sicken(lab.node("b2"), "zero", "ratio")
-    wait_for_states(fleet, "zero", "unhealthy unhealthy healthy")
-    wait_for_states(fleet, "ratio", "unhealthy unhealthy unhealthy")
+    wait_for_states(lab, "zero", "unhealthy unhealthy healthy")
+    wait_for_states(lab, "ratio", "unhealthy unhealthy unhealthy")
     assert _served(client, 30) == {"b3": 60}
     assert _served(client, 31) == {"b1": 30, "b2": 30}
     told = {entry["name"]: entry["pool"] for entry in fleet.module("lb1", "lb_info", gather=["status"])["listeners"]}
     assert told == {"zero": "failover", "ratio": "primary"}
 
     cure(lab.node("b1"), "zero")
-    wait_for_states(fleet, "zero", "healthy unhealthy healthy")
+    wait_for_states(lab, "zero", "healthy unhealthy healthy")
     assert _served(client, 30) == {"b1": 60}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_31_datagrams_of_a_client_that_never_pauses(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 31: the next datagram reaches another backend; the listener gone, or its last backend, it is refused."""
+    """Row 31: the next datagram reaches another backend, or none once the last one or the listener is gone."""
     options: dict[str, Any] = {"protocol": "udp", "ports": [53], "scheduler": "wrr", "health_check": checked("dns"),
                                "connection_draining_timeout_sec": 0}
     names = ("sick", "gone", "empty")
@@ -185,8 +186,8 @@ def test_row_31_datagrams_of_a_client_that_never_pauses(fleet: Fleet, lab: Lab, 
                  for name, host in zip(names, (33, 34, 35))]
     listeners[2]["backends"] = listeners[2]["backends"][:1]
     fleet.configure(listeners)
-    wait_for_states(fleet, "sick", "healthy healthy")
-    wait_for_states(fleet, "empty", "healthy")
+    wait_for_states(lab, "sick", "healthy healthy")
+    wait_for_states(lab, "empty", "healthy")
     targets = {name: target(vip(family, host), 53) for name, host in zip(names, (33, 34, 35))}
     asking = start_load(client, "udp", list(targets.values()), fixed=True, concurrency=2, rate=60, seconds=14,
                         timeout=0.5)
@@ -200,9 +201,12 @@ def test_row_31_datagrams_of_a_client_that_never_pauses(fleet: Fleet, lab: Lab, 
         assert any(one.backend == "b1" for one in by_target[name] if one.t < changed), name
     late = [one for one in by_target["sick"] if one.t > changed + 5]
     assert late and not failures(late) and set(shares(late)) == {"b2"}
-    for name in ("gone", "empty"):
-        late = [one for one in by_target[name] if one.t > changed + 2]
-        assert late and {one.error for one in late} == {"Connection refused"}, name
+    late = [one for one in by_target["empty"] if one.t > changed + 2]
+    # Refused, though the kernel limits how often it says so.
+    assert late and not shares(late)
+    # Nobody has the VIP any more.
+    late = [one for one in by_target["gone"] if one.t > changed + 5]
+    assert late and not shares(late)
 
 
 def test_detection(fleet: Fleet, lab: Lab) -> None:
@@ -213,9 +217,9 @@ def test_detection(fleet: Fleet, lab: Lab) -> None:
     fleet.configure([_web(lab, name, 60 + number, health_check=check)
                      for number, (name, check) in enumerate(zip(names, checks))])
     for name in names:
-        wait_for_states(fleet, name, "healthy healthy healthy")
+        wait_for_states(lab, name, "healthy healthy healthy")
     node, balancer = lab.node("b1"), lab.node("lb1")
-    watch = balancer.start(["python3", "-u", "/opt/lab/watch_slots.py", "90"])
+    watch = balancer.start(["python3", "-u", "/opt/lab/watch_table.py", "90"])
     dropping = ["nft", "add table inet hole; add chain inet hole in { type filter hook input priority 0; }; "
                        "add rule inet hole in tcp dport 8080 drop"]
     begun: dict[str, list[float]] = {name: [] for name in names}
@@ -248,11 +252,13 @@ def test_detection(fleet: Fleet, lab: Lab) -> None:
 
 
 def _slot_changes(printed: str) -> dict[str, list[float]]:
-    """When each listener's slots changed."""
+    """When each listener had another number of slots; nft does not show elements of such maps."""
     found: dict[str, list[float]] = {}
     for line in printed.splitlines():
-        when, name = line.split()
-        times = found.setdefault(name, [])
+        match = re.match(r"([0-9.]+) add rule inet evenflow l_(\S+)", line)
+        if not match:
+            continue
+        when, times = match[1], found.setdefault(match[2], [])
         # What one transaction says in several lines is one change.
         if not times or float(when) - times[-1] > 0.5:
             times.append(float(when))

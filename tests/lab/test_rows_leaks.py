@@ -11,7 +11,7 @@ import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
-from lab.rows import FAMILIES, backend_address, leaked, listener, sniffed, target, vip
+from lab.rows import FAMILIES, agent_away, backend_address, leaked, listener, sniffed, target, vip
 from lab.topology import FRONT
 
 
@@ -62,6 +62,7 @@ def test_row_53_wide_listeners_do_not_leak(fleet: Fleet, lab: Lab, family: int, 
         # The same without the guard's memory, to see that the sniffer would have told.
         wide = lab.node("lb1").run(["nft", "list", "set", "inet", "evenflow", "wide"]).stdout
         mark = wide.split("elements = {")[1].split("}")[0]
-        lab.node("lb1").run(["nft", "delete", "element", "inet", "evenflow", "wide", f"{{ {mark} }}"])
-        lab.node("lb1").run(["nft", "flush", "set", "inet", "evenflow", f"peers{family}"])
-        assert backend_address(lab, "b1", family) in leaked(lab, targets, family, port=7000)
+        with agent_away(lab.node("lb1")):
+            lab.node("lb1").run(["nft", "delete", "element", "inet", "evenflow", "wide", f"{{ {mark} }}"])
+            lab.node("lb1").run(["nft", "flush", "set", "inet", "evenflow", f"peers{family}"])
+            assert backend_address(lab, "b1", family) in leaked(lab, targets, family, port=7000)

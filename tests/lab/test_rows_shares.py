@@ -1,35 +1,20 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Row 16: lc and wlc while their loop runs on the node."""
+"""Row 16: lc and wlc, whose shares the agent deals."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
-from lab.rows import FAMILIES, held_connections, listener, put_library, target, vip, wait_for_connections
+from lab.rows import FAMILIES, held_connections, listener, target, vip, wait_for_connections
 from lab.traffic import failures, finish, run_load, shares, start_load
 
-_SECONDS = 60
-
-
-@pytest.fixture
-def loop(lab: Lab) -> Iterator[None]:
-    """The loop on lb1, for the length of a test."""
-    node = lab.node("lb1")
-    running = node.start(["python3", "/opt/lab/share_loop.py", put_library(node), str(_SECONDS)])
-    yield
-    running.terminate()
-    _printed, errors = running.communicate(timeout=10)
-    assert not errors
-
-
-@pytest.mark.usefixtures("no_streams", "loop")
+@pytest.mark.usefixtures("no_streams")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_16_lc(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 16: 30 flows held on B1 under lc: the next 30 go elsewhere."""
@@ -49,7 +34,7 @@ def test_row_16_lc(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     assert shares([record for record in finish(held) if record.kind == "stream"]) == {"b1": 30}
 
 
-@pytest.mark.usefixtures("no_streams", "loop")
+@pytest.mark.usefixtures("no_streams")
 def test_row_16_wlc(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 16: held flows settle at 3:2:1 within 10 %, from a start where one has all; a joiner is not flooded."""
     stream = listener(lab, "stream", 4, 17, ports=[80], port=7000, scheduler="wlc", weights=(0, 0, 1))
@@ -75,7 +60,7 @@ def test_row_16_wlc(fleet: Fleet, lab: Lab, client: Node) -> None:
         assert not failures(finish(load))
 
 
-@pytest.mark.usefixtures("no_streams", "loop")
+@pytest.mark.usefixtures("no_streams")
 def test_row_16_joiner(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 16: a backend that joins gets more than its fair share of new flows, and no more than twice that."""
     stream = listener(lab, "stream", 4, 19, ports=[80], port=7000, scheduler="lc", weights=(0, 1, 1))
