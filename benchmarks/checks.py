@@ -29,7 +29,7 @@ from ansible_collections.evenflow.l4lb.plugins.modules.lb_config import build
 from .machine import Namespace, namespaces
 from .ratio import ratio
 
-_AGENT = "ansible_collections.evenflow.l4lb.plugins.module_utils._agent"
+_AGENT = "ansible_collections.evenflow.l4lb.plugins.module_utils._agent._main"
 _PORT = 9000
 _SERVER, _CHECKER = "198.18.0.2", "198.18.0.1"
 _SETTLE, _TICKS = 3.0, os.sysconf("SC_CLK_TCK")

@@ -14,6 +14,7 @@ from lab.fleet import Fleet
 from lab.rows import FAMILIES, held_connections, listener, target, vip, wait_for_connections
 from lab.traffic import failures, finish, run_load, shares, start_load
 
+
 @pytest.mark.usefixtures("no_streams")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_16_lc(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:

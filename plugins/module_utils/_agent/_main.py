@@ -55,4 +55,4 @@ async def _run(config_dir: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
