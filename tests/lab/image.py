@@ -18,7 +18,7 @@ from .store import LabError, Store
 PACKAGES = (
     "systemd", "systemd-sysv", "kmod", "procps", "iproute2", "iputils-ping", "nftables", "conntrack", "keepalived",
     "python3", "python3-apt", "python3-pyroute2", "python3-jmespath", "python3-dnspython", "python3-h11", "python3-h2",
-    "python3-aiohttp", "nginx", "tcpdump", "curl",
+    "python3-aiohttp", "nginx", "tcpdump", "curl", "netcat-openbsd",
     "ca-certificates", "openssl", "ulogd2",
 )
 

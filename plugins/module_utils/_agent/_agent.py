@@ -16,7 +16,8 @@ from functools import partial
 from typing import Any, Callable
 
 from .. import _agent_status
-from .._errors import EvenflowError
+from .._errors import EvenflowError, NodeError
+from .._health import HEALTHY
 from .._model import Configuration, Document, registration
 from .._node import Node, Outcome
 from .._runtime import REMOVED, Runtime, in_force, next_event
@@ -36,6 +37,8 @@ GATHER_SECONDS = 0.01
 
 REPAIRS = 20
 """How many repairs are remembered."""
+
+_HEALTH = "%s is %s: %s"
 
 _AGAIN_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
@@ -114,7 +117,7 @@ class Agent:
 
     def _health_changed(self, name: str) -> None:
         health = self._prober.health[name]
-        log.warning("%s is %s: %s", name, health.state, health.words)
+        log.log(logging.INFO if health.state == HEALTHY else logging.WARNING, _HEALTH, name, health.state, health.words)
         self._wanted.set()
 
     async def _keep_in_order(self) -> None:
@@ -191,8 +194,12 @@ class Agent:
         if is_new or outcome.learned.health.keys() != self._prober.health.keys():
             self._prober.update(_targets(present), outcome.learned.health)
             notify(STATUS=self._status())
-        self._anchor.hold(present)
-        complaints = self._anchor.complaints()
+        try:
+            self._anchor.hold(present)
+            complaints = self._anchor.complaints()
+        except NodeError as error:
+            self._anchor.close()
+            complaints = str(error)
         if complaints:
             log.error("the anchor table: %s", complaints)
         if repairs or is_new:

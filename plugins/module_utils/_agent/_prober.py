@@ -57,11 +57,12 @@ class Prober:
                 continue
             if running:
                 running.stop()
-            if known.state == INITIAL or running:
+            is_new = known.state == INITIAL or running is not None
+            if is_new:
                 begin, first = now + first / FIRST_PER_SECOND, first + 1
             else:
                 begin = now + _phase(name) * target.check.check_interval_sec
-            self._rounds[name] = _Round(target, self._result, self._begun, begin)
+            self._rounds[name] = _Round(target, self._result, self._begun, begin, is_new)
 
     def stop(self) -> None:
         """Check nothing any more."""
@@ -95,13 +96,14 @@ class _Round:
         result: Callable[[Target, CheckResult], None],
         begun: Callable[[float], None],
         begin: float,
+        is_at_once: bool,
     ) -> None:
         self.target = target
         self._result = result
         self._begun = begun
         self._begin = begin
         self._loop = asyncio.get_running_loop()
-        self._is_first = True
+        self._is_out_of_place = is_at_once
         self._task: asyncio.Task[None] | None = None
         self._timer = self._loop.call_at(begin, self._start)
 
@@ -118,9 +120,9 @@ class _Round:
         self._begun(self._loop.time() - self._begin)
         self._task = self._loop.create_task(self._probe())
         interval = self.target.check.check_interval_sec
-        if self._is_first:
-            # After the first one each has its own place in the interval, so that checks do not come in bursts.
-            self._is_first = False
+        if self._is_out_of_place:
+            # After those at once each has its own place in the interval, so that checks do not come in bursts.
+            self._is_out_of_place = False
             self._begin += (0.5 + _phase(self.target.name) / 2) * interval
         else:
             self._begin = max(self._begin + interval, self._loop.time())

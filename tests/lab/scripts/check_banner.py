@@ -1,0 +1,12 @@
+#!/usr/bin/python3
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The server's first line begins as wanted: host, port, text to send, beginning.
+import socket
+import sys
+
+host, port, text, wanted = sys.argv[1:5]
+with socket.create_connection((host, int(port)), timeout=2) as connection:
+    connection.sendall(text.encode() + b"\n")
+    line = connection.makefile().readline()
+sys.exit(0 if line.startswith(wanted) else 1)

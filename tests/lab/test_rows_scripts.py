@@ -1,0 +1,100 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rows 24 and 25: check scripts as keepalived's users have them, on a node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import Lab
+from lab.fleet import Fleet
+from lab.rows import backend_address, heal, listener, states, wait_for_states
+
+SCRIPTS = sorted(Path(__file__).parent.joinpath("scripts").iterdir())
+WHERE = "/usr/local/libexec/evenflow"
+
+# Arguments with which a script succeeds for b1, and with which it fails.
+CASES: dict[str, tuple[list[str], list[str]]] = {
+    "check_http.sh": (["{b1}", "/health/x"], ["{b1}:9", "/"]),
+    "check_body.sh": (["{b1}", "/health/x", "ok"], ["{b1}", "/", "nothing like it"]),
+    "check_port.sh": (["{b1}", "7000"], ["{b1}", "9"]),
+    "check_nc.sh": (["{b1}", "80"], ["{b1}", "9"]),
+    "check_process.sh": (["systemd-journald"], ["no-such-program"]),
+    "check_killall.sh": (["systemd-journald"], ["no-such-program"]),
+    "check_ping.sh": (["{b1}"], ["198.18.1.250"]),
+    "check_banner.py": (["{b1}", "7000", "echo", "b1 "], ["{b1}", "7000", "echo", "b2 "]),
+    "check_file.sh": (["/etc/no-such-file"], ["/etc/hostname"]),
+    "check_weight.sh": (["{b1}", "/health/x"], ["{b1}:9", "/"]),
+}
+
+
+@pytest.fixture(scope="module")
+def scripted(fleet: Fleet, lab: Lab) -> Iterator[None]:
+    """lb1 with the scripts."""
+    heal(lab)
+    fleet.deploy([], ["lb1"], tags=["configure", "service"], lb_node_health_scripts=[str(path) for path in SCRIPTS])
+    yield
+    fleet.configure([])
+
+
+def _listener(lab: Lab, name: str, host: int, command: list[str], **options: Any) -> dict[str, Any]:
+    b1 = backend_address(lab, "b1", 4)
+    check = {"type": "script", "command": [word.replace("{b1}", b1) for word in command], "check_interval_sec": 1,
+             "timeout_sec": 1, "unhealthy_threshold": 1, **options}
+    return listener(lab, name, 4, host, weights=(1,), health_check=check)
+
+
+def _last_checks(fleet: Fleet) -> dict[str, str]:
+    told = fleet.module("lb1", "lb_info", gather=["status"])["listeners"]
+    return {entry["name"]: entry["backends"][0]["health"]["last_check"] for entry in told}
+
+
+@pytest.mark.usefixtures("scripted")
+def test_row_25_scripts_as_they_are(fleet: Fleet, lab: Lab) -> None:
+    """Row 25: ten scripts, each with what makes it succeed and with what makes it fail; one gives a weight."""
+    assert len(SCRIPTS) == 10 and {path.name for path in SCRIPTS} == set(CASES)
+    wanted = []
+    for number, (name, pair) in enumerate(sorted(CASES.items())):
+        for kind, arguments in zip(("good", "bad"), pair):
+            label = name.partition(".")[0].replace("_", "-")
+            wanted.append(_listener(lab, f"{kind}-{label}", 120 + number, [f"{WHERE}/{name}", *arguments],
+                                    timeout_sec=3, check_interval_sec=3, dynamic_weight=name == "check_weight.sh")
+                          | {"ports": [80 if kind == "good" else 81]})
+    fleet.module("lb1", "lb_config", listeners=wanted, state="replaced", purge="all")
+    for entry in wanted:
+        wait_for_states(lab, entry["name"], "healthy" if entry["name"].startswith("good") else "unhealthy")
+    told = _last_checks(fleet)
+    assert told["good-check-weight"] == "exit code 19, weight 17"
+    assert told["bad-check-port"] == "exit code 1"
+
+
+@pytest.mark.usefixtures("scripted")
+def test_row_24_scripts_that_misbehave(fleet: Fleet, lab: Lab) -> None:
+    """Row 24: one past its time goes with all it has started; a flood is stopped; an unsafe one is not run."""
+    node = lab.node("lb1")
+    node.put("/usr/local/libexec/unsafe", "#!/bin/sh\nexit 0\n", mode="0777")
+    shell = ["/bin/sh", "-c"]
+    fleet.module("lb1", "lb_config", state="replaced", purge="all", listeners=[
+        _listener(lab, "slow", 121, [*shell, "sleep 4321 & sleep 4321"]),
+        _listener(lab, "flood", 122, [*shell, "yes"]),
+        _listener(lab, "unsafe", 123, ["/usr/local/libexec/unsafe"]),
+        _listener(lab, "who", 124, [*shell, "id -un; cat /etc/shadow; exit 1"]),
+    ])
+    for name in ("slow", "flood", "unsafe", "who"):
+        wait_for_states(lab, name, "unhealthy")
+    time.sleep(1)
+    told = _last_checks(fleet)
+    assert told["slow"] == "timed out after 1 s"
+    assert told["flood"] == "wrote more than 1048576 bytes"
+    assert told["unsafe"] == "/usr/local/libexec/unsafe can be written to by others than root"
+    assert told["who"] == "exit code 1: evenflow_script cat: /etc/shadow: Permission denied"
+    fleet.module("lb1", "lb_config", state="replaced", purge="all", listeners=[])
+    time.sleep(2)
+    assert node.run(["pgrep", "-f", "sleep 4321"], check=False).stdout == ""
+    assert states(lab, "slow") == ""
