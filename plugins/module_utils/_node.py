@@ -25,7 +25,7 @@ from ._model import Configuration, Document, Settings, fingerprint
 from ._nft import FoundTable, Transaction
 from ._plan import TABLE_COMMENT, Address, Live, Plan, is_other_version, parts, plan, redeal
 from ._ruleset import rules_digest, table
-from ._runtime import Runtime, Shares, advance, forgotten, in_force
+from ._runtime import AT_ONCE, HOLD, RISE, Runtime, Shares, advance, forgotten, in_force
 from ._store import DEFAULT_CONFIG_DIR, Change, Store
 
 _SO_NETNS_COOKIE = 71
@@ -90,7 +90,9 @@ class Node:
         :raises ConditionNotMet: the configuration has another fingerprint; nothing was changed.
         :raises NodeError: the node could not be read or changed; the last good state stands.
         """
-        return self._change(edit, check, expected)
+        # What rises by the clock is the agent's: a run that is asked for nothing changes nothing.
+        slow_start = HOLD if _agent_status.is_running(self._store) else AT_ONCE
+        return self._change(edit, check, expected, slow_start=slow_start)
 
     def _change(
         self,
@@ -99,6 +101,7 @@ class Node:
         expected: str | None = None,
         learned: Mapping[str, Health] = MappingProxyType({}),
         save: bool | None = None,
+        slow_start: str = RISE,
     ) -> Outcome:
         with nullcontext() if check else self._store.lock():
             before = self._store.configuration()
@@ -112,7 +115,7 @@ class Node:
             known = self._store.runtime()
             generation = _kernel.generation()
             live = Live(self._table(before, settings, known, generation), *self._addresses(settings))
-            runtime = advance(before, after, known, time.time(), _conntrack.count, learned)
+            runtime = advance(before, after, known, time.time(), _conntrack.count, learned, slow_start)
             configuration = Configuration.from_document(after)
             uncounted = _uncounted(in_force(configuration, runtime), live, runtime)
             runtime = replace(runtime, uncounted=uncounted)
@@ -128,7 +131,7 @@ class Node:
         """End what is to end at once, where no agent does it."""
         if outcome.learned.ending and not _agent_status.is_running(self._store):
             time.sleep(max(0.0, max(outcome.learned.ending.values()) - time.time()))
-            self._change(_as_it_is)
+            self._change(_as_it_is, slow_start=AT_ONCE)
 
     def keep(self, learned: Mapping[str, Health], save: bool) -> Outcome:
         """Bring the kernel to the configuration as health and time have it now.

@@ -28,6 +28,8 @@ Shares = Mapping[str, Mapping[int, int]]
 GUARD_SECONDS = 300.0
 """How long a removed registration whose flows have ended is kept from speaking to their clients."""
 
+RISE, HOLD, AT_ONCE = "rise", "hold", "at once"
+
 DRAINED, REMOVED, GONE, POOL_LEFT = "drained", "removed", "gone", "pool left"
 
 
@@ -163,6 +165,7 @@ def advance(
     now: float,
     active: Callable[[], Mapping[int, int]],
     learned: Mapping[str, Health] = MappingProxyType({}),
+    slow_start: str = RISE,
 ) -> Runtime:
     """Return what a node knows after its configuration changed, health changed or time passed.
 
@@ -171,10 +174,12 @@ def advance(
     :param now: seconds since the epoch.
     :param active: counts the flows of each id. Called where something that drains may be done.
     :param learned: the health of registrations as it is now, where it is known better.
+    :param slow_start: whether what joins rises now (:data:`RISE`), is left to who makes it rise (:data:`HOLD`), or has
+        its share at once, because nobody does (:data:`AT_ONCE`).
     """
     old = Configuration.from_document(before)
     configuration = old if before is after or before == after else Configuration.from_document(after)
-    has_ramps = any(listener.slow_start_sec for listener in configuration.listeners)
+    has_ramps = slow_start != AT_ONCE and any(listener.slow_start_sec for listener in configuration.listeners)
     serving = _serving(in_force(old, runtime)) if has_ramps else frozenset()
     drains = _drains(configuration, runtime, now)
     if old is not configuration:
@@ -184,7 +189,10 @@ def advance(
     runtime = replace(runtime, health=health)
     runtime = _with_pools(in_force(configuration, runtime), runtime, now)
     runtime = replace(runtime, past=frozenset(name for name, drain in runtime.drains.items() if drain.is_past(now)))
-    runtime = _with_ramps(in_force(configuration, runtime), serving, runtime, now)
+    if has_ramps:
+        runtime = _with_ramps(in_force(configuration, runtime), serving, runtime, now, slow_start == HOLD)
+    else:
+        runtime = replace(runtime, joined={}, ramps={})
     return _with_fates(in_force(configuration, runtime), runtime, now)
 
 
@@ -354,8 +362,10 @@ def _with_pools(present: Configuration, runtime: Runtime, now: float) -> Runtime
     return replace(runtime, drains=drains, standby=frozenset(standby))
 
 
-def _with_ramps(present: Configuration, serving: frozenset[str], runtime: Runtime, now: float) -> Runtime:
-    """Let those that join begin low, and those that have begun rise."""
+def _with_ramps(
+    present: Configuration, serving: frozenset[str], runtime: Runtime, now: float, is_held: bool
+) -> Runtime:
+    """Let those that join begin low, and those that have begun rise, unless they are held."""
     joined: dict[str, float] = {}
     ramps: dict[str, int] = {}
     for listener in present.listeners:
@@ -364,7 +374,9 @@ def _with_ramps(present: Configuration, serving: frozenset[str], runtime: Runtim
             if not (is_candidate(backend) and is_healthy(backend)):
                 continue
             since = runtime.joined.get(name, None if name in serving else now)
-            if since is not None and now < since + listener.slow_start_sec:
+            if is_held and name in runtime.ramps:
+                joined[name], ramps[name] = runtime.joined[name], runtime.ramps[name]
+            elif since is not None and now < since + listener.slow_start_sec:
                 joined[name] = since
                 ramps[name] = max(1, int((now - since) / listener.slow_start_sec * RAMP_STEPS))
     return replace(runtime, joined=joined, ramps=ramps)

@@ -18,8 +18,10 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import bac
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._plan import Live, plan
 from ansible_collections.evenflow.l4lb.plugins.module_utils._runtime import (
+    AT_ONCE,
     ENDED_SECONDS,
     GUARD_SECONDS,
+    HOLD,
     NOTHING_LEARNED,
     Runtime,
     advance,
@@ -270,6 +272,19 @@ def test_what_joins_rises(story: Story) -> None:
     assert _ramps(story) == [1.0, 0.5]
     story.wait(5)
     assert _ramps(story) == [1.0, 1.0]
+
+
+def test_a_module_leaves_what_rises_to_the_agent(story: Story) -> None:
+    """Else a run that is asked for nothing would change something; without an agent nothing would rise."""
+    options = {"slow_start_sec": 10, "scheduler": "rr"}
+    story.change(web(backend(B1), **options))
+    story.wait(20)
+    story.change(web(backend(B1), backend(B2), **options))
+    story.now += 5
+    held = advance(story.document, story.document, story.runtime, story.now, dict, slow_start=HOLD)
+    assert held == story.runtime
+    at_once = advance(story.document, story.document, story.runtime, story.now, dict, slow_start=AT_ONCE)
+    assert not at_once.ramps and not at_once.joined
 
 
 def test_a_weight_that_the_server_asks_for(story: Story) -> None:
