@@ -95,6 +95,8 @@ class Anchor:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # Nowhere to write a history to.
+            env={"HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
             start_new_session=True,
         )
         if self._process.stdout:
