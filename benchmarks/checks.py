@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.evenflow.l4lb.plugins.module_utils import _kernel
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node import Node
 from ansible_collections.evenflow.l4lb.plugins.modules.lb_config import build
 
@@ -69,10 +70,12 @@ def run(options: argparse.Namespace) -> None:
     """Run the benchmark and print it."""
     with namespaces(2) as (checker, server):
         _connect(checker, server)
-        with _answering(server) as answered:
+        with _answering(server) as (answered, _process):
             for case in CASES:
                 _compare(case, checker, answered, options)
             _memory(checker)
+        with _answering(server) as (_counter, process):
+            _storm(checker, process)
 
 
 def _compare(case: Case, checker: Namespace, answered: Path, options: argparse.Namespace) -> None:
@@ -107,6 +110,31 @@ def _memory(checker: Namespace) -> None:
         time.sleep(20)
         print(f"processor with 100 backends checked every 5 s: {(_ticks(pid) - began) / _TICKS / 20:.2%} "
               "(expected: at most 1 %)")
+
+
+def _storm(checker: Namespace, server: subprocess.Popen[bytes]) -> None:
+    """Print how long 500 backends that are gone at once take to be out of the slots, and in how many transactions."""
+    with _agent(checker, Case("", "tcp", 500, 1)) as (_pid, folder):
+        node = Node(folder)
+        _wait_for(node, "healthy", 500)
+        with checker.entered():
+            before = _kernel.generation()
+        began = time.monotonic()
+        server.kill()
+        _wait_for(node, "unhealthy", 500)
+        took = time.monotonic() - began
+        with checker.entered():
+            transactions = _kernel.generation() - before
+        print(f"500 backends gone at once: out after {took:.2f} s in {transactions} transactions, {_late(folder)} late "
+              "probes (expected: within 2 x 1 + 1 + 0.1 s)")
+
+
+def _wait_for(node: Node, state: str, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while sum(one.state == state for one in node.runtime().health.values()) < count:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not {count} backends are {state} after 60 s")
+        time.sleep(0.02)
 
 
 def _measure(pid: int, answered: Path, seconds: float) -> Measured:
@@ -144,8 +172,8 @@ def _connect(checker: Namespace, server: Namespace) -> None:
 
 
 @contextmanager
-def _answering(server: Namespace) -> Iterator[Path]:
-    """A server that answers tcp and http, and counts in a file."""
+def _answering(server: Namespace) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """A server that answers tcp and http, and counts in a file; that file and its process."""
     with tempfile.TemporaryDirectory() as folder:
         counter = Path(folder, "count")
         counter.write_bytes(bytes(8))
@@ -154,7 +182,7 @@ def _answering(server: Namespace) -> Iterator[Path]:
             process = subprocess.Popen(command)
         try:
             time.sleep(1)
-            yield counter
+            yield counter, process
         finally:
             process.terminate()
             process.wait()
