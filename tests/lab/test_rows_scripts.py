@@ -28,7 +28,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "check_process.sh": (["systemd-journald"], ["no-such-program"]),
     "check_killall.sh": (["systemd-journald"], ["no-such-program"]),
     "check_ping.sh": (["{b1}"], ["198.18.1.250"]),
-    "check_banner.py": (["{b1}", "7000", "echo", "b1 "], ["{b1}", "7000", "echo", "b2 "]),
+    "check_banner.sh": (["{b1}", "7000", "echo", "b1 "], ["{b1}", "7000", "echo", "b2 "]),
     "check_file.sh": (["/etc/no-such-file"], ["/etc/hostname"]),
     "check_weight.sh": (["{b1}", "/health/x"], ["{b1}:9", "/"]),
 }

@@ -2,8 +2,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The port is open, by netcat: host, port.
-nc -z -w 2 "$1" "$2" >/dev/null 2>&1
-if [ $? -ne 0 ]; then
+if ! nc -z -w 2 "$1" "$2" >/dev/null 2>&1; then
     exit 1
 fi
 exit 0

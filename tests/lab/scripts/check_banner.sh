@@ -1,7 +1,8 @@
-#!/usr/bin/python3
+#!/bin/sh
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The server's first line begins as wanted: host, port, text to send, beginning.
+exec python3 -c '
 import socket
 import sys
 
@@ -10,3 +11,4 @@ with socket.create_connection((host, int(port)), timeout=2) as connection:
     connection.sendall(text.encode() + b"\n")
     line = connection.makefile().readline()
 sys.exit(0 if line.startswith(wanted) else 1)
+' "$@"
