@@ -144,7 +144,7 @@ def test_whether_an_agent_runs_does_not_depend_on_how_it_ended(tmp_path: Path) -
         [
             sys.executable,
             "-c",
-            "import fcntl,sys,time; f=open(sys.argv[1],'a'); fcntl.flock(f,2); print(); time.sleep(60)",
+            "import fcntl,sys,time; f=open(sys.argv[1],'a'); fcntl.flock(f,2); print(flush=True); time.sleep(60)",
             str(tmp_path / "run" / "agent.lock"),
         ],
         stdout=subprocess.PIPE,
