@@ -1,10 +1,9 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A server for checks: takes connections, answers what looks like HTTP, counts. Arguments: address, port, file."""
+"""A server for checks: takes connections and answers what looks like HTTP. Arguments: address, port."""
 
 from __future__ import annotations
 
-import mmap
 import selectors
 import socket
 import sys
@@ -14,30 +13,25 @@ _ANSWER = (b"HTTP/1.1 200 OK\r\nServer: lab\r\nContent-Type: text/plain\r\nConte
 
 
 def main() -> None:
-    address, port, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    address, port = sys.argv[1], int(sys.argv[2])
     listening = socket.create_server((address, port), backlog=8192)
     listening.setblocking(False)
     selector = selectors.DefaultSelector()
     selector.register(listening, selectors.EVENT_READ)
-    count = 0
-    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 8) as counter:
-        while True:
-            for key, _events in selector.select():
-                if key.fileobj is listening:
-                    count += _accept(listening, selector)
-                    counter[:8] = count.to_bytes(8, "little")
-                else:
-                    _answer(key.fileobj, selector)
+    while True:
+        for key, _events in selector.select():
+            if key.fileobj is listening:
+                _accept(listening, selector)
+            else:
+                _answer(key.fileobj, selector)
 
 
-def _accept(listening: socket.socket, selector: selectors.BaseSelector) -> int:
-    accepted = 0
+def _accept(listening: socket.socket, selector: selectors.BaseSelector) -> None:
     while True:
         try:
             connection, _peer = listening.accept()
         except BlockingIOError:
-            return accepted
-        accepted += 1
+            return
         connection.setblocking(False)
         selector.register(connection, selectors.EVENT_READ)
 
