@@ -25,7 +25,7 @@ def test_row_10_no_leak(fleet: Fleet, lab: Lab, client: Node, family: int) -> No
     # What wide listeners of other tests have left there for some minutes.
     lab.node("lb1").run(["nft", "flush", "set", "inet", "evenflow", f"peers{family}"])
     for port, is_guarded in ((80, True), (9999, False)):
-        sniffer = client.start(["tcpdump", "-i", "front", "-nn", "-l", "src", "host", source, "and", "tcp"])
+        sniffer = client.start(["tcpdump", "-i", "front", "-nn", "-l", f"src host {source} and tcp src port {port}"])
         time.sleep(1)
         lab.node("b1").run(["python3", "/opt/lab/odd_packets.py", "flags", source, str(port), destination, "0"])
         time.sleep(1)
