@@ -84,9 +84,13 @@ def _compare(case: Case, checker: Namespace, server: Namespace, options: argpars
     late = 0
     for _round in range(options.rounds):
         with _agent(checker, case) as (pid, folder):
+            _wait_for(Node(folder), "healthy", case.targets)
+            time.sleep(_SETTLE)
+            before = _late(folder)
             ours.append(_measure(pid, server, options.seconds))
-            late += _late(folder)
+            late += _late(folder) - before
         with _haproxy(checker, case) as pid:
+            time.sleep(_SETTLE)
             theirs.append(_measure(pid, server, options.seconds))
     print(f"{case.name}: {options.rounds} rounds of {options.seconds:g} s")
     for name, found in (("agent", ours), ("HAProxy", theirs)):
@@ -100,12 +104,14 @@ def _compare(case: Case, checker: Namespace, server: Namespace, options: argpars
 
 def _memory(checker: Namespace) -> None:
     """Print memory with 10,000 registrations, and idle processor time with 100."""
-    with _agent(checker, Case("", "tcp", 10000, 60)) as (pid, _folder):
-        time.sleep(5)
+    with _agent(checker, Case("", "tcp", 10000, 60)) as (pid, folder):
+        _wait_for(Node(folder), "healthy", 10000)
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
         peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
         print(f"memory with 10,000 registrations: {int(peak) / 1024:.0f} MB (expected: at most 250)")
-    with _agent(checker, Case("", "tcp", 100, 5)) as (pid, _folder):
+    with _agent(checker, Case("", "tcp", 100, 5)) as (pid, folder):
+        _wait_for(Node(folder), "healthy", 100)
+        time.sleep(2 * _SETTLE)
         began = _ticks(pid)
         time.sleep(20)
         print(f"processor with 100 backends checked every 5 s: {(_ticks(pid) - began) / _TICKS / 20:.2%} "
@@ -138,7 +144,6 @@ def _wait_for(node: Node, state: str, count: int) -> None:
 
 
 def _measure(pid: int, server: Namespace, seconds: float) -> Measured:
-    time.sleep(_SETTLE)
     before, probes, began = _ticks(pid), _count(server), time.monotonic()
     time.sleep(seconds)
     took, done, passed = _ticks(pid) - before, _count(server) - probes, time.monotonic() - began

@@ -87,13 +87,15 @@ def _flush(mark: int) -> None:
     """Let the kernel delete what has a mark. Without one it would delete everything."""
     if not mark & OURS:
         raise NodeError(f"conntrack: {mark:#010x} is not the id of a backend")
-    attributes = _netlink.attribute(_MARK, struct.pack("!I", mark)) + _netlink.attribute(
-        _MARK_MASK, struct.pack("!I", 0xFFFFFFFF)
-    )
     try:
-        _netlink.do(_SUBSYSTEM, _DELETE, socket.AF_UNSPEC, attributes)
+        _netlink.do(_SUBSYSTEM, _DELETE, socket.AF_UNSPEC, _marked(mark, 0xFFFFFFFF))
     except OSError as error:
         raise NodeError(f"conntrack: the flows of {mark:#010x} cannot be deleted: {error.strerror}") from error
+
+
+def _marked(mark: int, mask: int) -> bytes:
+    """Return the attributes that choose entries by their mark."""
+    return _netlink.attribute(_MARK, struct.pack("!I", mark)) + _netlink.attribute(_MARK_MASK, struct.pack("!I", mask))
 
 
 def _kind(original: bytes) -> str:
@@ -130,11 +132,8 @@ def _is_active(found: dict[int, bytes]) -> bool:
 
 def _dump(mark: int, mask: int) -> Iterator[bytes]:
     """List entries with a mark; a kernel that does not filter lists more."""
-    attributes = _netlink.attribute(_MARK, struct.pack("!I", mark)) + _netlink.attribute(
-        _MARK_MASK, struct.pack("!I", mask)
-    )
     try:
-        yield from _netlink.dump(_SUBSYSTEM, _GET, attributes)
+        yield from _netlink.dump(_SUBSYSTEM, _GET, _marked(mark, mask))
     except OSError as error:
         raise NodeError(f"conntrack: the flows cannot be listed: {error.strerror}") from error
 

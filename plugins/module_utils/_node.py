@@ -25,7 +25,7 @@ from ._model import Configuration, Document, Settings, fingerprint
 from ._nft import FoundTable, Transaction
 from ._plan import TABLE_COMMENT, Address, Live, Plan, is_other_version, parts, plan, redeal
 from ._ruleset import rules_digest, table
-from ._runtime import AT_ONCE, HOLD, RISE, Runtime, Shares, advance, forgotten, in_force
+from ._runtime import AT_ONCE, HOLD, NOTHING_LEARNED, RISE, Runtime, Shares, advance, forgotten, in_force
 from ._store import DEFAULT_CONFIG_DIR, Change, Store
 
 _SO_NETNS_COOKIE = 71
@@ -40,6 +40,7 @@ class Outcome:
     :ivar plan: what had to be done on the node.
     :ivar known: what the node had learned and begun before.
     :ivar learned: what it has now.
+    :ivar present: the configuration after, in force.
     :ivar repairs: what somebody else had changed, in words; nothing where it was for us to change.
     """
 
@@ -49,6 +50,7 @@ class Outcome:
     plan: Plan
     known: Runtime
     learned: Runtime
+    present: Configuration
     repairs: list[str] = field(default_factory=list)
 
     @property
@@ -116,11 +118,10 @@ class Node:
             generation = _kernel.generation()
             live = Live(self._table(before, settings, known, generation), *self._addresses(settings))
             runtime = advance(before, after, known, time.time(), _conntrack.count, learned, slow_start)
-            configuration = Configuration.from_document(after)
-            uncounted = _uncounted(in_force(configuration, runtime), live, runtime)
-            runtime = replace(runtime, uncounted=uncounted)
-            wanted = plan(configuration, settings, live, runtime)
-            outcome = Outcome(before, after, difference(before, after), wanted, known, runtime)
+            present = in_force(Configuration.from_document(after), runtime)
+            runtime = replace(runtime, uncounted=_uncounted(present, live, runtime))
+            wanted = plan(present, settings, live, runtime)
+            outcome = Outcome(before, after, difference(before, after), wanted, known, runtime, present)
             if outcome.plan and self._store.read_run("applied.json") is not None:
                 outcome.repairs = _repairs(outcome, live)
             if not check:
@@ -178,8 +179,9 @@ class Node:
     def render(self, edit: Edit) -> Outcome:
         """Say what a node without any listener would be given; nothing is read from the kernel or written."""
         after = edit({})
-        wanted = plan(Configuration.from_document(after), self._store.settings(), Live())
-        return Outcome({}, after, difference({}, after), wanted, Runtime(), Runtime())
+        present = in_force(Configuration.from_document(after), NOTHING_LEARNED)
+        wanted = plan(present, self._store.settings(), Live())
+        return Outcome({}, after, difference({}, after), wanted, NOTHING_LEARNED, NOTHING_LEARNED, present)
 
     def configuration(self) -> Document:
         """Return the configuration as it stands."""

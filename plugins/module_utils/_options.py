@@ -202,16 +202,11 @@ def capacity_scaler(value: float) -> float:
     return round(value, 3)
 
 
-def sample_rate(value: float) -> float:
-    """Check a part of all flows; millionths are kept."""
+def ratio(value: float) -> float:
+    """Check a part of a whole; millionths are kept."""
     if not 0 <= value <= 1:
         raise Refused(f"{value:g} is not in 0–1")
     return round(value, 6)
-
-
-def ratio(value: float) -> float:
-    """Check a part of a whole; millionths are kept."""
-    return sample_rate(value)
 
 
 def absolute_path(value: str) -> str:
@@ -302,7 +297,7 @@ def defaults(options: dict[str, Option]) -> dict[str, Any]:
 
 LOG_CONFIG = {
     "enable": Option("bool", default=False),
-    "sample_rate": Option("float", default=1.0, check=sample_rate),
+    "sample_rate": Option("float", default=1.0, check=ratio),
 }
 
 HEALTH_CHECK = {

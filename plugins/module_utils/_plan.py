@@ -18,7 +18,7 @@ from ._model import Configuration, Settings, family
 from ._nft import Elements, FoundTable, Group, Set, Table, Transaction
 from ._ports import PortRange
 from ._ruleset import SHARED_SETS, STATIC_CHAINS, dispatch_key, table
-from ._runtime import NOTHING_LEARNED, Runtime, in_force
+from ._runtime import NOTHING_LEARNED, Runtime
 from ._scheduler import SlotTable, slot_table
 
 TABLE_COMMENT = "evenflow.l4lb: changes by hand are undone"
@@ -89,10 +89,10 @@ class Plan:
 def plan(configuration: Configuration, settings: Settings, live: Live, runtime: Runtime = NOTHING_LEARNED) -> Plan:
     """Decide how to bring the node to the configuration.
 
+    :param configuration: in force, see :func:`~._runtime.in_force`.
     :param runtime: what the node knows when that is done.
     :returns: an empty plan if everything is as it should be.
     """
-    configuration = in_force(configuration, runtime)
     vips = _vips(configuration, settings)
     # An address that was there before us is not ours to remove later.
     owned = vips & (live.owned | (vips - live.addresses))

@@ -286,10 +286,12 @@ def _removals(
     """Begin to drain registrations that the configuration has no longer; one that drains already keeps its time."""
     there = {registration(listener, backend) for listener in configuration.listeners for backend in listener.backends}
     drains: dict[str, Drain] = {}
+    ids = backend_ids(old) if runtime.ending else {}
     for listener in old.listeners:
         for backend, options in zip(listener.backends, before[listener.name]["backends"]):
             name = registration(listener, backend)
-            if name in there or (backend.admin_state == "disabled" and not runtime.ending):
+            is_ending = ids.get((listener.name, *backend.key)) in runtime.ending
+            if name in there or (backend.admin_state == "disabled" and not is_ending):
                 continue
             begun = runtime.drains.get(name)
             removed = {**before[listener.name], "backends": [options]}

@@ -20,7 +20,8 @@ from .._errors import EvenflowError, NodeError
 from .._health import HEALTHY
 from .._model import Configuration, Document, registration
 from .._node import Node, Outcome
-from .._runtime import REMOVED, Runtime, in_force, next_event
+from .._options import SHARE_SCHEDULERS
+from .._runtime import REMOVED, Runtime, next_event
 from .._share_controller import TICK
 from .._share_loop import ShareLoop
 from .._store import Store
@@ -127,7 +128,6 @@ class Agent:
             await self._wait_for(self._seconds_to_wait())
             await asyncio.sleep(GATHER_SECONDS)
             self._wanted.clear()
-            # Before the node is brought in order, so that what the table's loss would let through never gets in.
             outcome = await self._in_order()
             if outcome:
                 self._take_over(outcome)
@@ -190,12 +190,11 @@ class Agent:
         self._repairs = (self._repairs + [{"time": round(time.time()), "found": text} for text in repairs])[-REPAIRS:]
         is_new = outcome.after != self._document
         self._runtime, self._document = outcome.learned, outcome.after
-        present = in_force(Configuration.from_document(outcome.after), outcome.learned)
         if is_new or outcome.learned.health.keys() != self._prober.health.keys():
-            self._prober.update(_targets(present), outcome.learned.health)
+            self._prober.update(_targets(outcome.present), outcome.learned.health)
             notify(STATUS=self._status())
         try:
-            self._anchor.hold(present)
+            self._anchor.hold(outcome.present)
             complaints = self._anchor.complaints()
         except NodeError as error:
             self._anchor.close()
@@ -211,8 +210,8 @@ class Agent:
             "started": round(self._started),
             "repairs": self._repairs,
             "error": self._error,
+            "late_checks": self._prober.late,
         }
-        told["late_checks"] = self._prober.late
         try:
             _agent_status.write(self._store, told)
         except OSError as error:
@@ -227,7 +226,7 @@ class Agent:
         """Deal the shares of lc and wlc, at most a part of the time."""
         while True:
             took = 0.0
-            if any(listener["scheduler"] in ("lc", "wlc") for listener in (self._document or {}).values()):
+            if any(listener["scheduler"] in SHARE_SCHEDULERS for listener in (self._document or {}).values()):
                 began = time.monotonic()
                 try:
                     await self._call(self._shares.tick)

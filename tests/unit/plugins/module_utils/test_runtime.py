@@ -67,12 +67,14 @@ class Story:
     def learn(self, **learned: str) -> dict[int, str]:
         return self.change(self.document, **learned)
 
+    def present(self) -> Configuration:
+        return in_force(Configuration.from_document(self.document), self.runtime)
+
     def chosen(self) -> list[str]:
-        found = in_force(Configuration.from_document(self.document), self.runtime)
-        return [one.address for one in eligible(found.listeners[0])]
+        return [one.address for one in eligible(self.present().listeners[0])]
 
     def elements(self, name: str) -> Any:
-        wanted = plan(Configuration.from_document(self.document), Settings(), Live(), self.runtime)
+        wanted = plan(self.present(), Settings(), Live(), self.runtime)
         return wanted.boot.shared.sets[name].elements if name != "ended" else set(self.runtime.ending)
 
     def _active(self) -> Mapping[int, int]:
@@ -292,12 +294,12 @@ def test_a_weight_that_the_server_asks_for(story: Story) -> None:
     known = {f"web/{B1}/0": Health("healthy", 1.0, weight=0), f"web/{B2}/0": Health("healthy", 1.0, weight=9)}
     story.runtime = replace(story.runtime, health=known)
     assert story.chosen() == [B2]
-    found = in_force(Configuration.from_document(story.document), story.runtime)
+    found = story.present()
     assert found.listeners[0].backends[1].weight == 9
 
 
 def _ramps(story: Story) -> list[float]:
-    found = in_force(Configuration.from_document(story.document), story.runtime)
+    found = story.present()
     return [one.ramp for one in found.listeners[0].backends]
 
 
