@@ -209,6 +209,35 @@ def test_row_31_datagrams_of_a_client_that_never_pauses(fleet: Fleet, lab: Lab, 
     assert late and not shares(late)
 
 
+def test_slow_start(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """A backend that joins begins with little and rises to its share, never falling on the way."""
+    wanted = _web(lab, "rises", 34, slow_start_sec=10)
+    fleet.configure([wanted])
+    wait_for_states(lab, "rises", "healthy healthy healthy")
+    sicken(lab.node("b3"), "rises")
+    wait_for_states(lab, "rises", "healthy healthy unhealthy")
+    # The others have joined too, when the listener came.
+    time.sleep(wanted["slow_start_sec"])
+    cure(lab.node("b3"), "rises")
+    wait_for_states(lab, "rises", "healthy healthy healthy")
+    found: list[int] = []
+    deadline = time.monotonic() + 15
+    while not found or found[-1] < 20:
+        assert time.monotonic() < deadline, f"b3 of b1 to b3, in 60 flows: {found}"
+        found.append(_served(client, 34).get("b3", 0))
+        time.sleep(0.5)
+    # 60 flows are not a whole number of cycles while it rises.
+    falls = [(one, other) for one, other in zip(found, found[1:]) if other < one - 1]
+    assert found[0] < 5 and not falls and len(set(found)) > 4, found
+
+
+def test_weight_by_header(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """With `dynamic_weight` the answer to an http check says which weight a backend has."""
+    fleet.configure([_web(lab, "asks", 35, health_check=checked("asks", dynamic_weight=True))])
+    wait_for_states(lab, "asks", "healthy healthy healthy")
+    assert _served(client, 35) == {"b1": 30, "b2": 20, "b3": 10}
+
+
 def test_detection(fleet: Fleet, lab: Lab) -> None:
     """50 failures, half of them by silence: each is out of the slots and in again; the worst times are printed."""
     names = [f"fails{number}" for number in range(10)]
