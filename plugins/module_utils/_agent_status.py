@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the agent tells of itself to those who look from outside: that it runs, and what it has put right."""
+"""What the agent and those outside tell each other: that it runs, what it has put right, that it should look again."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from typing import Any, Iterator, Mapping
 
 from ._store import Store
+
+LOOK_AGAIN = "look_again.json"
+"""A file in the run-time directory: who writes it asks the agent to look at what the node has begun."""
 
 _NAME = "agent.json"
 _LOCK = "agent.lock"
@@ -43,6 +46,11 @@ def is_running(store: Store) -> bool:
     except OSError:
         return False
     return False
+
+
+def look_again(store: Store) -> None:
+    """Ask the agent to look again, where no file of the configuration tells it."""
+    store.write_run(LOOK_AGAIN, {})
 
 
 def write(store: Store, told: Mapping[str, Any]) -> None:

@@ -36,10 +36,13 @@ _FLUSHES = 4
 _PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
-def count() -> dict[int, int]:
-    """Count the active flows of each backend id. A TCP flow that both sides have closed is not active."""
+def count(marks: Collection[int] = ()) -> dict[int, int]:
+    """Count the active flows of each backend id. A TCP flow that both sides have closed is not active.
+
+    :param marks: only these ids matter; all if there are none.
+    """
     flows: Counter[int] = Counter()
-    for message in _dump(OURS, OURS):
+    for message in _dump(next(iter(marks)), 0xFFFFFFFF) if len(marks) == 1 else _dump(OURS, OURS):
         found = _netlink.parse(message, _netlink.PREAMBLE, (_MARK, _PROTOINFO))
         mark = _mark(found)
         if mark & OURS and _is_active(found):

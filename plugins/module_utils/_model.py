@@ -103,6 +103,11 @@ class HealthCheck:
     command: tuple[str, ...]
     dynamic_weight: bool
 
+    @property
+    def detection_sec(self) -> int:
+        """How long a backend that fails may be taken for healthy."""
+        return self.unhealthy_threshold * self.check_interval_sec + self.timeout_sec
+
 
 @dataclass(frozen=True)
 class FailoverPolicy:
@@ -230,8 +235,13 @@ def complete(name: str, found: Any) -> dict[str, Any]:
 
 
 def registration(listener: Listener, backend: Backend) -> str:
-    """Name a registration as files do: ``listener/address/port``."""
-    return f"{listener.name}/{backend.address}/{backend.port}"
+    """Name a registration as files do."""
+    return named(listener.name, *backend.key)
+
+
+def named(listener: str, address: str, port: int) -> str:
+    """Name a registration by what identifies it: ``listener/address/port``."""
+    return f"{listener}/{address}/{port}"
 
 
 def _completed(place: str, found: Any, options: dict[str, Option], more: dict[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class LbModule(AnsibleModule):  # type: ignore[misc]
 
         :param render: say what an empty node would be given, and touch nothing.
         """
-        edit = self._build(self.params)[0]
+        edit = self.edit()
         node = Node(self.params["config_dir"])
         try:
             if render:
@@ -85,16 +85,26 @@ class LbModule(AnsibleModule):  # type: ignore[misc]
                     node.end_flows(outcome)
         except EvenflowError as error:
             self.fail_json(msg=str(error))
+        result = self.told(outcome)
+        if render:
+            result["changed"] = False
+            result.pop("diff", None)
+        self.exit_json(**result)
+        raise AssertionError("exit_json ends the module")
+
+    def edit(self) -> Edit:
+        """Return the change that the parameters ask for."""
+        return self._build(self.params)[0]
+
+    def told(self, outcome: Outcome) -> dict[str, Any]:
+        """Return what is told of every change; warn of what may surprise."""
         for name in outcome.difference.listeners():
             for text in warnings(outcome.after[name]) if name in outcome.after else ():
                 self.warn(text)
         result = _result(outcome)
-        if render:
-            result["changed"] = False
-        elif self._diff:
+        if self._diff:
             result["diff"] = _diff(outcome)
-        self.exit_json(**result)
-        raise AssertionError("exit_json ends the module")
+        return result
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Collection, Mapping, Optional
 
 from . import _addresses, _agent_status, _conntrack, _kernel
 from ._difference import Difference, difference
@@ -30,6 +30,11 @@ from ._store import DEFAULT_CONFIG_DIR, Change, Store
 
 _SO_NETNS_COOKIE = 71
 _SHOWN, _SHOWN_STATEMENTS = 160, 6
+
+
+Timeouts = Callable[[Document], Mapping[str, Optional[float]]]
+Guard = Callable[[Configuration, Configuration], None]
+"""Is given the configuration in force before and after; raises :class:`InvalidInput`."""
 
 
 @dataclass
@@ -72,6 +77,10 @@ class _Known:
     ids: Mapping[tuple[str, str, int], int]
 
 
+def _listeners_own(_after: Document) -> Mapping[str, float | None]:
+    return {}
+
+
 class Node:
     """This machine as a load balancer.
 
@@ -82,19 +91,31 @@ class Node:
         self._store = Store(config_dir)
         self._last_known: _Known | None = None
 
-    def change(self, edit: Edit, check: bool = False, expected: str | None = None) -> Outcome:
+    def change(
+        self,
+        edit: Edit,
+        check: bool = False,
+        expected: str | None = None,
+        timeouts: Timeouts = _listeners_own,
+        guard: Guard | None = None,
+    ) -> Outcome:
         """Change the configuration and bring the kernel to it, also where only the kernel differs.
 
         :param edit: gives the configuration after, from the one before.
         :param check: only say what would be done.
         :param expected: fingerprint that the configuration must have.
+        :param timeouts: gives the time-outs of drains, see :func:`~._runtime.advance`, from the configuration after.
+        :param guard: refuses what it does not want to become of the configuration in force.
         :raises InvalidInput: the edit is refused; nothing was changed.
         :raises ConditionNotMet: the configuration has another fingerprint; nothing was changed.
         :raises NodeError: the node could not be read or changed; the last good state stands.
         """
         # What rises by the clock is the agent's: a run that is asked for nothing changes nothing.
         slow_start = HOLD if _agent_status.is_running(self._store) else AT_ONCE
-        return self._change(edit, check, expected, slow_start=slow_start)
+        outcome = self._change(edit, check, expected, slow_start=slow_start, timeouts=timeouts, guard=guard)
+        if not check and outcome.learned.drains != outcome.known.drains and not outcome.difference:
+            _agent_status.look_again(self._store)
+        return outcome
 
     def _change(
         self,
@@ -104,6 +125,8 @@ class Node:
         learned: Mapping[str, Health] = MappingProxyType({}),
         save: bool | None = None,
         slow_start: str = RISE,
+        timeouts: Timeouts = _listeners_own,
+        guard: Guard | None = None,
     ) -> Outcome:
         with nullcontext() if check else self._store.lock():
             before = self._store.configuration()
@@ -117,8 +140,10 @@ class Node:
             known = self._store.runtime()
             generation = _kernel.generation()
             live = Live(self._table(before, settings, known, generation), *self._addresses(settings))
-            runtime = advance(before, after, known, time.time(), _conntrack.count, learned, slow_start)
+            runtime = advance(before, after, known, time.time(), _conntrack.count, learned, slow_start, timeouts(after))
             present = in_force(Configuration.from_document(after), runtime)
+            if guard:
+                guard(in_force(Configuration.from_document(before), known), present)
             runtime = replace(runtime, uncounted=_uncounted(present, live, runtime))
             wanted = plan(present, settings, live, runtime)
             outcome = Outcome(before, after, difference(before, after), wanted, known, runtime, present)
@@ -127,6 +152,11 @@ class Node:
             if not check:
                 self._apply(outcome, settings, generation, save)
             return outcome
+
+    def settle(self) -> None:
+        """Do what time asks for, where no agent does it."""
+        if not _agent_status.is_running(self._store):
+            self.end_flows(self._change(_as_it_is, slow_start=AT_ONCE))
 
     def end_flows(self, outcome: Outcome) -> None:
         """End what is to end at once, where no agent does it."""
@@ -194,6 +224,14 @@ class Node:
     def runtime(self) -> Runtime:
         """Return what the node has learned and begun."""
         return self._store.runtime()
+
+    def flows(self, marks: Collection[int]) -> dict[int, int]:
+        """Count the active flows of backend ids."""
+        return _conntrack.count(marks)
+
+    def packets_out(self) -> dict[int, int]:
+        """Count the packets that have come from backends, by id."""
+        return {mark: packets for mark, (packets, _bytes) in _kernel.read_counters("acct_out").items()}
 
     def agent(self) -> dict[str, Any]:
         """Tell whether the agent runs, and what it says of itself."""

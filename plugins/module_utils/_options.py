@@ -195,6 +195,18 @@ def unicast_address(value: str) -> str:
     return str(address)
 
 
+def machines(value: list[Any]) -> list[str]:
+    """Check names and addresses of machines; addresses get their canonical text."""
+    found = []
+    for item in value:
+        text = _text(item)
+        try:
+            found.append(unicast_address(text))
+        except Refused:
+            found.append(text)
+    return list(dict.fromkeys(found))
+
+
 def capacity_scaler(value: float) -> float:
     """Check a factor of a weight; thousandths are kept."""
     if value != 0 and not 0.1 <= value <= 1:
@@ -365,6 +377,25 @@ BACKEND = {
     "max_connections": Option("int", default=0, bounds=(0, MAX_CONNECTIONS)),
 }
 """A registration's options. ``name`` is the address where it is not given."""
+
+
+_LONGEST_WAIT = 7 * 24 * 3600
+
+DRAIN = {
+    "backends": Option("list", elements="str", required=True, check=machines),
+    "listener": Option("list", elements="str", default=["all"]),
+    "state": Option("str", default="drained", choices=("drained", "active")),
+    "wait": Option("bool", default=True),
+    "timeout": Option("int", bounds=(0, _LONGEST_WAIT)),
+    "on_timeout": Option("str", default="terminate", choices=("terminate", "fail", "continue")),
+    "max_connections": Option("int", default=0, bounds=(0, 2**31 - 1)),
+    "poll_interval": Option("int", default=1, bounds=(1, 3600)),
+    "progress_interval": Option("int", default=10, bounds=(0, 3600)),
+    "min_eligible": Option("int", default=1, bounds=(0, 65535)),
+    "out_elsewhere": Option("list", elements="str", default=[], check=machines),
+    "not_found": Option("str", default="fail", choices=("fail", "ignore")),
+}
+"""Options of a drain."""
 
 
 def argument_spec(options: dict[str, Option]) -> dict[str, dict[str, Any]]:

@@ -166,6 +166,7 @@ def advance(
     active: Callable[[], Mapping[int, int]],
     learned: Mapping[str, Health] = MappingProxyType({}),
     slow_start: str = RISE,
+    timeouts: Mapping[str, float | None] = MappingProxyType({}),
 ) -> Runtime:
     """Return what a node knows after its configuration changed, health changed or time passed.
 
@@ -176,12 +177,14 @@ def advance(
     :param learned: the health of registrations as it is now, where it is known better.
     :param slow_start: whether what joins rises now (:data:`RISE`), is left to who makes it rise (:data:`HOLD`), or has
         its share at once, because nobody does (:data:`AT_ONCE`).
+    :param timeouts: seconds from their beginning to their deadline for drains of some registrations, ``None`` for as
+        long as it takes; others keep what they have, and begin with their listeners' draining time-out.
     """
     old = Configuration.from_document(before)
     configuration = old if before is after or before == after else Configuration.from_document(after)
     has_ramps = slow_start != AT_ONCE and any(listener.slow_start_sec for listener in configuration.listeners)
     serving = _serving(in_force(old, runtime)) if has_ramps else frozenset()
-    drains = _drains(configuration, runtime, now)
+    drains = _drains(configuration, runtime, now, timeouts)
     if old is not configuration:
         drains.update(_removals(old, before, configuration, runtime, now))
     runtime = _without_the_empty(configuration, replace(runtime, drains=drains), active)
@@ -256,8 +259,14 @@ def _serving(present: Configuration) -> frozenset[str]:
     )
 
 
-def _drains(configuration: Configuration, runtime: Runtime, now: float) -> dict[str, Drain]:
-    """Begin the drains that are asked for, and take back those whose registration is in use again."""
+def _drains(
+    configuration: Configuration, runtime: Runtime, now: float, timeouts: Mapping[str, float | None]
+) -> dict[str, Drain]:
+    """Begin the drains that are asked for, and take back those whose registration is in use again.
+
+    A machine that begins to drain in several listeners has the largest of their time-outs in all of them.
+    """
+    machines: dict[str, list[str]] = {}
     drains = {
         name: drain
         for name, drain in runtime.drains.items()
@@ -275,8 +284,18 @@ def _drains(configuration: Configuration, runtime: Runtime, now: float) -> dict[
                     drains[name] = replace(begun, cause=DRAINED, removed=None)
                 else:
                     drains[name] = Drain(now, _deadline(listener, now), DRAINED)
+                    machines.setdefault(backend.name, []).append(name)
+                if name in timeouts:
+                    wanted = timeouts[name]
+                    deadline = None if wanted is None else drains[name].since + wanted
+                    drains[name] = replace(drains[name], deadline=deadline)
             elif begun and begun.cause == POOL_LEFT and backend.admin_state == "enabled":
                 drains[name] = begun
+    for names in machines.values():
+        last = max((drains[name].deadline or 0.0 for name in names), default=0.0)
+        for name in names:
+            if drains[name].deadline is not None and name not in timeouts:
+                drains[name] = replace(drains[name], deadline=last)
     return drains
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Iterable
 
 from ._errors import InvalidInput
-from ._options import BACKEND, LISTENER, Option, Refused, defaults
+from ._options import BACKEND, DRAIN, LISTENER, Option, Refused, defaults
 
 
 class Faults:
@@ -116,6 +116,22 @@ def parse_backend(item: Any, faults: Faults, prefix: str = "", listener: str | N
     elif isinstance(item, dict) and not faults.told(f"{prefix}address"):
         faults.add(f"{prefix}address", "required")
     return backend
+
+
+def parse_drain(params: dict[str, Any], faults: Faults) -> dict[str, Any]:
+    """Check the options of a drain as a user wrote them.
+
+    :returns: all of them; what is not given or not right has its default.
+    """
+    given: dict[str, Any] = {}
+    for name, option in DRAIN.items():
+        value = params.get(name)
+        # A text is a list as Ansible reads it.
+        given[name] = value.split(",") if option.type == "list" and isinstance(value, str) else value
+    parsed = _parse(given, DRAIN, faults, "")
+    if "backends" not in parsed and not faults.told("backends"):
+        faults.add("backends", "required")
+    return {**defaults(DRAIN), **parsed}
 
 
 def _parse(

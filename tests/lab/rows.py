@@ -94,10 +94,10 @@ def states(lab: Lab, name: str, node: str = "lb1") -> str:
     return " ".join(state for _address, state in mine)
 
 
-def wait_for_states(lab: Lab, name: str, wanted: str, *, seconds: float = 15) -> None:
+def wait_for_states(lab: Lab, name: str, wanted: str, *, node: str = "lb1", seconds: float = 15) -> None:
     """Wait until a listener's backends, in the order of their addresses, have these states; AssertionError if not."""
     deadline = time.monotonic() + seconds
-    while (found := states(lab, name)) != wanted:
+    while (found := states(lab, name, node)) != wanted:
         assert time.monotonic() < deadline, f"{name}: {found}, not {wanted}, after {seconds} s"
         time.sleep(0.1)
     # The slots follow within a moment.

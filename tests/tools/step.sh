@@ -36,7 +36,9 @@ step_reuse() {
 step_mypy() {
     cd "$COLLECTIONS"
     mypy --config-file "$COLLECTION/pyproject.toml" --strict \
-        --package ansible_collections.evenflow.l4lb.plugins.module_utils
+        --package ansible_collections.evenflow.l4lb.plugins.module_utils \
+        --package ansible_collections.evenflow.l4lb.plugins.action \
+        --package ansible_collections.evenflow.l4lb.plugins.filter
 }
 
 step_docs() {

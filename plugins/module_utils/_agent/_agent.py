@@ -108,7 +108,8 @@ class Agent:
     def _watch(self) -> None:
         os.makedirs(self._store.config_dir, mode=0o750, exist_ok=True)
         files = FileWatch(self._store.config_dir, (os.path.basename(self._store.listeners_file), "node.json"))
-        self._watches = [files, TableWatch(), AddressWatch()]
+        asked = FileWatch(self._store.run_dir, (_agent_status.LOOK_AGAIN,))
+        self._watches = [files, asked, TableWatch(), AddressWatch()]
         for watch in self._watches:
             asyncio.get_running_loop().add_reader(watch.fileno(), self._look, watch)
 
