@@ -168,6 +168,8 @@ def _backend_status(view: _View, listener: Listener, backend: Backend, mark: int
     told: dict[str, Any] = {"status": status, "since": _time(since), "active_flows": flows}
     if health:
         told["health"] = {"state": health.state, "since": _time(health.since), "last_check": health.words}
+        if listener.health_check:
+            told["health"]["detection_sec"] = listener.health_check.detection_sec
         if health.weight is not None:
             told["health"]["weight"] = health.weight
     if status == "draining" and drain:

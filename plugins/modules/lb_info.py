@@ -89,7 +89,7 @@ listeners:
           status: healthy
           since: "2026-11-21T11:53:37Z"
           active_flows: 12
-          health: {state: healthy, since: "2026-11-21T11:53:37Z", last_check: status 200}
+          health: {state: healthy, since: "2026-11-21T11:53:37Z", last_check: status 200, detection_sec: 15}
 fingerprint:
   description: Names the configuration by its content.
   returned: success

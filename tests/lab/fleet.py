@@ -83,6 +83,13 @@ class Fleet:
             raise DeployFailed(f"the site playbook did not reach {sorted(expected - set(stats))}:\n{_tail(output)}")
         return Deployment({name: stats[name] for name in sorted(expected)}, output, seconds)
 
+    def play(self, playbook: str, *options: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+        """Run one of the collection's playbooks that bring no files to its end, whatever that is."""
+        with self._files(variables=variables) as folder:
+            self._enter_nodes_directly(folder)
+            name = f"{_COLLECTION}.{playbook}"
+            return self._playbook(folder, name, "--extra-vars", f"@{folder / 'variables.json'}", *options)
+
     def configure(self, listeners: Sequence[Mapping[str, Any]]) -> None:
         """Give all load balancers these listeners as written and no others. ModuleFailed if one refuses."""
         nodes = [node.name for node in self._lab.nodes("lb")]

@@ -1,0 +1,133 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbook of rolling maintenance: order, refusals, failures, and how to go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import Lab, Node
+from lab.fleet import Fleet
+from lab.rows import FAMILIES, backend_address, checked, heal, listener, target, vip, wait_for_states
+from lab.steady import SteadyLoad
+from lab.traffic import failures
+
+HOSTS: dict[str, Any] = {"lb_hosts": "lb_nodes", "rolling_hosts": "backends"}
+
+
+def _command(*words: str) -> dict[str, Any]:
+    return {"ansible.builtin.command": {"argv": list(words)}}
+
+
+RESTART = [
+    {"name": "See who is on the service", **_command("ss", "-Htn", "state", "established", "sport", "=", ":80"),
+     "register": "on_it", "when": "not ansible_check_mode"},
+    {"name": "Nobody", "ansible.builtin.assert": {"that": "on_it.stdout == ''"}, "when": "not ansible_check_mode"},
+    {"name": "Restart", **_command("systemctl", "restart", "lab-http")},
+    {"name": "Note it", **_command("touch", "/run/maintained")},
+]
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Iterator[str]:
+    path = tmp_path / "restart.json"
+    path.write_text(json.dumps(RESTART), encoding="utf-8")
+    yield str(path)
+
+
+@pytest.fixture
+def served(fleet: Fleet, lab: Lab) -> Iterator[list[str]]:
+    heal(lab)
+    lab.route("both")
+    for node in lab.nodes("backend"):
+        node.run(["systemctl", "start", "lab-http"])
+        node.run(["rm", "-f", "/run/maintained"])
+    fleet.configure([listener(lab, f"web{family}", family, 80, scheduler="wrr", health_check=checked("web"),
+                              connection_draining_timeout_sec=20) for family in FAMILIES])
+    for family in FAMILIES:
+        for node in ("lb1", "lb2"):
+            wait_for_states(lab, f"web{family}", "healthy healthy healthy", node=node)
+    yield [target(vip(family, 80), 80) for family in FAMILIES]
+    heal(lab)
+
+
+def _maintained(lab: Lab) -> list[str]:
+    return [node.name for node in lab.nodes("backend")
+            if node.run(["test", "-e", "/run/maintained"], check=False).returncode == 0]
+
+
+def _states(lab: Lab) -> dict[str, list[str]]:
+    """What of each machine is drained, by load balancer."""
+    found = {}
+    for node in lab.nodes("lb"):
+        listeners = json.loads(node.get("/etc/evenflow/listeners.json"))["listeners"]
+        found[node.name] = sorted({one["name"] for entry in listeners.values() for one in entry["backends"]
+                                   if one["admin_state"] == "drained"})
+    return found
+
+
+def test_all_backends_under_load(fleet: Fleet, lab: Lab, client: Node, served: list[str], tasks: str) -> None:
+    """Every machine is restarted when nobody is on it, and no request fails; in check mode nothing happens."""
+    dry = fleet.play("rolling_maintenance", "--check", rolling_tasks=tasks, **HOSTS)
+    assert dry.returncode == 0, dry.stdout[-3000:]
+    assert not _maintained(lab) and _states(lab) == {"lb1": [], "lb2": []}
+    with SteadyLoad(client, served, rate=50, seconds=100) as load:
+        done = fleet.play("rolling_maintenance", rolling_tasks=tasks, **HOSTS)
+        records = load.end()
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert _maintained(lab) == ["b1", "b2", "b3"] and _states(lab) == {"lb1": [], "lb2": []}
+    assert len(records) > 1000 and not failures(records), failures(records)[:5]
+
+
+def test_a_machine_that_does_not_come_back(fleet: Fleet, lab: Lab, served: list[str], tmp_path: Path,
+                                           tasks: str) -> None:
+    """The play stops with the machine drained and says how to go on; when it is mended that does the rest."""
+    lame = tmp_path / "lame.json"
+    stop = {"name": "Stop", **_command("systemctl", "stop", "lab-http"), "when": "inventory_hostname == 'b2'"}
+    lame.write_text(json.dumps([*RESTART, stop]), encoding="utf-8")
+    done = fleet.play("rolling_maintenance", rolling_tasks=str(lame), rolling_health_timeout=6, **HOSTS)
+    assert done.returncode != 0
+    assert "b2 stay drained on lb1, lb2" in done.stdout and "go on with --limit 'b2,b3'" in done.stdout
+    assert _maintained(lab) == ["b1", "b2"] and _states(lab) == {"lb1": ["b2"], "lb2": ["b2"]}
+    lab.node("b2").run(["systemctl", "start", "lab-http"])
+    done = fleet.play("rolling_maintenance", "--limit", "b2,b3", rolling_tasks=tasks, **HOSTS)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert _maintained(lab) == ["b1", "b2", "b3"] and _states(lab) == {"lb1": [], "lb2": []}
+
+
+def test_tasks_that_cannot_be_read(fleet: Fleet, lab: Lab, served: list[str], tmp_path: Path) -> None:
+    """A file that is not there, or not one of tasks, is told before anything is taken out."""
+    wrong = tmp_path / "wrong.yml"
+    for text in (None, "- name: No task\n  nothing.of.the.kind: {}\n"):
+        if text:
+            wrong.write_text(text, encoding="utf-8")
+        assert fleet.play("rolling_maintenance", rolling_tasks=str(wrong), **HOSTS).returncode != 0
+        assert _states(lab) == {"lb1": [], "lb2": []}
+
+
+def test_what_is_out_on_another_node_does_not_count(fleet: Fleet, lab: Lab, served: list[str], tasks: str) -> None:
+    """A drain that is safe on each node by itself and not together is refused, and nothing is taken out."""
+    fleet.module("lb2", "lb_drain", backends=["b2"])
+    fleet.module("lb1", "lb_drain", backends=["b3"])
+    before = _states(lab)
+    assert before == {"lb1": ["b3"], "lb2": ["b2"]}
+    done = fleet.play("rolling_maintenance", "--limit", "b1", rolling_tasks=tasks, **HOSTS)
+    assert done.returncode != 0 and "b1 were not taken out, on no load balancer" in done.stdout
+    assert "min_eligible: 1: web4 would keep 0" in done.stdout
+    assert _states(lab) == before and not _maintained(lab)
+
+
+def test_verify(fleet: Fleet, lab: Lab, served: list[str]) -> None:
+    """The fleet's nodes agree, or the play fails and says by name in what they do not."""
+    done = fleet.play("verify", **HOSTS)
+    assert done.returncode == 0, done.stdout[-3000:]
+    fleet.module("lb2", "lb_backend", listener=["web4"], address=backend_address(lab, "b1", 4), weight=7)
+    done = fleet.play("verify", **HOSTS)
+    assert done.returncode != 0
+    assert "web4" in done.stdout and "weight" in done.stdout and "100 on lb1, 7 on lb2" in done.stdout
