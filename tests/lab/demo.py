@@ -20,13 +20,14 @@ from typing import Any, NoReturn
 
 from .fleet import Deployment, Fleet
 from .lab import Lab
-from .plot import plot
+from .night import DRAIN_SECONDS, Night, prepare, spend
+from .plot import plot, timeline
 from .process import CommandFailed
 from .steady import SteadyLoad
 from .store import LabError
 from .tally import Phase, Traffic, phase, rates, traffic
 from .topology import BACK, FRONT, Topology, routed_vip4, routed_vip6
-from .traffic import Flow, Record, run_load, run_tuples
+from .traffic import Flow, Record, failures, run_load, run_tuples
 
 VIP4, VIP6 = routed_vip4(1), routed_vip6(1)
 WEIGHTS = {"b1": 3, "b2": 2, "b3": 1}
@@ -59,6 +60,15 @@ STEPS = (
 )
 
 
+@dataclass(frozen=True)
+class Maintained:
+    """A backend's turn in rolling maintenance; seconds, and connections on it when its services were restarted."""
+
+    backend: str
+    out: float
+    connections_at_restart: int
+
+
 @dataclass
 class Figures:
     """Everything that the demo found out, for the file beside the picture."""
@@ -66,6 +76,7 @@ class Figures:
     deployments: list[Deployment] = field(default_factory=list)
     traffic: list[Traffic] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
+    maintained: list[Maintained] = field(default_factory=list)
     checks: dict[str, bool] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
@@ -132,6 +143,7 @@ def _show(lab: Lab, fleet: Fleet, folder: Path) -> Figures:
     _deploy(lab, fleet, figures)
     _balance(lab, fleet, figures)
     _change(lab, fleet, figures, folder)
+    _maintain(lab, fleet, figures, folder)
     figures.write(folder / "figures.json")
     return figures
 
@@ -227,12 +239,45 @@ def _change(lab: Lab, fleet: Fleet, figures: Figures, folder: Path) -> None:
          f"{len(records)} HTTP requests through {len(lab.nodes('lb'))} load balancers, IPv4 and IPv6, {failed} failed")
 
 
+def _maintain(lab: Lab, fleet: Fleet, figures: Figures, folder: Path) -> None:
+    _heading("5. Rolling maintenance: ansible-playbook evenflow.l4lb.rolling_maintenance, restarting every backend")
+    prepare(lab, fleet)
+    _say(f"   HTTP, UDP and TCP streams, IPv4 and IPv6, while each is drained (at most {DRAIN_SECONDS} s), restarted, "
+         "and put back")
+    night = spend(lab, fleet, folder)
+    figures.maintained = [Maintained(name, round(end - begin, 1), night.restarted.get(name, (0.0, -1))[1])
+                          for name, (begin, end) in sorted(night.drained.items(), key=lambda item: item[1])]
+    _say("")
+    _table(["", "out for", "connections at its restart"],
+           [[found.backend, f"{found.out:.1f} s", found.connections_at_restart] for found in figures.maintained])
+    _say("")
+    kinds = {"HTTP requests": night.requests, "UDP datagrams": night.datagrams, "TCP streams": night.streams}
+    _table(["", "all", "failed"], [[kind, len(found), len(failures(found))] for kind, found in kinds.items()])
+    figures.checks |= {
+        "every backend was restarted in its turn, with nobody on it": night.play.returncode == 0
+        and [found.connections_at_restart for found in figures.maintained] == [0] * len(lab.nodes("backend")),
+        f"none of {len(night.records)} requests, datagrams and streams failed meanwhile":
+            bool(night.records) and not failures(night.records),
+    }
+    _plot_night(night, folder / "maintenance.png")
+
+
+def _plot_night(night: Night, path: Path) -> None:
+    start, end = min(record.t for record in night.records), max(record.t for record in night.records)
+    kinds = {"HTTP": night.requests, "UDP": night.datagrams, "streams": night.streams}
+    timeline(path, {kind: rates(found, start, end, 1.0) for kind, found in kinds.items()}, 1.0,
+             {name: (begin - start, last - start) for name, (begin, last) in night.drained.items()},
+             {name: when - start for name, (when, _count) in night.restarted.items()},
+             f"{len(night.records)} flows through two load balancers, {len(failures(night.records))} failed")
+
+
 def _verdict(figures: Figures, folder: Path) -> int:
     _heading("Verdict")
     for text, right in figures.checks.items():
         _say(f"   {'yes' if right else 'NO '}  {text}")
     wrong = list(figures.checks.values()).count(False)
-    _say(f"\n   picture  {folder / 'requests.png'}\n   figures  {folder / 'figures.json'}\n")
+    _say(f"\n   pictures {folder / 'requests.png'}\n            {folder / 'maintenance.png'}")
+    _say(f"   figures  {folder / 'figures.json'}\n")
     _say(f"   {wrong} of {len(figures.checks)} are wrong" if wrong else "   All is as it should be.")
     return 1 if wrong else 0
 

@@ -57,3 +57,37 @@ def plot(path: Path, rates: Mapping[str, Sequence[float]], width: float, phases:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(rates) + 2, frameon=False)
     figure.savefig(path)
     pyplot.close(figure)
+
+
+def timeline(path: Path, rates: Mapping[str, Mapping[str, Sequence[float]]], width: float,
+             drained: Mapping[str, tuple[float, float]], restarted: Mapping[str, float], subtitle: str) -> None:
+    """Write a PNG of what each backend answered while one after the other was out.
+
+    `rates`: of each kind of traffic, answered flows per second of each backend in stretches of `width` seconds;
+    `drained` and `restarted`: seconds since the start.
+    """
+    figure, rows = pyplot.subplots(len(rates), 1, figsize=(11, 2.4 * len(rates) + 1.6), dpi=130, sharex=True,
+                                   layout="constrained", squeeze=False)
+    backends = sorted({name for found in rates.values() for name in found})
+    for axes, (kind, found) in zip(rows[:, 0], rates.items()):
+        for number, backend in enumerate(backends):
+            colour = _COLOURS[number % len(_COLOURS)]
+            values = found.get(backend, ())
+            axes.plot([(index + 0.5) * width for index in range(len(values))], values, color=colour, linewidth=1.4,
+                      marker=_MARKERS[number % len(_MARKERS)], markersize=3, label=backend, zorder=3)
+            if backend in drained:
+                axes.axvspan(*drained[backend], color=colour, alpha=0.12, linewidth=0, zorder=1)
+            if backend in restarted:
+                axes.axvline(restarted[backend], color=colour, linestyle=":", linewidth=1.6, zorder=2)
+        axes.set_ylabel(f"{kind}\nanswered / s")
+        axes.set_ylim(bottom=0)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+    for backend, (begin, end) in drained.items():
+        rows[0, 0].annotate(f"{backend} out", ((begin + end) / 2, 1), xycoords=("data", "axes fraction"),
+                            xytext=(0, 4), textcoords="offset points", ha="center", fontweight="bold")
+    rows[-1, 0].set_xlabel("seconds; dotted: the backend's services are restarted")
+    rows[-1, 0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=len(backends), frameon=False)
+    figure.suptitle(f"Rolling maintenance under load\n{subtitle}", fontsize=12)
+    figure.savefig(path)
+    pyplot.close(figure)
