@@ -6,6 +6,7 @@
     engine       the plan and nft alone, and one change beside a bare one
     forwarding   a packet through a node with 10,000 listeners, beside one through a node with 1
     checks       what the agent's checks cost, beside HAProxy's
+    drains       many drains at once, and one of a machine with very many flows
 
 Without a name all of them run. They print what ran, against what, how far the figures spread, and what is expected.
 """
@@ -14,10 +15,11 @@ from __future__ import annotations
 
 import argparse
 
-from . import checks, engine, forwarding, modules
+from . import checks, drains, engine, forwarding, modules
 from .machine import describe
 
-BENCHMARKS = {"modules": modules, "engine": engine, "forwarding": forwarding, "checks": checks}
+BENCHMARKS = {"modules": modules, "engine": engine, "forwarding": forwarding, "checks": checks,
+              "drains": drains}
 
 
 def main() -> None:

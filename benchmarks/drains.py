@@ -1,0 +1,102 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What drains cost: many at once, and one whose machine has 100,000 live flows."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+
+from ansible_collections.evenflow.l4lb.plugins.module_utils import _conntrack, _kernel
+from ansible_collections.evenflow.l4lb.plugins.module_utils._drain import Request
+from ansible_collections.evenflow.l4lb.plugins.module_utils._drain_wait import Watch, wait
+from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
+from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node import Node
+from ansible_collections.evenflow.l4lb.plugins.module_utils._validation import Faults, parse_drain
+from ansible_collections.evenflow.l4lb.plugins.modules.lb_config import build
+
+from .listeners import many
+from .machine import Namespace, namespaces
+
+LISTENERS, BACKENDS, MACHINES = 1000, 10, 100
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--flows", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=20, help="of waiting for flows")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the benchmark and print it."""
+    with namespaces(1) as (namespace,), namespace.entered():
+        _many_at_once(options.rounds)
+    with namespaces(1) as (namespace,), namespace.entered():
+        _many_flows(namespace, options)
+
+
+def _configured(folder: str, listeners: int, backends: int) -> Node:
+    node = Node(folder)
+    wanted = many("wrr", listeners, backends)
+    node.change(build({"listeners": wanted, "purge": "all", "state": "replaced"})[0])
+    return node
+
+
+def _request(machines: list[str], **options: object) -> Request:
+    return Request.from_options(parse_drain({"backends": machines, **options}, Faults()))
+
+
+def _many_at_once(rounds: int) -> None:
+    machines = [f"198.18.{number + 10}.1" for number in range(MACHINES)]
+    drain = _request(machines)
+    back = _request(machines, state="active")
+    found: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        node = _configured(folder, LISTENERS, BACKENDS)
+        for _round in range(rounds):
+            before, began = _kernel.generation(), time.monotonic()
+            outcome = node.change(lambda document: drain.edit(document, Faults()), timeouts=drain.timeouts,
+                                  guard=drain.guard)
+            found.append(time.monotonic() - began)
+            transactions = _kernel.generation() - before
+            node.change(lambda document: back.edit(document, Faults()))
+    print(f"{MACHINES} machines drained at once, {len(outcome.difference.modified)} registrations of {LISTENERS} "
+          f"listeners with {BACKENDS} backends: {transactions} transaction, s: {min(found):.2f} "
+          f"{statistics.median(found):.2f} {max(found):.2f} (min, median, max of {rounds}; expected: at most 1)")
+
+
+def _many_flows(namespace: Namespace, options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        node = _configured(folder, 1, 2)
+        document = node.configuration()
+        listener = document["listener-0"]
+        backend = listener["backends"][0]
+        mark = backend_ids(Configuration.from_document(document))[("listener-0", backend["address"], backend["port"])]
+        _make_flows(namespace, folder, options.flows, listener["address"], mark)
+        drain = _request([backend["address"]])
+        outcome = node.change(lambda found: drain.edit(found, Faults()), timeouts=drain.timeouts, guard=drain.guard)
+        watch = Watch(node, drain, outcome.after)
+        flows = sum(one.connections for one in watch.look())
+        used, began = time.process_time(), time.monotonic()
+        wait(node, watch, 0, 3600, 1, options.seconds)
+        share = (time.process_time() - used) / (time.monotonic() - began)
+        began = time.monotonic()
+        _conntrack.forget({mark: "all"})
+        took = time.monotonic() - began
+        left = sum(one.connections for one in watch.look())
+    print(f"a machine with {flows} live flows: waiting takes {share:.1%} of a processor (expected: at most 10 %); "
+          f"ending them {took:.2f} s (expected: at most 1), {left} left")
+
+
+def _make_flows(namespace: Namespace, folder: str, count: int, address: str, mark: int) -> None:
+    path = os.path.join(folder, "flows")
+    with open(path, "w", encoding="ascii") as file:
+        for number in range(count):
+            source = f"198.18.{number // 50000 + 1}.{number // 1000 % 50 + 1}"
+            file.write(f"-I -p tcp -s {source} -d {address} --sport {number % 1000 + 20000} --dport 80 "
+                       f"--state ESTABLISHED -u ASSURED,SEEN_REPLY -t 3600 -m {mark}\n")
+    namespace.run("conntrack", "--load-file", path)
