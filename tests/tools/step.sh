@@ -129,6 +129,7 @@ step_lab_trixie() {
 step_molecule() {
     export ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED=true
     molecule test --scenario-name default
+    molecule test --scenario-name rolling
 }
 
 # galaxy-importer logs what it dislikes and still succeeds, so its log decides too.
