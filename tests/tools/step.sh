@@ -119,7 +119,7 @@ step_artifact() {
 
 step_lab() {
     cd "$ROOT"
-    PYTHONPATH=$PYTHONPATH:$COLLECTIONS "$VENV/bin/python" -m pytest -p no:cacheprovider tests/lab
+    PYTHONPATH=$PYTHONPATH:$COLLECTIONS "$VENV/bin/python" -m pytest -p no:cacheprovider --durations=60 tests/lab
 }
 
 step_lab_trixie() {
@@ -160,7 +160,7 @@ other_core() {
     step_sanity
     step_units
     # What modules and Ansible make of each other; the rest of the targets is about the node, whatever the core.
-    step_integration lb_config lb_info
+    step_integration lb_config lb_drain lb_info
 }
 
 # ansible-test is content with no tests at all.
