@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from .fleet import Deployment, Fleet
 from .lab import Lab
-from .night import DRAIN_SECONDS, Night, prepare, spend
+from .night import DRAIN_SECONDS, Night, prepare, spend, usual
 from .plot import plot, timeline
 from .process import CommandFailed
 from .steady import SteadyLoad
@@ -241,18 +241,18 @@ def _change(lab: Lab, fleet: Fleet, figures: Figures, folder: Path) -> None:
 
 def _maintain(lab: Lab, fleet: Fleet, figures: Figures, folder: Path) -> None:
     _heading("5. Rolling maintenance: ansible-playbook evenflow.l4lb.rolling_maintenance, restarting every backend")
-    prepare(lab, fleet)
+    setting = usual(lab)
+    prepare(lab, fleet, setting)
     _say(f"   HTTP, UDP and TCP streams, IPv4 and IPv6, while each is drained (at most {DRAIN_SECONDS} s), restarted, "
          "and put back")
-    night = spend(lab, fleet, folder)
+    night = spend(lab, fleet, folder, setting)
     figures.maintained = [Maintained(name, round(end - begin, 1), night.restarted.get(name, (0.0, -1))[1])
                           for name, (begin, end) in sorted(night.drained.items(), key=lambda item: item[1])]
     _say("")
     _table(["", "out for", "connections at its restart"],
            [[found.backend, f"{found.out:.1f} s", found.connections_at_restart] for found in figures.maintained])
     _say("")
-    kinds = {"HTTP requests": night.requests, "UDP datagrams": night.datagrams, "TCP streams": night.streams}
-    _table(["", "all", "failed"], [[kind, len(found), len(failures(found))] for kind, found in kinds.items()])
+    _table(["", "all", "failed"], [[kind, len(found), len(failures(found))] for kind, found in night.flows.items()])
     figures.checks |= {
         "every backend was restarted in its turn, with nobody on it": night.play.returncode == 0
         and [found.connections_at_restart for found in figures.maintained] == [0] * len(lab.nodes("backend")),
@@ -264,8 +264,7 @@ def _maintain(lab: Lab, fleet: Fleet, figures: Figures, folder: Path) -> None:
 
 def _plot_night(night: Night, path: Path) -> None:
     start, end = min(record.t for record in night.records), max(record.t for record in night.records)
-    kinds = {"HTTP": night.requests, "UDP": night.datagrams, "streams": night.streams}
-    timeline(path, {kind: rates(found, start, end, 1.0) for kind, found in kinds.items()}, 1.0,
+    timeline(path, {kind: rates(found, start, end, 1.0) for kind, found in night.flows.items()}, 1.0,
              {name: (begin - start, last - start) for name, (begin, last) in night.drained.items()},
              {name: when - start for name, (when, _count) in night.restarted.items()},
              f"{len(night.records)} flows through two load balancers, {len(failures(night.records))} failed")

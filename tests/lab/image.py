@@ -32,7 +32,7 @@ MASKED_UNITS = (
     "systemd-rfkill.socket", "systemd-logind.service", "getty.target", "console-getty.service", "getty@tty1.service",
     "dev-hugepages.mount", "sys-kernel-config.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
     "sys-fs-fuse-connections.mount", "kmod-static-nodes.service", "apt-daily.timer", "apt-daily-upgrade.timer",
-    "dpkg-db-backup.timer", "fstrim.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+    "dpkg-db-backup.timer", "postgresql.service", "fstrim.timer", "e2scrub_all.timer", "e2scrub_reap.service",
 )
 
 _CUSTOMIZE = (
@@ -52,30 +52,34 @@ class Source:
     label: str
 
 
-def image_name(suite: str) -> str:
-    """The name of the image for `suite`, which changes with the recipe."""
-    recipe = "\n".join([suite, *PACKAGES, _CUSTOMIZE])
-    return f"localhost/evenflow-lab:{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+def image_name(suite: str, more: tuple[str, ...] = ()) -> str:
+    """The name of the image for `suite` with `more` packages, which changes with the recipe."""
+    recipe = "\n".join([suite, *PACKAGES, *more, _CUSTOMIZE])
+    return f"{_kind(suite, more)}{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
-def ensure_image(store: Store, suite: str, say: Callable[[str], None]) -> str:
+def ensure_image(store: Store, suite: str, say: Callable[[str], None], more: tuple[str, ...] = ()) -> str:
     """Build and import the image unless the store has it. Returns its name. LabError if it cannot be built."""
-    name = image_name(suite)
+    name = image_name(suite, more)
     with store.lock("image"):
         if name in _images(store):
             return name
         say(f"building the Debian {suite} image (once; about a minute)")
         archive = store.folder / "tmp" / f"{suite}.{os.getpid()}.tar"
         try:
-            _bootstrap(suite, archive)
+            _bootstrap(suite, archive, more)
             store.podman(["import", "--quiet", str(archive), name], timeout=300)
         finally:
             archive.unlink(missing_ok=True)
         for old in _images(store):
-            if old != name and old.startswith(f"localhost/evenflow-lab:{suite}-"):
+            if old != name and old.startswith(_kind(suite, more)):
                 # refused while a lab still runs on it, which is as it should be
                 store.podman(["rmi", old], check=False)
     return name
+
+
+def _kind(suite: str, more: tuple[str, ...]) -> str:
+    return f"localhost/evenflow-lab{'-more' if more else ''}:{suite}-"
 
 
 def apt_sources() -> tuple[Source, ...]:
@@ -102,14 +106,14 @@ def source_lines(suite: str, sources: tuple[Source, ...], keyring: str) -> list[
     ]
 
 
-def _bootstrap(suite: str, archive: Path) -> None:
+def _bootstrap(suite: str, archive: Path, more: tuple[str, ...]) -> None:
     if not shutil.which("mmdebstrap"):
         raise LabError("mmdebstrap is missing; run: apt-get install mmdebstrap")
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     if not Path(keyring).exists():
         raise LabError(f"{keyring} is missing; run: apt-get install debian-archive-keyring")
     options = [
-        "--variant=minbase", "--format=tar", f"--include={','.join(PACKAGES)}",
+        "--variant=minbase", "--format=tar", f"--include={','.join([*PACKAGES, *more])}",
         '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"',
         "--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",

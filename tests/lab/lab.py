@@ -30,17 +30,19 @@ _PROGRAMS = ("ip", "mmdebstrap", "nft", "nsenter", "podman", "sysctl")
 class Lab:
     """A named lab; several live side by side. Settings come from the environment where not given.
 
-    EVENFLOW_LAB: name; EVENFLOW_LAB_SUITE: Debian release; EVENFLOW_LAB_BACKENDS: number of backends.
+    EVENFLOW_LAB: name; EVENFLOW_LAB_SUITE: Debian release; EVENFLOW_LAB_BACKENDS: number of backends. `packages`: more
+    than every node has.
     """
 
     def __init__(self, name: str | None = None, *, backends: int | None = None, suite: str | None = None,
-                 say: Callable[[str], None] = lambda text: None) -> None:
+                 packages: tuple[str, ...] = (), say: Callable[[str], None] = lambda text: None) -> None:
         self.name = name or os.environ.get("EVENFLOW_LAB", "evenflow")
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", self.name):
             raise LabError(f"EVENFLOW_LAB must be 1 to 31 of a-z, 0-9 and -, not {self.name!r}")
         self.store = Store()
         self.namespace = self.store.namespace(self.name)
         self._say = say
+        self._packages = packages
         self._state = self.store.folder / "labs" / f"{self.name}.json"
         self._inventory = self._state.with_name(f"{self.name}.inventory.json")
         kept = self._kept()
@@ -64,7 +66,7 @@ class Lab:
                 return False
             began = time.monotonic()
             self._clear()
-            image = ensure_image(self.store, self.suite, self._say)
+            image = ensure_image(self.store, self.suite, self._say, self._packages)
             built = time.monotonic()
             try:
                 self._build(image, find_runtime(self.store, image, self._say))
@@ -152,7 +154,8 @@ class Lab:
         network.remove_bridges(self.namespace)
 
     def _settings(self) -> dict[str, Any]:
-        return {"suite": self.suite, "backends": len(self.topology.of_kind("backend"))}
+        return {"suite": self.suite, "backends": len(self.topology.of_kind("backend")),
+                "packages": list(self._packages)}
 
     def _kept(self) -> dict[str, Any]:
         try:

@@ -15,7 +15,7 @@ from typing import IO, Literal
 from .nodes import Node
 from .process import Background
 
-Mode = Literal["http", "udp", "stream"]
+Mode = Literal["http", "udp", "stream", "dns"]
 Flow = tuple[Literal["tcp", "udp"], str, int, str, int]
 
 _PROGRAM = ("python3", "/opt/lab/load.py")

@@ -6,7 +6,7 @@
 STEPS=(changelog reuse mypy docs lint units sanity units-py39 artifact integration core-2.19 core-2.20 core-2.21 lab
     molecule)
 # Steps that take too long to be part of all.
-MORE_STEPS=(lab-trixie)
+MORE_STEPS=(night lab-trixie)
 STEP_SECONDS=3600
 NOT_RUN=77
 

@@ -119,7 +119,14 @@ step_artifact() {
 
 step_lab() {
     cd "$ROOT"
-    PYTHONPATH=$PYTHONPATH:$COLLECTIONS "$VENV/bin/python" -m pytest -p no:cacheprovider --durations=60 tests/lab
+    PYTHONPATH=$PYTHONPATH:$COLLECTIONS "$VENV/bin/python" -m pytest -p no:cacheprovider --durations=60 \
+        --ignore=tests/lab/test_night.py tests/lab
+}
+
+# A slower soak: larger labs, and an image with more packages.
+step_night() {
+    cd "$ROOT"
+    PYTHONPATH=$PYTHONPATH:$COLLECTIONS "$VENV/bin/python" -m pytest -p no:cacheprovider -rP tests/lab/test_night.py
 }
 
 step_lab_trixie() {

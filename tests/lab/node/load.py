@@ -6,6 +6,7 @@
 http    a new connection for every request
 udp     a new socket for every datagram, or with --fixed as many sockets a target as --concurrency, used in turn
 tuples  standard input names flows, one a line: `tcp|udp SOURCE SOURCE_PORT DESTINATION DESTINATION_PORT`
+dns     a query a socket: who.night.test, whose text record names who answers
 stream  held TCP connections to the stream server, every byte checked
 
 Keys: t (seconds since the epoch, at the start), kind, target, ok, backend, peer and peer_port (whom the backend saw),
@@ -74,7 +75,8 @@ class WrongAnswer(Exception):
 def main() -> None:
     options = _parser().parse_args()
     jobs: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, None]]] = {
-        "http": _http, "udp": _udp, "tuples": _tuples, "stream": _stream}
+        "http": _http, "udp": _udp, "tuples": _tuples, "stream": _stream,
+        "dns": _dns}
     asyncio.run(jobs[options.mode](options))
 
 
@@ -103,6 +105,15 @@ async def _udp(options: argparse.Namespace) -> None:
     async def ask(sock: socket.socket, target: Target) -> None:
         await _recorded(Record(time.time(), "udp", str(target)), options.timeout,
                         lambda record: _ask(record, sock, target, options.size))
+
+    await _spread(options, one)
+
+
+async def _dns(options: argparse.Namespace) -> None:
+    async def one(target: Target, _number: int) -> None:
+        with _socket(target.family, socket.SOCK_DGRAM) as sock:
+            await _recorded(Record(time.time(), "dns", str(target)), options.timeout,
+                            lambda record: _resolve(record, sock, target))
 
     await _spread(options, one)
 
@@ -224,6 +235,19 @@ async def _ask(record: Record, sock: socket.socket, target: Target, size: int) -
             return
 
 
+async def _resolve(record: Record, sock: socket.socket, target: Target) -> None:
+    import dns.message
+
+    loop = asyncio.get_running_loop()
+    await _connect(record, sock, target)
+    query = dns.message.make_query("who.night.test", "TXT")
+    await loop.sock_sendall(sock, query.to_wire())
+    answer = dns.message.from_wire(await loop.sock_recv(sock, 65535))
+    if not query.is_response(answer) or not answer.answer:
+        raise WrongAnswer(answer.to_text())
+    record.backend = answer.answer[0][0].strings[0].decode()
+
+
 async def _from_tuple(record: Record, target: Target, protocol: str, source: str, sport: int) -> None:
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     sock = _socket(target.family, kind)
@@ -326,7 +350,7 @@ def _count(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     modes = parser.add_subparsers(dest="mode", required=True)
-    for mode in ("http", "udp"):
+    for mode in ("http", "udp", "dns"):
         one = modes.add_parser(mode)
         one.add_argument("--target", type=_target, action="append", required=True, help="repeatable, used in turn")
         one.add_argument("--rate", type=float, default=0.0, help="flows per second over all targets; 0: no pacing")
@@ -336,7 +360,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--timeout", type=_seconds, default=5.0)
         if mode == "http":
             one.add_argument("--path", default="/")
-        else:
+        if mode == "udp":
             one.add_argument("--fixed", action="store_true", help="keep the sockets, so their source ports")
             one.add_argument("--size", type=int, default=0, help="payload bytes, at least")
     tuples = modes.add_parser("tuples")
