@@ -157,6 +157,8 @@ def carry_out(module: LbModule) -> NoReturn:
         _tell_deadlines(result, request, outcome)
         watch = Watch(node, request, outcome.after)
         has_to_wait = options["wait"] and request.state == DRAINED and not module.check_mode
+        if not has_to_wait and not node.agent()["running"] and any(one.deadline for one in watch.look()):
+            module.warn("the agent does not run: nobody ends flows at the deadline; lb_drain that waits does it too")
         if has_to_wait:
             at_most = options["progress_interval"] or float("inf")
             waited = wait(node, watch, options["max_connections"], result["timeout"], options["poll_interval"], at_most)
