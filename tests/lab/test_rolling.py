@@ -91,7 +91,7 @@ def test_a_machine_that_does_not_come_back(fleet: Fleet, lab: Lab, served: list[
     lame = tmp_path / "lame.json"
     stop = {"name": "Stop", **_command("systemctl", "stop", "lab-http"), "when": "inventory_hostname == 'b2'"}
     lame.write_text(json.dumps([*RESTART, stop]), encoding="utf-8")
-    done = fleet.play("rolling_maintenance", rolling_tasks=str(lame), rolling_health_timeout=6, **HOSTS)
+    done = fleet.play("rolling_maintenance", rolling_tasks=str(lame), rolling_health_timeout=12, **HOSTS)
     assert done.returncode != 0
     assert "b2 stay drained on lb1, lb2" in done.stdout and "go on with --limit 'b2,b3'" in done.stdout
     assert _maintained(lab) == ["b1", "b2"] and _states(lab) == {"lb1": ["b2"], "lb2": ["b2"]}

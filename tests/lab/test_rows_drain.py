@@ -75,8 +75,8 @@ def test_row_32_drain(fleet: Fleet, lab: Lab, client: Node, family: int) -> None
     """Row 32: no new flow on what drains; its streams are whole up to the deadline and end within 2 s after it."""
     fleet.configure([_streams(lab, "held", family, 60), listener(lab, "web", family, 60, scheduler="wrr")])
     records: list[Record] = []
-    with _held(client, [target(vip(family, 60), 81)], 16, records):
-        fleet.module("lb1", "lb_drain", backends=["b1"], timeout=8, wait=False)
+    with _held(client, [target(vip(family, 60), 81)], 20, records):
+        fleet.module("lb1", "lb_drain", backends=["b1"], timeout=12, wait=False)
         deadline = max(_deadlines(lab.node("lb1")).values())
         served = shares(run_load(client, "http", [target(vip(family, 60), 80)], count=500))
         assert sum(served.values()) == 500 and "b1" not in served
@@ -96,7 +96,7 @@ def test_row_33_the_largest_timeout_wins(fleet: Fleet, lab: Lab, client: Node) -
     for way in ("lb_drain", "lb_config"):
         fleet.configure(wanted)
         records: list[Record] = []
-        with _held(client, [target(vip(family, 62), 81) for family in FAMILIES], 13, records):
+        with _held(client, [target(vip(family, 62), 81) for family in FAMILIES], 17, records):
             began = time.time()
             if way == "lb_drain":
                 fleet.module("lb1", "lb_drain", backends=["b1"], wait=False)
@@ -133,8 +133,8 @@ def test_row_35_cancel(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 35: put back before the deadline: flows live on past it, and new ones come again."""
     fleet.configure(_pair(lab, 66))
     records: list[Record] = []
-    with _held(client, [target(vip(family, 66), 81) for family in FAMILIES], 12, records):
-        fleet.module("lb1", "lb_drain", backends=["b1"], timeout=5, wait=False)
+    with _held(client, [target(vip(family, 66), 81) for family in FAMILIES], 15, records):
+        fleet.module("lb1", "lb_drain", backends=["b1"], timeout=9, wait=False)
         fleet.module("lb1", "lb_drain", backends=["b1"], state="active")
         assert not _deadlines(lab.node("lb1"))
     assert len(records) == STREAMS and not failures(records), failures(records)
@@ -170,7 +170,7 @@ def test_row_37_wait_until_none_is_left(fleet: Fleet, lab: Lab, client: Node) ->
     """Row 37: it returns when the last flow has ended, at once where there is none, and says what happened."""
     fleet.configure(_pair(lab, 68))
     records: list[Record] = []
-    with _held(client, [target(vip(family, 68), 81) for family in FAMILIES], 9, records):
+    with _held(client, [target(vip(family, 68), 81) for family in FAMILIES], 13, records):
         done = fleet.module("lb1", "lb_drain", backends=["b1"], timeout=60, progress_interval=2)
     assert not failures(records)
     assert done["changed"] and done["drained"] and not done["timed_out"] and 1 < done["elapsed"] < 30
@@ -184,7 +184,7 @@ def test_row_37_on_timeout(fleet: Fleet, lab: Lab, client: Node, on_timeout: str
     """Row 37: at the end of the time flows are ended, or live on and the module fails, or succeeds."""
     fleet.configure(_pair(lab, 69))
     records: list[Record] = []
-    with _held(client, [target(vip(family, 69), 81) for family in FAMILIES], 14, records):
+    with _held(client, [target(vip(family, 69), 81) for family in FAMILIES], 17, records):
         done = fleet.module("lb1", "lb_drain", check=False, backends=["b1"], timeout=4, on_timeout=on_timeout)
     mine = _of(records, "b1")
     assert done["timed_out"] and done["elapsed"] >= 4
@@ -204,7 +204,7 @@ def test_row_37_nothing_to_wait_for(fleet: Fleet, lab: Lab, client: Node) -> Non
         wait_for_states(lab, f"held{family}", "healthy healthy healthy")
     dead = lab.node("b1")
     records: list[Record] = []
-    with _held(client, [target(vip(family, 70), 81) for family in FAMILIES], 16, records):
+    with _held(client, [target(vip(family, 70), 81) for family in FAMILIES], 26, records):
         sicken(lab.node("b2"), "held")
         dead.run(["nft", "add table inet dead; add chain inet dead in { type filter hook input priority -300; policy "
                   "drop; }; add chain inet dead out { type filter hook output priority -300; policy drop; }"])
