@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from math import inf
 from typing import Any, NoReturn
 
 from ._drain import CONTINUE, DRAINED, TERMINATE, Left, Request
@@ -52,9 +53,7 @@ class Watch:
 
     def __init__(self, node: Node, request: Request, document: Document) -> None:
         self._node = node
-        names = {
-            f"{one['name']}/{backend['address']}/{backend['port']}" for one, backend in request.concerned(document)
-        }
+        names = request.names(document)
         # Ids are those of the whole configuration, and no registration's that leaves comes before it.
         configuration = Configuration.from_document(document)
         ids = backend_ids(configuration)
@@ -160,7 +159,7 @@ def carry_out(module: LbModule) -> NoReturn:
         if not has_to_wait and not node.agent()["running"] and any(one.deadline for one in watch.look()):
             module.warn("the agent does not run: nobody ends flows at the deadline; lb_drain that waits does it too")
         if has_to_wait:
-            at_most = options["progress_interval"] or float("inf")
+            at_most = max(options["progress_interval"], 2 * SILENT_SECONDS) if options["progress_interval"] else inf
             waited = wait(node, watch, options["max_connections"], result["timeout"], options["poll_interval"], at_most)
         else:
             waited = Waited(watch.look(), True, False, 0)
@@ -215,9 +214,7 @@ def _fault(waited: Waited, request: Request) -> str:
 
 def _tell_deadlines(result: dict[str, Any], request: Request, outcome: Outcome) -> None:
     """Add to a result that drains which had begun before get another time."""
-    names = {
-        f"{one['name']}/{backend['address']}/{backend['port']}" for one, backend in request.concerned(outcome.after)
-    }
+    names = request.names(outcome.after)
     before, after = (
         {name: runtime.drains[name] for name in names & runtime.drains.keys()}
         for runtime in (outcome.known, outcome.learned)

@@ -31,6 +31,11 @@ _STREAM_SECONDS = 4.0
 _LOOK_SECONDS = 0.25
 _DATABASE, _DNS = 5432, 5300
 
+DATABASE_CHECK = Path(__file__).parent / "database" / "check_postgresql.sh"
+"""A check script that the load balancers need for the night of the database."""
+
+_ONCE = {"check_interval_sec": 1, "timeout_sec": 1, "healthy_threshold": 1, "unhealthy_threshold": 1}
+
 Traffic = Callable[[Node], Sequence[Record]]
 """Sends flows of one kind for some seconds."""
 
@@ -83,15 +88,18 @@ def usual(lab: Lab) -> Setting:
 def database_and_dns(lab: Lab) -> Setting:
     """PostgreSQL with a client that reconnects for every transaction, and a DNS server.
 
-    Wants the packages `postgresql` and `dnsmasq-base` on the nodes.
+    Each is checked by what it serves. Wants the packages `postgresql` and `dnsmasq-base` on the nodes, and the check
+    script on the load balancers.
     """
     for node in lab.nodes("backend"):
         _start_database_and_dns(node)
     listeners = []
     for family in FAMILIES:
         listeners += [
-            _listener(lab, "database", family, ports=[_DATABASE]),
-            _listener(lab, "dns", family, protocol="udp", ports=[53], port=_DNS, scheduler="mh"),
+            _listener(lab, "database", family, ports=[_DATABASE], health_check={
+                "type": "script", "command": [f"/usr/local/libexec/evenflow/{DATABASE_CHECK.name}"], **_ONCE}),
+            _listener(lab, "dns", family, protocol="udp", ports=[53], port=_DNS, scheduler="mh", health_check={
+                "type": "dns", "query": "who.night.test", "query_type": "TXT", **_ONCE}),
         ]
     return Setting(listeners, ("night-database", "night-dns"), (_DATABASE,), {
         **{f"transactions, IPv{family}": _transactions(family) for family in FAMILIES},

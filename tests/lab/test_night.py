@@ -9,23 +9,24 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab import Lab
 from lab.fleet import Fleet
-from lab.night import Night, database_and_dns, prepare, spend, usual
+from lab.night import DATABASE_CHECK, Night, database_and_dns, prepare, spend, usual
 from lab.traffic import failures, shares
 
 
 @contextmanager
-def _lab(name: str, backends: int, packages: tuple[str, ...] = ()) -> Iterator[tuple[Lab, Fleet]]:
+def _lab(name: str, backends: int, packages: tuple[str, ...] = (), **variables: Any) -> Iterator[tuple[Lab, Fleet]]:
     """A lab of its own; down at the end whatever happened."""
     found = Lab(f"{os.environ.get('EVENFLOW_LAB', 'evenflow')[:20]}-{name}", backends=backends, packages=packages)
     try:
         found.up()
         fleet = Fleet(found)
-        fleet.deploy([], lb_node_purge="all")
+        fleet.deploy([], lb_node_purge="all", **variables)
         yield found, fleet
     finally:
         found.down()
@@ -61,7 +62,8 @@ def test_night(tmp_path: Path) -> None:
 
 def test_night_of_a_database_and_dns(tmp_path: Path) -> None:
     """PostgreSQL with a client that reconnects for every transaction, and a DNS server: nothing fails."""
-    with _lab("db", 3, ("postgresql", "dnsmasq-base")) as (lab, fleet):
+    scripts = {"lb_node_health_scripts": [str(DATABASE_CHECK)]}
+    with _lab("db", 3, ("postgresql", "dnsmasq-base"), **scripts) as (lab, fleet):
         setting = database_and_dns(lab)
         prepare(lab, fleet, setting)
         night = spend(lab, fleet, tmp_path, setting)

@@ -120,7 +120,7 @@ def test_a_flow_that_began_too_early(fleet: Fleet, lab: Lab, client: Node, famil
     own = nic.v6 if family == 6 else nic.v4
     dns = {**listener(lab, "dns", family, 0, protocol="udp", ports=[53], port=8053), "address": own}
     fleet.configure([])
-    asking = start_load(client, "udp", [target(own, 53)], fixed=True, concurrency=1, rate=20, seconds=8, timeout=1)
+    asking = start_load(client, "udp", [target(own, 53)], fixed=True, concurrency=1, rate=20, seconds=12, timeout=1)
     time.sleep(2)
     known = lab.node("lb1").run(["conntrack", "-L", "-f", f"ipv{family}", "-p", "udp", "--dport", "53"]).stdout
     assert len(known.splitlines()) == 1
