@@ -262,11 +262,7 @@ def _serving(present: Configuration) -> frozenset[str]:
 def _drains(
     configuration: Configuration, runtime: Runtime, now: float, timeouts: Mapping[str, float | None]
 ) -> dict[str, Drain]:
-    """Begin the drains that are asked for, and take back those whose registration is in use again.
-
-    A machine that begins to drain in several listeners has the largest of their time-outs in all of them.
-    """
-    machines: dict[str, list[str]] = {}
+    """Begin the drains that are asked for, and take back those whose registration is in use again."""
     drains = {
         name: drain
         for name, drain in runtime.drains.items()
@@ -284,18 +280,12 @@ def _drains(
                     drains[name] = replace(begun, cause=DRAINED, removed=None)
                 else:
                     drains[name] = Drain(now, _deadline(listener, now), DRAINED)
-                    machines.setdefault(backend.name, []).append(name)
                 if name in timeouts:
                     wanted = timeouts[name]
                     deadline = None if wanted is None else drains[name].since + wanted
                     drains[name] = replace(drains[name], deadline=deadline)
             elif begun and begun.cause == POOL_LEFT and backend.admin_state == "enabled":
                 drains[name] = begun
-    for names in machines.values():
-        last = max((drains[name].deadline or 0.0 for name in names), default=0.0)
-        for name in names:
-            if drains[name].deadline is not None and name not in timeouts:
-                drains[name] = replace(drains[name], deadline=last)
     return drains
 
 
