@@ -67,7 +67,7 @@ def _of(records: list[Record], name: str) -> list[Record]:
 def _deadlines(node: Node) -> dict[str, float]:
     """When drains end, by registration, in seconds since the epoch, from the node's own file."""
     drains = json.loads(node.get("/var/lib/evenflow/runtime.json"))["drains"]
-    return {name: deadline for name, (_since, deadline, _cause, _removed) in drains.items()}
+    return {name: deadline for name, (_since, deadline, cause, _removed) in drains.items() if cause == "drained"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

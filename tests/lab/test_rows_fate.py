@@ -174,11 +174,16 @@ def fates(fleet: Fleet, lab: Lab) -> Iterator[dict[tuple[str, str, int], str]]:
     fleet.configure([])
 
 
-def _peers(listing: str) -> set[int]:
-    return {int(line.split()[3].rpartition(":")[2]) for line in listing.splitlines()}
+def _peers(listing: str) -> set[tuple[str, int]]:
+    """Addresses and ports: a client may have one port in both families."""
+    found = set()
+    for line in listing.splitlines():
+        address, _colon, port = line.split()[3].rpartition(":")
+        found.add((address.strip("[]").removeprefix("::ffff:"), int(port)))
+    return found
 
 
-def _stream_fate(cell: tuple[str, str, int], records: list[Record], alive: dict[str, set[int]]) -> str:
+def _stream_fate(cell: tuple[str, str, int], records: list[Record], alive: dict[str, set[tuple[str, int]]]) -> str:
     subject = EVENTS[cell[0]].subject
     mine = [one for one in records if one.kind == "stream" and one.target == _address(*cell) and one.backend == subject]
     if not mine:
@@ -186,7 +191,7 @@ def _stream_fate(cell: tuple[str, str, int], records: list[Record], alive: dict[
     if all(one.ok for one in mine):
         return "keep"
     # The server of a flow that is ended has been told; one that is only moved has not.
-    return "move" if any(one.peer_port in alive[subject] for one in mine) else "end"
+    return "move" if any((one.peer, one.peer_port) in alive[subject] for one in mine) else "end"
 
 
 def _datagram_fate(cell: tuple[str, str, int], records: list[Record], began: float, settled: float) -> str:
