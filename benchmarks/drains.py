@@ -33,10 +33,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the benchmark and print it."""
-    with namespaces(1) as (namespace,), namespace.entered():
-        _many_at_once(options.rounds)
-    with namespaces(1) as (namespace,), namespace.entered():
-        _many_flows(namespace, options)
+    with namespaces(2) as (one, other):
+        with one.entered():
+            _many_at_once(options.rounds)
+        with other.entered():
+            _many_flows(other, options)
 
 
 def _configured(folder: str, listeners: int, backends: int) -> Node:

@@ -34,7 +34,8 @@ _DATABASE, _DNS = 5432, 5300
 DATABASE_CHECK = Path(__file__).parent / "database" / "check_postgresql.sh"
 """A check script that the load balancers need for the night of the database."""
 
-_ONCE = {"check_interval_sec": 1, "timeout_sec": 1, "healthy_threshold": 1, "unhealthy_threshold": 1}
+# A script that starts programs has to have the time for it, also where everything else is busy.
+_PATIENT = {"check_interval_sec": 3, "timeout_sec": 3, "healthy_threshold": 1, "unhealthy_threshold": 2}
 
 Traffic = Callable[[Node], Sequence[Record]]
 """Sends flows of one kind for some seconds."""
@@ -97,9 +98,9 @@ def database_and_dns(lab: Lab) -> Setting:
     for family in FAMILIES:
         listeners += [
             _listener(lab, "database", family, ports=[_DATABASE], health_check={
-                "type": "script", "command": [f"/usr/local/libexec/evenflow/{DATABASE_CHECK.name}"], **_ONCE}),
+                "type": "script", "command": [f"/usr/local/libexec/evenflow/{DATABASE_CHECK.name}"], **_PATIENT}),
             _listener(lab, "dns", family, protocol="udp", ports=[53], port=_DNS, scheduler="mh", health_check={
-                "type": "dns", "query": "who.night.test", "query_type": "TXT", **_ONCE}),
+                "type": "dns", "query": "who.night.test", "query_type": "TXT", **_PATIENT}),
         ]
     return Setting(listeners, ("night-database", "night-dns"), (_DATABASE,), {
         **{f"transactions, IPv{family}": _transactions(family) for family in FAMILIES},
