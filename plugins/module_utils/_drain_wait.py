@@ -156,13 +156,13 @@ def carry_out(module: LbModule) -> NoReturn:
         _tell_deadlines(result, request, outcome)
         watch = Watch(node, request, outcome.after)
         has_to_wait = options["wait"] and request.state == DRAINED and not module.check_mode
-        if not has_to_wait and not node.agent()["running"] and any(one.deadline for one in watch.look()):
-            module.warn("the agent does not run: nobody ends flows at the deadline; lb_drain that waits does it too")
         if has_to_wait:
             at_most = max(options["progress_interval"], 2 * SILENT_SECONDS) if options["progress_interval"] else inf
             waited = wait(node, watch, options["max_connections"], result["timeout"], options["poll_interval"], at_most)
         else:
             waited = Waited(watch.look(), True, False, 0)
+            if not node.agent()["running"] and any(one.deadline for one in waited.left):
+                module.warn("the agent does not run: nobody ends flows at the deadline, unless lb_drain waits")
     except EvenflowError as error:
         module.fail_json(msg=str(error))
     result.update(_told(waited, request, options["max_connections"]), elapsed=round(time.monotonic() - began, 1))
