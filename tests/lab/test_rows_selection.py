@@ -33,6 +33,8 @@ def test_row_7_backend_sees_the_client(fleet: Fleet, lab: Lab, client: Node, fam
         listener(lab, "dns", family, 7, protocol="udp", ports=[53], port=8053),
     ])
     expected = client.spec.nic(FRONT).v6 if family == 6 else client.spec.nic(FRONT).v4
+    # Where two flows would look alike to a backend, because the client used a port for two VIPs, the kernel changes it.
+    forget_flows(lab)
     for node in ("lb1", "lb2"):
         lab.route(node)
         for mode, port in (("http", 80), ("udp", 53)):
@@ -74,14 +76,9 @@ def test_row_13_wrr(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     fleet.configure([listener(lab, "web", family, 13, scheduler="wrr", weights=(3, 2, 1))])
     lab.route("lb1")
     url = [target(vip(family, 13), 80)]
-    for _attempt in range(3):
-        records = run_load(client, "http", url, count=60, concurrency=1)
-        # A SYN that the client had to send again, a second later, may have been scheduled twice.
-        if max(record.seconds for record in records) < 0.9:
-            break
-    in_turn = [record.backend for record in records]
-    assert Counter(in_turn) == {"b1": 30, "b2": 20, "b3": 10}, max(record.seconds for record in records)
-    assert all(set(in_turn[start : start + 6]) == {"b1", "b2", "b3"} for start in range(0, 60, 6))
+    in_turn = [record.backend for record in run_load(client, "http", url, count=60, concurrency=1)]
+    assert Counter(in_turn) == {"b1": 30, "b2": 20, "b3": 10}
+    assert in_turn[6:] == in_turn[:-6]
     assert all(len(set(in_turn[start : start + 3])) > 1 for start in range(58))
     assert shares(run_load(client, "http", url, count=540)) == {"b1": 270, "b2": 180, "b3": 90}
 

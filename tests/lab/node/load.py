@@ -203,22 +203,34 @@ async def _get(record: Record, target: Target, path: str) -> None:
 
 
 async def _request(record: Record, sock: socket.socket, target: Target, path: str) -> None:
-    """One HTTP/1.1 exchange on a connected socket, read to its end and checked for its length."""
+    """One HTTP/1.1 exchange on a connected socket, read to its end and checked for its length.
+
+    The client closes first. What a backend closes first it remembers for a minute; it would then answer a new flow
+    from the same port, to another VIP perhaps, with an old ACK, and the flow's SYN would come a second time.
+    """
     loop = asyncio.get_running_loop()
-    await loop.sock_sendall(sock, f"GET {path} HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n".encode())
+    await loop.sock_sendall(sock, f"GET {path} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
     received = bytearray()
-    while chunk := await loop.sock_recv(sock, 262144):
-        received += chunk
-    head, separator, body = bytes(received).partition(b"\r\n\r\n")
-    if not separator:
-        raise WrongAnswer("connection closed before the end of the head")
+    while b"\r\n\r\n" not in received:
+        received += await _received(sock, "head")
+    head, _separator, body = received.partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")
     if lines[0].split()[1] != "200":
         raise WrongAnswer(lines[0])
     fields = {key.lower(): value.strip() for key, _colon, value in (line.partition(":") for line in lines[1:])}
+    length = int(fields["content-length"])
+    while len(body) < length:
+        body += await _received(sock, f"{length} bytes")
+    if len(body) > length:
+        raise WrongAnswer(f"{len(body)} bytes of {length}")
     record.answered(fields["x-answer"].split() if "x-answer" in fields else body.decode("latin-1").split())
-    if "content-length" in fields and len(body) != int(fields["content-length"]):
-        raise WrongAnswer(f"{len(body)} bytes of {fields['content-length']}")
+
+
+async def _received(sock: socket.socket, due: str) -> bytes:
+    chunk = await asyncio.get_running_loop().sock_recv(sock, 262144)
+    if not chunk:
+        raise WrongAnswer(f"connection closed before the end of the {due}")
+    return chunk
 
 
 async def _ask(record: Record, sock: socket.socket, target: Target, size: int) -> None:
