@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Dict
 
@@ -185,11 +185,13 @@ class Configuration:
     :ivar leaving: what is left of listeners whose registrations were removed while their flows may live: those
         registrations, and the ports that nobody else serves now.
     :ivar guarded: the same of those whose flows have ended.
+    :ivar document: the plain data that the listeners were built from.
     """
 
     listeners: tuple[Listener, ...]
     leaving: tuple[Listener, ...] = ()
     guarded: tuple[Listener, ...] = ()
+    document: Document = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def present(self) -> tuple[Listener, ...]:
@@ -197,9 +199,19 @@ class Configuration:
         return self.listeners + self.leaving
 
     @classmethod
-    def from_document(cls, document: Document) -> Configuration:
-        """Build the values from plain data that has been validated."""
-        return cls(tuple(_listener(document[name]) for name in sorted(document)))
+    def from_document(cls, document: Document, known: Configuration | None = None) -> Configuration:
+        """Build the values from plain data that has been validated.
+
+        :param known: one that was built before; it gives the listeners whose data is the same object.
+        """
+        built = {one.name: one for one in known.listeners} if known else {}
+        return cls(
+            tuple(
+                built[name] if known and known.document.get(name) is document[name] else _listener(document[name])
+                for name in sorted(document)
+            ),
+            document=document,
+        )
 
 
 @dataclass(frozen=True)

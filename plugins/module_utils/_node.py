@@ -138,19 +138,24 @@ class Node:
             if settings.vip_mode == "address":
                 _addresses.check_interface(settings.vip_interface)
             known = self._store.runtime()
-            generation = _kernel.generation()
-            live = Live(self._table(before, settings, known, generation), *self._addresses(settings))
-            runtime = advance(before, after, known, time.time(), _conntrack.count, learned, slow_start, timeouts(after))
-            present = in_force(Configuration.from_document(after), runtime)
+            old = Configuration.from_document(before)
+            new = old if after == before else Configuration.from_document(after, old)
+            past = in_force(old, known)
+            owned, generation = frozenset(self._store.vips()), _kernel.generation()
+            as_left = self._memory(found, settings, known, owned, generation)
+            live = Live(self._table(past, settings, known, owned, as_left), self._on_interfaces(settings, owned), owned)
+            runtime = advance(old, new, known, time.time(), _conntrack.count, learned, slow_start, timeouts(after))
+            present = in_force(new, runtime)
             if guard:
-                guard(in_force(Configuration.from_document(before), known), present)
+                guard(past, present)
             runtime = replace(runtime, uncounted=_uncounted(present, live, runtime))
             wanted = plan(present, settings, live, runtime)
             outcome = Outcome(before, after, difference(before, after), wanted, known, runtime, present)
             if outcome.plan and self._store.read_run("applied.json") is not None:
                 outcome.repairs = _repairs(outcome, live)
             if not check:
-                self._apply(outcome, settings, generation, save)
+                name = found if new is old else fingerprint(after)
+                self._apply(outcome, self._memory(name, settings, runtime, wanted.owned, generation), save)
             return outcome
 
     def settle(self) -> None:
@@ -237,8 +242,7 @@ class Node:
         """Tell whether the agent runs, and what it says of itself."""
         return _agent_status.read(self._store)
 
-    def _apply(self, outcome: Outcome, settings: Settings, generation: int, save: bool | None) -> None:
-        memory = self._memory(fingerprint(outcome.after), settings, outcome.learned, outcome.plan.owned, generation)
+    def _apply(self, outcome: Outcome, memory: dict[str, Any], save: bool | None) -> None:
         if outcome.changed or save:
             files = self._store.change()
             try:
@@ -262,21 +266,24 @@ class Node:
         if _kernel.generation() == memory["generation"] and self._store.read_run("applied.json") != memory:
             self._store.write_run("applied.json", memory)
 
-    def _table(self, before: Document, settings: Settings, runtime: Runtime, generation: int) -> FoundTable | None:
+    def _table(
+        self,
+        present: Configuration,
+        settings: Settings,
+        runtime: Runtime,
+        owned: frozenset[Address],
+        as_left: dict[str, Any],
+    ) -> FoundTable | None:
         """Return our table: from memory as long as nobody has touched nftables since we did, else from the kernel."""
-        name, owned = fingerprint(before), frozenset(self._store.vips())
-        if self._store.read_run("applied.json") != self._memory(name, settings, runtime, owned, generation):
+        if self._store.read_run("applied.json") != as_left:
             return _kernel.read_table()
-        addresses = {vip.address for vip in owned}
-        present = in_force(Configuration.from_document(before), runtime)
-        return table(present, settings, addresses, runtime).as_found()
+        return table(present, settings, {vip.address for vip in owned}, runtime).as_found()
 
-    def _addresses(self, settings: Settings) -> tuple[frozenset[Address], frozenset[Address]]:
-        owned = frozenset(self._store.vips())
+    def _on_interfaces(self, settings: Settings, owned: frozenset[Address]) -> frozenset[Address]:
         interfaces = {address.interface for address in owned}
         if settings.vip_mode == "address":
             interfaces.add(settings.vip_interface)
-        return _addresses.read(interfaces), owned
+        return _addresses.read(interfaces)
 
     def _known(self) -> _Known:
         """Return what follows from the configuration alone, worked out once for each."""

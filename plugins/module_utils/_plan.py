@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Callable, Mapping
@@ -148,25 +149,36 @@ class Part:
 
     :ivar name: parts loaded in their names' order in one go build the table.
     :ivar digest: equal digests, equal statements.
+    :ivar file: which parts are kept in one file. Files in their names' order have the parts in an order that works.
     """
 
     name: str
     digest: str
     write: Callable[[], Transaction]
+    file: str
+
+
+LISTENER_FILES = 64
+"""Listeners' parts are kept in at most so many files: to create one costs more than to write a dozen parts."""
 
 
 def parts(wanted: Table) -> list[Part]:
     """Divide what builds a table: what all share, a part a listener, what refers to listeners."""
     static, elements = _static(wanted), _shared_elements(wanted)
-    found = [_part("0_static", static.text(), lambda: static), _part("2_elements", elements.text(), lambda: elements)]
+    found = [
+        Part("0_static", digest(static.text()), lambda: static, "0_static"),
+        Part("2_elements", digest(elements.text()), lambda: elements, "2_elements"),
+    ]
     for name, group in wanted.listeners.items():
         depends_on = repr(([chain.comments for chain in group.chains.values()], group.sets))
-        found.append(_part(f"1_{name}", depends_on, partial(_built, group)))
+        file = f"1_{zlib.crc32(name.encode('ascii')) % LISTENER_FILES:02x}"
+        found.append(Part(f"1_{name}", digest(depends_on), partial(_built, group), file))
     return sorted(found, key=lambda part: part.name)
 
 
-def _part(name: str, depends_on: str, write: Callable[[], Transaction]) -> Part:
-    return Part(name, hashlib.blake2b(depends_on.encode("utf-8"), digest_size=8).hexdigest(), write)
+def digest(text: str) -> str:
+    """Name a text by its content."""
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()
 
 
 def _static(wanted: Table) -> Transaction:

@@ -14,7 +14,7 @@ from ._eligibility import FAILOVER, PRIMARY, is_candidate, is_healthy, select
 from ._fate import END, KEEP, MOVE, Fate, fates, pool_of
 from ._health import HEALTHY, INITIAL, Health
 from ._identity import backend_ids
-from ._model import Backend, Configuration, Document, Listener, registration
+from ._model import Backend, Configuration, Listener, registration
 
 ENDED_SECONDS = 2.0
 """How long both sides of flows that end are told so, before their entries go."""
@@ -155,12 +155,13 @@ def in_force(configuration: Configuration, runtime: Runtime) -> Configuration:
         tuple(_listener_in_force(listener, runtime) for listener in configuration.listeners),
         tuple(sorted(leaving, key=lambda listener: (listener.name, listener.backends[0].key))),
         tuple(guarded),
+        configuration.document,
     )
 
 
 def advance(
-    before: Document,
-    after: Document,
+    old: Configuration,
+    configuration: Configuration,
     runtime: Runtime,
     now: float,
     active: Callable[[], Mapping[int, int]],
@@ -170,8 +171,8 @@ def advance(
 ) -> Runtime:
     """Return what a node knows after its configuration changed, health changed or time passed.
 
-    :param before: the configuration before.
-    :param after: the configuration now.
+    :param old: the configuration before.
+    :param configuration: the configuration now, the same object if it did not change.
     :param now: seconds since the epoch.
     :param active: counts the flows of each id. Called where something that drains may be done.
     :param learned: the health of registrations as it is now, where it is known better.
@@ -180,13 +181,11 @@ def advance(
     :param timeouts: seconds from their beginning to their deadline for drains of some registrations, ``None`` for as
         long as it takes; others keep what they have, and begin with their listeners' draining time-out.
     """
-    old = Configuration.from_document(before)
-    configuration = old if before is after or before == after else Configuration.from_document(after)
     has_ramps = slow_start != AT_ONCE and any(listener.slow_start_sec for listener in configuration.listeners)
     serving = _serving(in_force(old, runtime)) if has_ramps else frozenset()
     drains = _drains(configuration, runtime, now, timeouts)
     if old is not configuration:
-        drains.update(_removals(old, before, configuration, runtime, now))
+        drains.update(_removals(old, configuration, runtime, now))
     runtime = _without_the_empty(configuration, replace(runtime, drains=drains), active)
     health = _health(in_force(configuration, runtime), old, {**runtime.health, **learned}, now)
     runtime = replace(runtime, health=health)
@@ -289,21 +288,19 @@ def _drains(
     return drains
 
 
-def _removals(
-    old: Configuration, before: Document, configuration: Configuration, runtime: Runtime, now: float
-) -> dict[str, Drain]:
+def _removals(old: Configuration, configuration: Configuration, runtime: Runtime, now: float) -> dict[str, Drain]:
     """Begin to drain registrations that the configuration has no longer; one that drains already keeps its time."""
     there = {registration(listener, backend) for listener in configuration.listeners for backend in listener.backends}
     drains: dict[str, Drain] = {}
     ids = backend_ids(old) if runtime.ending else {}
     for listener in old.listeners:
-        for backend, options in zip(listener.backends, before[listener.name]["backends"]):
+        for backend, options in zip(listener.backends, old.document[listener.name]["backends"]):
             name = registration(listener, backend)
             is_ending = ids.get((listener.name, *backend.key)) in runtime.ending
             if name in there or (backend.admin_state == "disabled" and not is_ending):
                 continue
             begun = runtime.drains.get(name)
-            removed = {**before[listener.name], "backends": [options]}
+            removed = {**old.document[listener.name], "backends": [options]}
             if begun and begun.cause == DRAINED:
                 drains[name] = replace(begun, cause=REMOVED, removed=removed)
             else:

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ from typing import Any, Iterable, Iterator
 from ._errors import NodeError
 from ._model import Document, Settings, complete, family
 from ._nft import Transaction
-from ._plan import Address, Part
+from ._plan import Address, Part, digest
 from ._runtime import Runtime
 
 FORMAT = 1
@@ -204,23 +205,25 @@ class Change:
     def restore(self, parts: list[Part], head: Transaction) -> None:
         """Write the ruleset that ``nft -f`` loads at boot.
 
-        A part that is there from the last time is not computed again.
+        A part that is there from the last time is not computed again, a file of such parts not written again.
 
         :param head: what comes before all parts.
         """
         base = os.path.join(self._store.state_dir, "restore")
         current = os.path.join(base, "current")
-        names = {part: f"{part.name}.{part.digest}.nft" for part in parts}
-        if sorted(names.values()) == _listed(os.path.join(current, "parts")):
+        files = _files(parts)
+        old = _listed(os.path.join(current, "parts"))
+        if sorted(files) == old:
             return
         self._restore = new = f"{base}/{time.time_ns():x}"
         os.makedirs(os.path.join(new, "parts"), mode=0o750)
-        for part, name in names.items():
+        kept = {name.split(".")[0]: os.path.join(current, "parts", name) for name in old}
+        for name, its in files.items():
             path = os.path.join(new, "parts", name)
             try:
                 os.link(os.path.join(current, "parts", name), path)
             except FileNotFoundError:
-                _write(path, part.write().text(), sync=False)
+                _write_parts(path, its, kept.get(its[0].file))
         _write(os.path.join(new, "main.nft"), f'{head.text()}include "{current}/parts/*.nft"\n', sync=False)
 
     def commit(self) -> None:
@@ -231,7 +234,7 @@ class Change:
         self._pending = []
         if self._restore:
             base = os.path.dirname(self._restore)
-            # Hundreds of small files: one sync of the disk costs less than one for each.
+            # Many small files: one sync of the disk costs less than one for each.
             os.sync()
             link = f"{self._restore}.link"
             os.symlink(os.path.basename(self._restore), link)
@@ -287,6 +290,29 @@ def _listed(path: str) -> list[str]:
         return sorted(os.listdir(path))
     except FileNotFoundError:
         return []
+
+
+def _files(parts: list[Part]) -> dict[str, list[Part]]:
+    """Return which parts each file has; its name tells its content."""
+    found: dict[str, list[Part]] = {}
+    for part in parts:
+        found.setdefault(part.file, []).append(part)
+    return {f"{file}.{digest(' '.join(map(_label, its)))}.nft": its for file, its in found.items()}
+
+
+def _write_parts(path: str, parts: list[Part], old: str | None) -> None:
+    """Write a file of parts, from the one before it where that has them."""
+    kept: dict[str, str] = {}
+    if old:
+        with open(old, encoding="utf-8") as file:
+            _nothing, *found = re.split(r"^# (.+)\n", file.read(), flags=re.MULTILINE)
+        kept = dict(zip(found[::2], found[1::2]))
+    texts = (f"# {_label(part)}\n{kept.get(_label(part)) or part.write().text()}" for part in parts)
+    _write(path, "".join(texts), sync=False)
+
+
+def _label(part: Part) -> str:
+    return f"{part.name} {part.digest}"
 
 
 def _read_json(path: str, absent: Any) -> Any:

@@ -71,7 +71,8 @@ class FakeNft:
         before = copy.deepcopy(self.table)
         try:
             for statement in statements:
-                self._statement(statement)
+                if not statement.startswith("#"):
+                    self._statement(statement)
         except NftRefused:
             self.table = before
             raise

@@ -90,17 +90,19 @@ def test_natural_mode_ends_only_with_a_timeout() -> None:
 def test_a_second_drain_does_not_move_the_deadline_but_another_timeout_does() -> None:
     first = request("b1")
     after = first.edit(FLEET, Faults())
-    begun = advance(FLEET, after, NOTHING_LEARNED, 100.0, dict, timeouts=first.timeouts(after))
+    old, new = Configuration.from_document(FLEET), Configuration.from_document(after)
+    begun = advance(old, new, NOTHING_LEARNED, 100.0, dict, timeouts=first.timeouts(after))
     assert {drain.deadline for drain in begun.drains.values()} == {120.0}
-    again = advance(after, after, begun, 110.0, dict, timeouts=first.timeouts(after))
+    again = advance(new, new, begun, 110.0, dict, timeouts=first.timeouts(after))
     assert again.drains == begun.drains
-    longer = advance(after, after, begun, 110.0, dict, timeouts=request("b1", timeout=60).timeouts(after))
+    longer = advance(new, new, begun, 110.0, dict, timeouts=request("b1", timeout=60).timeouts(after))
     assert {drain.deadline for drain in longer.drains.values()} == {160.0}
 
 
 def test_a_drain_by_configuration_has_each_listeners_own_time() -> None:
     after = request("b1").edit(FLEET, Faults())
-    begun = advance(FLEET, after, NOTHING_LEARNED, 100.0, dict)
+    old, new = Configuration.from_document(FLEET), Configuration.from_document(after)
+    begun = advance(old, new, NOTHING_LEARNED, 100.0, dict)
     found = {name: drain.deadline for name, drain in begun.drains.items()}
     assert found == {f"api/{B1}/0": 120.0, f"web/{B1}/0": 110.0}
 

@@ -11,6 +11,7 @@ import os
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -20,13 +21,15 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils import _store
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Document, Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import Transaction
-from ansible_collections.evenflow.l4lb.plugins.module_utils._plan import Address, parts
+from ansible_collections.evenflow.l4lb.plugins.module_utils._plan import LISTENER_FILES, Address, Part, parts
 from ansible_collections.evenflow.l4lb.plugins.module_utils._ruleset import table
 from ansible_collections.evenflow.l4lb.plugins.module_utils._store import Change, Store
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, configuration, document, listener
 
 WEB = listener("web", backend("198.19.0.1"))
 API = listener("api", backend("198.19.0.1"), ports=["443"], scheduler="rr")
+PARTS = ["0_static", "1_api", "1_web", "2_elements"]
+FILE_OF_WEB = "1_11"
 OLD, NEW = document(WEB), document(WEB, API)
 
 
@@ -405,18 +408,22 @@ class TestRestore:
         """Return the folder that boots."""
         return Path(store.state_dir, "restore", "current")
 
+    def text(self, store: Store) -> str:
+        """Return the parts as they are loaded."""
+        return "".join(path.read_text("ascii") for path in sorted((self.folder(store) / "parts").iterdir()))
+
     def inodes(self, store: Store) -> dict[str, int]:
         """Return the parts' inodes by the names of their files."""
         return {path.name: path.stat().st_ino for path in (self.folder(store) / "parts").iterdir()}
 
     def test_what_boots_is_the_whole_ruleset_in_order(self, store: Store) -> None:
         self.saved(store, WEB, API)
-        names = [name.split(".")[0] for name in sorted(self.inodes(store))]
-        assert names == ["0_static", "1_api", "1_web", "2_elements"]
-        written = [(self.folder(store) / "parts" / name).read_text("ascii") for name in sorted(self.inodes(store))]
-        assert "".join(written) == "".join(
-            part.write().text() for part in parts(table(configuration(WEB, API), Settings()))
-        )
+        lines = self.text(store).splitlines(keepends=True)
+        assert [line.split()[1] for line in lines if line.startswith("#")] == PARTS
+        written = {part.name: part.write().text() for part in parts(table(configuration(WEB, API), Settings()))}
+        assert [line for line in lines if not line.startswith("#")] == "".join(
+            written[name] for name in PARTS
+        ).splitlines(keepends=True)
         assert (self.folder(store) / "main.nft").read_text("utf-8") == (
             f'delete table inet evenflow\ninclude "{self.folder(store)}/parts/*.nft"\n'
         )
@@ -426,9 +433,8 @@ class TestRestore:
         before = self.inodes(store)
         self.saved(store, WEB, {**API, "backends": [backend("198.19.0.1"), backend("198.19.0.2")]})
         after = self.inodes(store)
-        same = {name.split(".")[0] for name in after if before.get(name) == after[name]}
-        assert same == {"0_static", "1_web"}
-        assert {name.split(".")[0] for name in after} == {"0_static", "1_api", "1_web", "2_elements"}
+        same = [name for name in after if before.get(name) == after[name]]
+        assert [name.split(".")[0] for name in sorted(same)] == ["0_static", FILE_OF_WEB]
         assert sorted(os.listdir(self.folder(store).parent)) == sorted(["current", os.readlink(self.folder(store))])
 
     def test_the_same_again_is_not_written(self, store: Store) -> None:
@@ -437,10 +443,29 @@ class TestRestore:
         self.saved(store, WEB)
         assert os.readlink(self.folder(store)) == target
 
+    def test_a_file_is_made_of_what_is_known_and_what_is_new(self, store: Store) -> None:
+        many = [listener(f"l{number}", backend("198.19.0.1")) for number in range(200)]
+        self.saved(store, *many)
+        assert len(self.inodes(store)) <= LISTENER_FILES + 2
+        many[7] = {**many[7], "backends": [backend("198.19.0.2")]}
+        wanted = parts(table(configuration(*many), Settings()))
+        computed: list[str] = []
+
+        def noted(part: Part) -> Part:
+            return replace(part, write=lambda: (computed.append(part.name), part.write())[1])
+
+        change = store.change()
+        change.restore([noted(part) for part in wanted], self.HEAD)
+        change.commit()
+        assert sorted(computed) == ["1_l7", "2_elements"]
+        again = [line for line in self.text(store).splitlines() if not line.startswith("#")]
+        assert sorted(again) == sorted("".join(part.write().text() for part in wanted).splitlines())
+
     def test_a_removed_listener_is_gone(self, store: Store) -> None:
         self.saved(store, WEB, API)
+        assert "l_web" in self.text(store)
         self.saved(store, API)
-        assert not [name for name in self.inodes(store) if "web" in name]
+        assert "web" not in self.text(store)
 
     def test_until_the_commit_the_old_one_boots(self, store: Store) -> None:
         self.saved(store, WEB)
