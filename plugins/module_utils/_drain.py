@@ -33,26 +33,26 @@ class Request:
     :ivar is_lenient: whether a machine that is nowhere is passed over.
     """
 
-    machines: tuple[str, ...]
+    machines: frozenset[str]
     listeners: tuple[str, ...]
     state: str
     timeout: int | None
     on_timeout: str
     min_eligible: int
-    out_elsewhere: tuple[str, ...]
+    out_elsewhere: frozenset[str]
     is_lenient: bool
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> Request:
         """Build it from the options of a drain, checked."""
         return cls(
-            tuple(options["backends"] or ()),
+            frozenset(options["backends"] or ()),
             tuple(options["listener"]),
             options["state"],
             options["timeout"],
             options["on_timeout"],
             options["min_eligible"],
-            tuple(options["out_elsewhere"]),
+            frozenset(options["out_elsewhere"]),
             options["not_found"] == "ignore",
         )
 
@@ -130,7 +130,7 @@ class Request:
             if name not in document and self.listeners != ("all",):
                 faults.add("listener", f"{name!r} is not a listener of this node; there are {sorted(document)}")
         found = [backend for _listener, backend in self.concerned(document)]
-        for machine in () if self.is_lenient else self.machines:
+        for machine in () if self.is_lenient else sorted(self.machines):
             if not any(_is_named((machine,), one["name"], one["address"]) for one in found):
                 there = sorted({one["name"] for listener in document.values() for one in listener["backends"]})
                 faults.add("backends", f"{machine!r} is neither name nor address of a backend there; there are {there}")

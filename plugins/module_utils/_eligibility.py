@@ -34,6 +34,18 @@ def select(listener: Listener) -> Selection:
     With failover backends, the healthy primaries as long as enough of them are, else the healthy failovers, else the
     healthy primaries that there are. If nobody is healthy, all primaries, or nobody where the listener says so.
     """
+    # Many ask, a listener never changes, and its hash would cost as much as the answer.
+    known = vars(listener)
+    if _SELECTION not in known:
+        known[_SELECTION] = _select(listener)
+    found: Selection = known[_SELECTION]
+    return found
+
+
+_SELECTION = "_selection"
+
+
+def _select(listener: Listener) -> Selection:
     candidates = tuple(backend for backend in listener.backends if is_candidate(backend))
     primaries = tuple(backend for backend in candidates if not backend.failover)
     healthy = tuple(backend for backend in primaries if is_healthy(backend))

@@ -259,6 +259,9 @@ def named(listener: str, address: str, port: int) -> str:
 def _completed(place: str, found: Any, options: dict[str, Option], more: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{place}: {found!r} is not a dictionary")
+    if options is BACKEND and found.keys() == BACKEND.keys() and None not in found.values():
+        # As this version writes it, so nearly always, and there are thousands.
+        return found
     unknown = found.keys() - options.keys() - more.keys()
     missing = [name for name, option in options.items() if option.required and found.get(name) is None]
     if unknown or missing:
