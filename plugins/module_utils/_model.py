@@ -198,6 +198,19 @@ class Configuration:
         """All whose backends may have flows."""
         return self.listeners + self.leaving
 
+    def texts(self) -> dict[str, str]:
+        """Write each listener's plain data as one line, the same for equal data, by the listener's name."""
+        for listener in self.listeners:
+            # Kept with the value, which the configuration before and after a change share.
+            if _TEXT not in vars(listener):
+                vars(listener)[_TEXT] = _text(self.document[listener.name])
+        return {listener.name: vars(listener)[_TEXT] for listener in self.listeners}
+
+    @property
+    def fingerprint(self) -> str:
+        """The document's :func:`fingerprint`."""
+        return _fingerprint(self.texts())
+
     @classmethod
     def from_document(cls, document: Document, known: Configuration | None = None) -> Configuration:
         """Build the values from plain data that has been validated.
@@ -298,5 +311,16 @@ def address_bytes(address: str) -> bytes:
 
 def fingerprint(document: Document) -> str:
     """Name a configuration by its content: equal text, equal configuration."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return _fingerprint({name: _text(document[name]) for name in sorted(document)})
+
+
+_TEXT = "_text"
+
+
+def _text(listener: dict[str, Any]) -> str:
+    return json.dumps(listener, sort_keys=True, separators=(",", ":"))
+
+
+def _fingerprint(texts: dict[str, str]) -> str:
+    content = ",".join(f"{json.dumps(name)}:{text}" for name, text in texts.items())
+    return hashlib.sha256(f"{{{content}}}".encode("ascii")).hexdigest()

@@ -21,7 +21,7 @@ from ._errors import ConditionNotMet
 from ._health import Health
 from ._identity import backend_ids
 from ._limits import uncounted
-from ._model import Configuration, Document, Settings, fingerprint
+from ._model import Configuration, Document, Settings
 from ._nft import FoundTable, Transaction
 from ._plan import TABLE_COMMENT, Address, Live, Plan, is_other_version, parts, plan, redeal
 from ._ruleset import rules_digest, table
@@ -130,19 +130,18 @@ class Node:
     ) -> Outcome:
         with nullcontext() if check else self._store.lock():
             before = self._store.configuration()
-            found = fingerprint(before)
-            if expected is not None and expected != found:
-                raise ConditionNotMet(expected, found)
+            old = Configuration.from_document(before)
+            if expected is not None and expected != old.fingerprint:
+                raise ConditionNotMet(expected, old.fingerprint)
             after = edit(before)
             settings = self._store.settings()
             if settings.vip_mode == "address":
                 _addresses.check_interface(settings.vip_interface)
             known = self._store.runtime()
-            old = Configuration.from_document(before)
             new = old if after == before else Configuration.from_document(after, old)
             past = in_force(old, known)
             owned, generation = frozenset(self._store.vips()), _kernel.generation()
-            as_left = self._memory(found, settings, known, owned, generation)
+            as_left = self._memory(old.fingerprint, settings, known, owned, generation)
             live = Live(self._table(past, settings, known, owned, as_left), self._on_interfaces(settings, owned), owned)
             runtime = advance(old, new, known, time.time(), _conntrack.count, learned, slow_start, timeouts(after))
             present = in_force(new, runtime)
@@ -154,8 +153,8 @@ class Node:
             if outcome.plan and self._store.read_run("applied.json") is not None:
                 outcome.repairs = _repairs(outcome, live)
             if not check:
-                name = found if new is old else fingerprint(after)
-                self._apply(outcome, self._memory(name, settings, runtime, wanted.owned, generation), save)
+                memory = self._memory(new.fingerprint, settings, runtime, wanted.owned, generation)
+                self._apply(outcome, new, memory, save)
             return outcome
 
     def settle(self) -> None:
@@ -242,12 +241,12 @@ class Node:
         """Tell whether the agent runs, and what it says of itself."""
         return _agent_status.read(self._store)
 
-    def _apply(self, outcome: Outcome, memory: dict[str, Any], save: bool | None) -> None:
+    def _apply(self, outcome: Outcome, wanted: Configuration, memory: dict[str, Any], save: bool | None) -> None:
         if outcome.changed or save:
             files = self._store.change()
             try:
                 if outcome.difference:
-                    files.configuration(outcome.after)
+                    files.configuration(wanted)
                 if save is not False:
                     _boot_files(files, outcome.plan)
                 with _addresses.added(outcome.plan.add):
@@ -292,7 +291,7 @@ class Node:
             document = self._store.configuration()
             configuration = Configuration.from_document(document)
             shared_out = Configuration(tuple(one for one in configuration.listeners if one.is_shared_out))
-            self._last_known = _Known(stamp, fingerprint(document), shared_out, backend_ids(configuration))
+            self._last_known = _Known(stamp, configuration.fingerprint, shared_out, backend_ids(configuration))
         return self._last_known
 
     def _memory(

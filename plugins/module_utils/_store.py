@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Iterable, Iterator
 
 from ._errors import NodeError
-from ._model import Document, Settings, complete, family
+from ._model import Configuration, Document, Settings, complete, family
 from ._nft import Transaction
 from ._plan import Address, Part, digest
 from ._runtime import Runtime
@@ -181,14 +181,14 @@ class Change:
         self._pending: list[tuple[str, str]] = []
         self._restore: str | None = None
 
-    def configuration(self, document: Document) -> None:
+    def configuration(self, wanted: Configuration) -> None:
         """Write the configuration; its previous version is kept."""
         if os.path.exists(self._store.listeners_file):
             kept = f"{self._store.listeners_file}.previous"
             self._pending.append((f"{kept}.new", kept))
             _unlink(f"{kept}.new")
             os.link(self._store.listeners_file, f"{kept}.new")
-        lines = (f"{json.dumps(name)}: {json.dumps(document[name], sort_keys=True)}" for name in sorted(document))
+        lines = (f"{json.dumps(name)}: {text}" for name, text in wanted.texts().items())
         text = f'{{"format": {FORMAT}, "listeners": {{\n' + ",\n".join(lines) + "\n}}\n"
         self._write(self._store.listeners_file, text)
 

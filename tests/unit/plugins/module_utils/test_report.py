@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _kernel
 from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
-from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Document, fingerprint
+from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, fingerprint
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node import Node
 from ansible_collections.evenflow.l4lb.plugins.module_utils._report import GATHER, report
 from ansible_collections.evenflow.l4lb.plugins.module_utils._store import Store
@@ -41,7 +41,7 @@ def told(
     """Return the report of a node with a configuration."""
     store = Store(str(folder))
     change = store.change()
-    change.configuration(wanted)
+    change.configuration(Configuration.from_document(wanted))
     change.commit()
     if seed is not None:
         (folder / "node.json").write_text(f'{{"hash_seed": {seed}}}', encoding="ascii")

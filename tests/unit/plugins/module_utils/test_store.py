@@ -19,7 +19,7 @@ import pytest
 
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _store
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
-from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Document, Settings
+from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import Transaction
 from ansible_collections.evenflow.l4lb.plugins.module_utils._plan import LISTENER_FILES, Address, Part, parts
 from ansible_collections.evenflow.l4lb.plugins.module_utils._ruleset import table
@@ -42,7 +42,7 @@ def store(tmp_path: Path) -> Store:
 def save(store: Store, wanted: Document) -> None:
     """Write a configuration."""
     change = store.change()
-    change.configuration(wanted)
+    change.configuration(Configuration.from_document(wanted))
     change.commit()
 
 
@@ -96,7 +96,7 @@ class TestConfiguration:
     def test_until_the_commit_the_old_one_stands(self, store: Store) -> None:
         save(store, OLD)
         change = store.change()
-        change.configuration(NEW)
+        change.configuration(Configuration.from_document(NEW))
         assert store.configuration() == OLD
         change.abandon()
         assert os.listdir(store.config_dir) == ["listeners.json"]
@@ -104,7 +104,7 @@ class TestConfiguration:
 
     def test_abandoning_after_the_commit_does_nothing(self, store: Store) -> None:
         change = store.change()
-        change.configuration(NEW)
+        change.configuration(Configuration.from_document(NEW))
         change.commit()
         change.abandon()
         assert store.configuration() == NEW
@@ -211,7 +211,7 @@ class TestFullDisk:
         os.symlink("/dev/full", f"{store.listeners_file}.new")
         change = store.change()
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            change.configuration(NEW)
+            change.configuration(Configuration.from_document(NEW))
         change.abandon()
         assert tree(store.config_dir) == before
         assert os.listdir(store.config_dir) == ["listeners.json"]
@@ -222,7 +222,7 @@ class TestFullDisk:
         before = tree(store.config_dir)
         change = store.change()
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            change.configuration(self.big(300))
+            change.configuration(Configuration.from_document(self.big(300)))
         change.abandon()
         assert tree(store.config_dir) == before
 
@@ -232,7 +232,7 @@ class TestFullDisk:
         before = tree(store.config_dir)
         change = store.change()
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            change.configuration(NEW)
+            change.configuration(Configuration.from_document(NEW))
         change.abandon()
         assert tree(store.config_dir) == before
 
@@ -245,7 +245,7 @@ class TestFullDisk:
         before = store.configuration()
         change = store.change()
         try:
-            change.configuration(self.big(101))
+            change.configuration(Configuration.from_document(self.big(101)))
         except OSError:
             change.abandon()
             assert store.configuration() == before
