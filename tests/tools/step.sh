@@ -167,7 +167,7 @@ other_core() {
     step_sanity
     step_units
     # What modules and Ansible make of each other; the rest of the targets is about the node, whatever the core.
-    step_integration lb_config lb_drain lb_info
+    step_integration lb_config lb_drain lb_fleet lb_info
 }
 
 # ansible-test is content with no tests at all.
