@@ -16,7 +16,7 @@ description:
     slowest of them, where a loop with C(delegate_to) takes as long as all of them together.
   - Hosts are reached with their own connection variables from the inventory, and with the task's C(become). What the
     play says of connections in C(vars) does not reach them.
-  - It is for plays over backends, such as P(evenflow.l4lb.rolling_maintenance#playbook). A play over the load balancers
+  - It is for plays over backends, such as the playbook C(evenflow.l4lb.rolling_maintenance). A play over the load balancers
     themselves runs side by side without it.
 extends_documentation_fragment:
   - evenflow.l4lb.attributes
