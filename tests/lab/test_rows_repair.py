@@ -22,9 +22,18 @@ from lab.traffic import failures, finish, run_load, shares, start_load
 AGENT = "evenflow.service"
 
 
+@pytest.fixture(scope="module")
+def own_vips(fleet: Fleet) -> Iterator[None]:
+    """The load balancer lb1 puts VIPs on its interface."""
+    role: dict[str, Any] = {"tags": ["configure", "listeners"], "lb_node_purge": "all"}
+    fleet.deploy([], ["lb1"], **role, lb_node_vip_mode="address", lb_node_vip_interface="front")
+    yield
+    fleet.deploy([], ["lb1"], **role, lb_node_vip_mode="none")
+
+
 @pytest.fixture
-def served(fleet: Fleet, lab: Lab) -> Iterator[list[str]]:
-    """Listeners on lb1, checked, with routed VIPs and VIPs on its interface; the VIPs."""
+def served(fleet: Fleet, lab: Lab, own_vips: None) -> Iterator[list[str]]:
+    """Listeners, checked, with routed VIPs and VIPs on the interface of lb1; the VIPs."""
     heal(lab)
     listeners = []
     for family, own in zip(FAMILIES, (on_link_vip4(243), on_link_vip6(243))):
@@ -36,13 +45,12 @@ def served(fleet: Fleet, lab: Lab) -> Iterator[list[str]]:
             {**listener(lab, f"own-stream{family}", family, 43, **{**options, "ports": [81], "port": 7000}),
              "address": own},
         ]
-    fleet.deploy(listeners, ["lb1"], tags=["configure", "listeners"], lb_node_purge="all", lb_node_vip_mode="address",
-                 lb_node_vip_interface="front")
+    fleet.configure(listeners)
     lab.route("lb1")
     for name in ("web4", "own6"):
         wait_for_states(lab, name, "healthy healthy healthy")
     yield [*(vip(family, 43) for family in FAMILIES), on_link_vip4(243), on_link_vip6(243)]
-    fleet.deploy([], ["lb1"], tags=["configure", "listeners"], lb_node_purge="all", lb_node_vip_mode="none")
+    fleet.configure([])
 
 
 @pytest.mark.usefixtures("no_streams")
