@@ -59,15 +59,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _ask(self, told: Any, node: str, module: str, arguments: dict[str, Any], node_vars: dict[str, Any]) -> None:
         """Run the module on a node, in a process of its own."""
         try:
-            found = self._action(node, module, arguments, node_vars).run(task_vars=node_vars)
+            action = self._action(node, module, arguments, node_vars)
+            try:
+                found = action.run(task_vars=node_vars)
+            finally:
+                action.cleanup()
+                action._connection.close()
         except Exception as error:  # pylint: disable=broad-except
             # Whatever it is, it is this node's result; the others have theirs.
-            found = {"failed": True, "msg": str(error), "unreachable": "unreachable" in type(error).__name__.lower()}
+            found = {"failed": True, "msg": str(error)}
         told.send({name: value for name, value in found.items() if not name.startswith("_ansible")})
 
     def _action(self, node: str, module: str, arguments: dict[str, Any], node_vars: dict[str, Any]) -> ActionBase:
         task = self._task.copy()
-        task.args = arguments
+        task.args, task.delegate_to = arguments, None
         templar = self._templar.copy_with_new_env(available_variables=node_vars)
         play_context = self._play_context.set_task_and_variable_override(task, node_vars, templar)
         play_context.post_validate(templar=templar)
@@ -100,6 +105,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         ]
         if diffs:
             summary["diff"] = diffs
+        warnings = [warning for one in results for warning in one.pop("warnings", [])]
+        if warnings:
+            summary["warnings"] = warnings
         bad = [f"{one['node']}: {one.get('msg', 'failed')}" for one in results if one.get("failed")]
         if bad:
             summary.update(failed=True, msg="; ".join(bad))

@@ -16,8 +16,9 @@ description:
     slowest of them, where a loop with C(delegate_to) takes as long as all of them together.
   - Hosts are reached with their own connection variables from the inventory, and with the task's C(become). What the
     play says of connections in C(vars) does not reach them.
-  - It is for plays over backends, such as the playbook C(evenflow.l4lb.rolling_maintenance). A play over the load balancers
-    themselves runs side by side without it.
+  - It is for plays over backends, such as the playbook C(evenflow.l4lb.rolling_maintenance). A play over the load
+    balancers themselves runs side by side without it.
+  - Warnings of the module are not shown with ansible-core 2.21.
 extends_documentation_fragment:
   - evenflow.l4lb.attributes
 attributes:

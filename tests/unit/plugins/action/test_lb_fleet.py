@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from multiprocessing import get_context
-from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
@@ -30,7 +29,25 @@ class Plugin(lb_fleet.ActionModule):
 
     def _action(self, node: str, module: str, arguments: dict[str, Any], node_vars: dict[str, Any]) -> Any:
         assert node_vars == {"inventory_hostname": node}
-        return SimpleNamespace(run=lambda task_vars: self._job(task_vars["inventory_hostname"]))
+        return Action(self._job, node)
+
+
+class Action:
+    """An action and its connection in one; notes on the result that both were put away."""
+
+    def __init__(self, job: Job, node: str) -> None:
+        self._job, self._node, self._connection = job, node, self
+        self._found: dict[str, Any] = {}
+
+    def run(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        self._found.update(self._job(self._node))
+        return self._found
+
+    def cleanup(self) -> None:
+        self._found["cleaned"] = True
+
+    def close(self) -> None:
+        self._found["closed"] = True
 
 
 class Hosts(dict):  # type: ignore[type-arg]
@@ -57,7 +74,8 @@ def test_all_are_asked_at_the_same_time() -> None:
 
     found = _run(waits_for_the_others)
     assert found["changed"] and "failed" not in found
-    assert found["results"] == [{"changed": node == "lb2", "said": node, "node": node} for node in NODES]
+    put_away = {"cleaned": True, "closed": True}
+    assert found["results"] == [{"changed": node == "lb2", "said": node, "node": node, **put_away} for node in NODES]
 
 
 def test_no_more_at_a_time_than_forks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,11 +97,12 @@ def test_one_that_fails_does_not_hide_what_the_others_say() -> None:
             raise OSError("no way there")
         if node == "lb3":
             os._exit(3)
-        return {"changed": True, "diff": {"before": "a", "after": "b"}}
+        return {"changed": True, "diff": {"before": "a", "after": "b"}, "warnings": ["mind"]}
 
     found = _run(fails)
     assert found["failed"] and found["changed"]
     assert found["msg"] == "lb1: no way there; lb3: the process that asked it ended without an answer"
+    assert found["warnings"] == ["mind"]
     assert [one.get("failed", False) for one in found["results"]] == [True, False, True]
     assert found["diff"] == [{"before": "a", "after": "b", "before_header": "lb2", "after_header": "lb2"}]
 
