@@ -18,6 +18,9 @@ Via = Literal["lb1", "lb2", "both"]
 _MARKS = {"lb1": 1, "lb2": 2}
 _FIRST_TABLE = 100
 
+# Of the client: the way of every second flow.
+_HALF_TABLE = 200
+
 
 def create_bridges(namespace: str) -> None:
     """Make the namespace and its bridges."""
@@ -51,17 +54,44 @@ def plug(namespace: str, spec: NodeSpec, pid: int, topology: Topology) -> None:
         _batch(enter(pid, ["ip", "-6"], only_network=True), _answer_routes(topology, 6))
         run(enter(pid, ["nft", "-f", "-"], only_network=True), input=answer_ruleset(topology))
     if spec.kind == "client":
+        for command in (["ip"], ["ip", "-6"]):
+            _batch(enter(pid, command, only_network=True), [f"rule add fwmark 1 lookup {_HALF_TABLE}"])
         route_vips(pid, topology, "both")
+        run(enter(pid, ["nft", "-f", "-"], only_network=True), input=halves_ruleset())
 
 
 def route_vips(client_pid: int, topology: Topology, via: Via) -> None:
     """Set by which load balancers the client reaches the routed VIP prefixes."""
-    names = ("lb1", "lb2") if via == "both" else (via,)
+    names = ("lb1", "lb2") if via == "both" else (via, via)
     nics = [topology.node(name).nic(FRONT) for name in names]
-    v4 = [word for nic in nics for word in ("nexthop", "via", nic.v4, "dev", FRONT.name)]
-    v6 = [word for nic in nics for word in ("nexthop", "via", nic.v6, "dev", FRONT.name)]
-    _batch(enter(client_pid, ["ip"], only_network=True), [f"route replace {VIP_PREFIX4} {' '.join(v4)}"])
-    _batch(enter(client_pid, ["ip", "-6"], only_network=True), [f"route replace {VIP_PREFIX6} {' '.join(v6)}"])
+    for command, prefix, gateways in ((["ip"], VIP_PREFIX4, [nic.v4 for nic in nics]),
+                                      (["ip", "-6"], VIP_PREFIX6, [nic.v6 for nic in nics])):
+        _batch(enter(client_pid, command, only_network=True), [
+            f"route replace {prefix} via {gateways[0]} dev {FRONT.name}",
+            f"route replace {prefix} via {gateways[1]} dev {FRONT.name} table {_HALF_TABLE}",
+        ])
+
+
+def halves_ruleset() -> str:
+    """The client's own nftables table: every packet of a flow goes the same way, half of the flows the second one.
+
+    A router would do it by its multipath hash. A Linux host, since 6.16, chooses by the socket, and the last ACK of a
+    flow, which no socket sends, may go the other way: the backend never sees it.
+    """
+    rules = [
+        f"    {ip} daddr {prefix} meta l4proto {{ tcp, udp, sctp }} "
+        f"meta mark set jhash {ip} saddr . {ip} daddr . meta l4proto . th sport . th dport mod 2"
+        for ip, prefix in (("ip", VIP_PREFIX4), ("ip6", VIP_PREFIX6))
+    ]
+    return "\n".join([
+        "table inet lab {",
+        "  chain halve {",
+        "    type route hook output priority mangle;",
+        *rules,
+        "  }",
+        "}",
+        "",
+    ])
 
 
 def answer_ruleset(topology: Topology) -> str:
@@ -92,8 +122,7 @@ def _sysctls(spec: NodeSpec) -> list[str]:
     settings = ["net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0",
                 "net.ipv6.conf.default.accept_ra=0", "net.ipv6.conf.default.router_solicitations=0"]
     if spec.kind == "client":
-        settings += ["net.ipv4.fib_multipath_hash_policy=1", "net.ipv6.fib_multipath_hash_policy=1",
-                     "net.ipv4.ip_local_port_range=1024 65535"]
+        settings.append("net.ipv4.ip_local_port_range=1024 65535")
     return settings
 
 
