@@ -6,15 +6,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import signal
+from typing import Any, Callable
 
 from ansible import context
+from ansible.executor.process import worker
 from ansible.executor.task_executor import TaskExecutor
 from ansible.plugins import loader
 from ansible.plugins.action import ActionBase
 from ansible.utils.multiprocessing import context as multiprocessing
 
 _COLLECTION = "evenflow.l4lb."
+
+_PATIENCE = 2
+"""Seconds in which a process that has told its answer, or cannot, may end."""
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -38,25 +43,24 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         unknown = [node for node in options["nodes"] if node not in hosts]
         if unknown:
             return {"failed": True, "msg": f"nodes: {', '.join(unknown)}: not in the inventory"}
-        found = self._ask_all(options["nodes"], options["module"], options["arguments"], hosts)
-        return self._summary(options["nodes"], found)
+        # What a delegated task would see of the node.
+        nodes = {node: {**hosts.raw_get(node), "hostvars": hosts} for node in options["nodes"]}
+        return self._summary(list(nodes), self._ask_all(nodes, options["module"], options["arguments"]))
 
-    def _ask_all(self, nodes: list[str], module: str, arguments: dict[str, Any], hosts: Any) -> list[dict[str, Any]]:
+    def _ask_all(self, nodes: dict[str, Any], module: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         forks = context.CLIARGS.get("forks") or len(nodes)
-        found: list[dict[str, Any]] = []
-        for first in range(0, len(nodes), forks):
-            asked = [self._start(node, module, arguments, hosts.raw_get(node)) for node in nodes[first : first + forks]]
-            found += [_answer(*one) for one in asked]
+        names, found = list(nodes), []
+        for first in range(0, len(names), forks):
+            asked = [_Asked(self._ask, node, module, arguments, nodes[node]) for node in names[first : first + forks]]
+            try:
+                found += [one.answer() for one in asked]
+            finally:
+                # A task's time-out ends this before the answers are there.
+                for one in asked:
+                    one.end()
         return found
 
-    def _start(self, node: str, module: str, arguments: dict[str, Any], node_vars: dict[str, Any]) -> tuple[Any, Any]:
-        answer, ours = multiprocessing.Pipe(duplex=False)
-        process = multiprocessing.Process(target=self._ask, args=(ours, node, module, arguments, node_vars))
-        process.start()
-        ours.close()
-        return process, answer
-
-    def _ask(self, told: Any, node: str, module: str, arguments: dict[str, Any], node_vars: dict[str, Any]) -> None:
+    def _ask(self, node: str, module: str, arguments: dict[str, Any], node_vars: dict[str, Any]) -> dict[str, Any]:
         """Run the module on a node, in a process of its own."""
         try:
             action = self._action(node, module, arguments, node_vars)
@@ -68,13 +72,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         except Exception as error:  # pylint: disable=broad-except
             # Whatever it is, it is this node's result; the others have theirs.
             found = {"failed": True, "msg": str(error)}
-        told.send({name: value for name, value in found.items() if not name.startswith("_ansible")})
+        if found.get("failed") and "msg" not in found:
+            event = getattr(found.get("exception"), "event", None)
+            found["msg"] = getattr(event, "msg", "failed")
+        return {name: value for name, value in found.items() if not name.startswith("_ansible")}
 
     def _action(self, node: str, module: str, arguments: dict[str, Any], node_vars: dict[str, Any]) -> ActionBase:
         task = self._task.copy()
         task.args, task.delegate_to = arguments, None
         templar = self._templar.copy_with_new_env(available_variables=node_vars)
-        play_context = self._play_context.set_task_and_variable_override(task, node_vars, templar)
+        # The action's own has the passwords of the host that the task is for.
+        play_context = worker.current_worker._play_context.set_task_and_variable_override(task, node_vars, templar)
         play_context.post_validate(templar=templar)
         play_context.remote_addr = templar.template(node_vars.get("ansible_host", node))
         connection = _Connector(task, play_context, loader).connect(node_vars, templar)
@@ -91,8 +99,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return loader.action_loader.get(name, **pieces)
         return _Plain(name, **pieces)
 
-    @staticmethod
-    def _summary(nodes: list[str], found: list[dict[str, Any]]) -> dict[str, Any]:
+    def _summary(self, nodes: list[str], found: list[dict[str, Any]]) -> dict[str, Any]:
         results = [{**one, "node": node} for node, one in zip(nodes, found)]
         summary: dict[str, Any] = {
             "results": results,
@@ -108,7 +115,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         warnings = [warning for one in results for warning in one.pop("warnings", [])]
         if warnings:
             summary["warnings"] = warnings
-        bad = [f"{one['node']}: {one.get('msg', 'failed')}" for one in results if one.get("failed")]
+        if self._task.no_log:
+            # Results are taken for those of a loop, each of which says it for itself.
+            results[:] = [{**one, "_ansible_no_log": True} for one in results]
+        bad = [f"{one['node']}: {one['msg']}" for one in results if one.get("failed")]
         if bad:
             summary.update(failed=True, msg="; ".join(bad))
         return summary
@@ -152,10 +162,33 @@ class _Connector(TaskExecutor):  # type: ignore[misc]
         return self._connection
 
 
-def _answer(process: Any, answer: Any) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = answer.recv()
-    except EOFError:
-        found = {"failed": True, "msg": "the process that asked it ended without an answer"}
-    process.join()
-    return found
+class _Asked:
+    """A node that is asked, in a process of its own."""
+
+    def __init__(self, ask: Callable[..., dict[str, Any]], *arguments: Any) -> None:
+        self._ours, theirs = multiprocessing.Pipe(duplex=False)
+        self._process = multiprocessing.Process(target=self._tell, args=(theirs, ask, arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def _tell(self, theirs: Any, ask: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> None:
+        # The worker's handler, which a fork inherits, ends the worker with all that it has started.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # Else nobody would be missed where the other end is closed.
+        self._ours.close()
+        theirs.send(ask(*arguments))
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for what it says, or for its end."""
+        try:
+            found: dict[str, Any] = self._ours.recv()
+        except EOFError:
+            found = {"failed": True, "msg": "the process that asked it ended without an answer"}
+        return found
+
+    def end(self) -> None:
+        """End the process, if it has not ended by itself."""
+        self._ours.close()
+        self._process.join(timeout=_PATIENCE if self._process.is_alive() else 0)
+        self._process.terminate()
+        self._process.join()

@@ -18,6 +18,7 @@ description:
     play says of connections in C(vars) does not reach them.
   - It is for plays over backends, such as the playbook C(evenflow.l4lb.rolling_maintenance). A play over the load
     balancers themselves runs side by side without it.
+  - A node without C(ansible_python_interpreter) is searched for an interpreter every time.
   - Warnings of the module are not shown with ansible-core 2.21.
 extends_documentation_fragment:
   - evenflow.l4lb.attributes
@@ -52,13 +53,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Take this machine out of every load balancer, and wait until nobody is on it
+- name: Take these machines out of every load balancer, and wait until nobody is on them
   evenflow.l4lb.lb_fleet:
     nodes: "{{ groups['lb_nodes'] }}"
     module: lb_drain
     arguments:
-      backends: ["{{ inventory_hostname }}"]
+      backends: "{{ ansible_play_batch }}"
   become: true
+  run_once: true
 """
 
 RETURN = r"""

@@ -123,6 +123,19 @@ def test_what_is_out_on_another_node_does_not_count(fleet: Fleet, lab: Lab, serv
     assert _states(lab) == before and not _maintained(lab)
 
 
+def test_a_load_balancer_that_fails(fleet: Fleet, lab: Lab, served: list[str], tasks: str) -> None:
+    """What is drained on the first node is put back when the second cannot be changed."""
+    in_the_way = "/etc/evenflow/listeners.json.previous.new"
+    lab.node("lb2").run(["mkdir", in_the_way])
+    try:
+        done = fleet.play("rolling_maintenance", "--limit", "b1", rolling_tasks=tasks, **HOSTS)
+    finally:
+        lab.node("lb2").run(["rmdir", in_the_way])
+    assert done.returncode != 0 and "Drain on the others" in done.stdout
+    assert "b1 were not taken out, on no load balancer: lb2: " in done.stdout
+    assert _states(lab) == {"lb1": [], "lb2": []} and not _maintained(lab)
+
+
 def test_verify(fleet: Fleet, lab: Lab, served: list[str]) -> None:
     """The fleet's nodes agree, or the play fails and says by name in what they do not."""
     done = fleet.play("verify", **HOSTS)

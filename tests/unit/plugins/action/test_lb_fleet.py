@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from multiprocessing import get_context
+from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
@@ -21,14 +24,17 @@ NODES = ["lb1", "lb2", "lb3"]
 class Plugin(lb_fleet.ActionModule):
     """The plugin with a function in place of modules and connections."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, no_log: bool = False) -> None:
         self._job = job
+        self._task = SimpleNamespace(no_log=no_log, copy=SimpleNamespace)
+        self._templar = SimpleNamespace(copy_with_new_env=lambda available_variables: SimpleNamespace(template=str))
+        self._loader = None
 
     def validate_argument_spec(self, *_arguments: Any) -> tuple[None, dict[str, Any]]:
         return None, {"nodes": NODES, "module": "lb_info", "arguments": {}}
 
     def _action(self, node: str, module: str, arguments: dict[str, Any], node_vars: dict[str, Any]) -> Any:
-        assert node_vars == {"inventory_hostname": node}
+        assert node_vars["inventory_hostname"] == node and set(node_vars["hostvars"]) >= {node}
         return Action(self._job, node)
 
 
@@ -61,8 +67,8 @@ def nothing_of_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lb_fleet.context, "CLIARGS", {})
 
 
-def _run(job: Job, hosts: list[str] | None = None) -> dict[str, Any]:
-    return Plugin(job).run(task_vars={"hostvars": Hosts.fromkeys(NODES if hosts is None else hosts)})
+def _run(job: Job, hosts: list[str] | None = None, no_log: bool = False) -> dict[str, Any]:
+    return Plugin(job, no_log).run(task_vars={"hostvars": Hosts.fromkeys(NODES if hosts is None else hosts)})
 
 
 def test_all_are_asked_at_the_same_time() -> None:
@@ -105,6 +111,78 @@ def test_one_that_fails_does_not_hide_what_the_others_say() -> None:
     assert found["warnings"] == ["mind"]
     assert [one.get("failed", False) for one in found["results"]] == [True, False, True]
     assert found["diff"] == [{"before": "a", "after": "b", "before_header": "lb2", "after_header": "lb2"}]
+
+
+def test_nobody_sees_what_the_task_hides() -> None:
+    found = _run(lambda node: {"said": node}, no_log=True)
+    assert [one["_ansible_no_log"] for one in found["results"]] == [True] * 3
+
+
+def test_a_module_that_broke_says_how() -> None:
+    found = _run(lambda node: {"failed": True, "exception": Broken(node)})
+    assert found["msg"] == "lb1: no lb1; lb2: no lb2; lb3: no lb3"
+    assert _run(lambda _node: {"failed": True})["msg"] == "lb1: failed; lb2: failed; lb3: failed"
+
+
+def test_a_task_that_runs_out_of_time_ends_those_that_it_asks() -> None:
+    """Also one that has more to tell than a pipe holds."""
+    said = get_context("fork").Queue()
+
+    def speaks(node: str) -> dict[str, Any]:
+        said.put(os.getpid())
+        if node == "lb1":
+            time.sleep(60)
+        return {"said": "x" * 1000000}
+
+    def out_of_time(*_arguments: Any) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, out_of_time)
+    signal.alarm(1)
+    try:
+        with pytest.raises(TimeoutError):
+            _run(speaks)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    for pid in [said.get(timeout=5) for _node in NODES]:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_node_gets_no_password_of_another_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The play's context has what the command line gave; the action's has what is of the task's own host."""
+    plays, made = Context(), []
+    monkeypatch.setattr(lb_fleet.worker, "current_worker", SimpleNamespace(_play_context=plays))
+    monkeypatch.setattr(lb_fleet.loader, "action_loader", SimpleNamespace(has_plugin=lambda _name: False))
+    monkeypatch.setattr(lb_fleet, "_Connector", lambda task, used, plugins: SimpleNamespace(connect=lambda *_: used))
+    monkeypatch.setattr(lb_fleet, "_Plain", lambda name, **pieces: made.append((name, pieces)))
+    plugin = Plugin(lambda _node: {})
+    plugin._play_context = Context()
+    lb_fleet.ActionModule._action(plugin, "lb1", "lb_info", {"gather": []}, {"ansible_host": "198.18.0.1"})
+    (name, pieces), = made
+    assert name == "evenflow.l4lb.lb_info"
+    assert pieces["play_context"] is pieces["connection"] is plays
+    assert (pieces["task"].args, pieces["task"].delegate_to, plays.remote_addr) == ({"gather": []}, None, "198.18.0.1")
+
+
+class Context:
+    """A play context."""
+
+    remote_addr = "of somebody else"
+
+    def set_task_and_variable_override(self, *_arguments: Any) -> Context:
+        return self
+
+    def post_validate(self, templar: Any) -> None:
+        pass
+
+
+class Broken:
+    """What ansible-core makes of a traceback."""
+
+    def __init__(self, node: str) -> None:
+        self.event = SimpleNamespace(msg=f"no {node}")
 
 
 def test_a_host_that_there_is_not() -> None:
