@@ -48,7 +48,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return self._summary(list(nodes), self._ask_all(nodes, options["module"], options["arguments"]))
 
     def _ask_all(self, nodes: dict[str, Any], module: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-        forks = context.CLIARGS.get("forks") or len(nodes)
+        forks = context.CLIARGS.get("forks") or max(1, len(nodes))
         names, found = list(nodes), []
         for first in range(0, len(names), forks):
             asked = [_Asked(self._ask, node, module, arguments, nodes[node]) for node in names[first : first + forks]]
@@ -189,6 +189,6 @@ class _Asked:
     def end(self) -> None:
         """End the process, if it has not ended by itself."""
         self._ours.close()
-        self._process.join(timeout=_PATIENCE if self._process.is_alive() else 0)
+        self._process.join(timeout=_PATIENCE)
         self._process.terminate()
         self._process.join()
