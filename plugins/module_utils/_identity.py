@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 from ._model import Configuration
 
@@ -42,6 +43,7 @@ def backend_ids(configuration: Configuration) -> dict[tuple[str, str, int], int]
     return ids
 
 
+@lru_cache(maxsize=65536)
 def _hash(registration: tuple[str, str, int], attempt: int) -> int:
     text = "%s %s %d %d" % (*registration, attempt)
     return int.from_bytes(hashlib.blake2b(text.encode("ascii"), digest_size=4).digest(), "big") | OURS

@@ -334,6 +334,8 @@ def _without_the_empty(
 
 def _health(present: Configuration, old: Configuration, known: Mapping[str, Health], now: float) -> dict[str, Health]:
     """Keep what is known of those that are checked. What has served unchecked is trusted until it fails."""
+    if not any(listener.health_check for listener in present.present):
+        return {}
     unchecked = {
         registration(listener, backend)
         for listener in old.listeners
@@ -351,8 +353,11 @@ def _health(present: Configuration, old: Configuration, known: Mapping[str, Heal
 def _with_pools(present: Configuration, runtime: Runtime, now: float) -> Runtime:
     """Begin to drain a pool that has lost its turn, and stop where one has it again."""
     drains, standby = dict(runtime.drains), set()
+    has_left = any(drain.cause == POOL_LEFT for drain in drains.values())
     for listener in present.listeners:
         if not any(backend.failover for backend in listener.backends):
+            if not has_left and listener.name not in runtime.standby:
+                continue
             turn = PRIMARY
         else:
             turn = select(listener).pool

@@ -39,7 +39,8 @@ MAX_PERIOD = 65536
 class Entry(NamedTuple):
     """A backend in a table.
 
-    :ivar place: what its Maglev permutation comes from: the same for the same machine in any listener.
+    :ivar place: what its Maglev permutation comes from: the same for the same machine in any listener. Empty where no
+        hash chooses.
     """
 
     id: int
@@ -91,12 +92,12 @@ def slot_table(
     :param shares: slots by id that were last dealt to a listener with lc or wlc; of no account if they are not for
         these backends.
     """
-    ranks = _ranks(listener.backends)
+    ranks = _ranks(listener.backends) if listener.is_hashed else {}
     chosen = sorted(eligible, key=lambda backend: (address_bytes(backend.address), backend.port))
     entries = tuple(
         Entry(
             ids[listener.name, backend.address, backend.port],
-            address_bytes(backend.address) + ranks[backend.key],
+            address_bytes(backend.address) + ranks[backend.key] if ranks else b"",
             weight_of(listener, backend),
         )
         for backend in chosen
