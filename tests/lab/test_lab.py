@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,6 +167,47 @@ def test_client_spreads_flows_over_both_nodes(forwarding: Lab, vip: str) -> None
     assert len(first) == 200
     assert first == second
     assert all(50 < list(first.values()).count(backend) < 150 for backend in ("b1", "b2"))
+
+
+CLOSES_LATE = """
+import asyncio
+
+async def serve(reader, writer):
+    await reader.read()
+    await asyncio.sleep(0.3)
+    writer.close()
+
+async def main():
+    async with await asyncio.start_server(serve, ["0.0.0.0", "::"], 9000) as server:
+        await server.serve_forever()
+
+asyncio.run(main())
+"""
+CLOSES_FIRST = """
+import socket, sys
+for number in range(100):
+    socket.create_connection((sys.argv[1], 9000), timeout=5).close()
+"""
+
+
+@pytest.mark.parametrize("vip", [VIP4, VIP6])
+def test_the_end_of_a_flow_goes_the_way_of_its_beginning(forwarding: Lab, vip: str) -> None:
+    """No backend misses the last ACK of a flow that its client has closed long before."""
+    forwarding.route("both")
+    backends = forwarding.nodes("backend")[:2]
+    servers = [node.start(["python3", "-c", CLOSES_LATE]) for node in backends]
+    try:
+        for node in backends:
+            while not node.run(["ss", "-Htln", "sport", "=", ":9000"]).stdout:
+                time.sleep(0.1)
+        forwarding.node("c1").run(["python3", "-c", CLOSES_FIRST, vip])
+        time.sleep(1.5)
+        for node in backends:
+            assert node.run(["ss", "-Htn", "state", "last-ack"]).stdout == ""
+    finally:
+        for server in servers:
+            server.terminate()
+            server.communicate()
 
 
 def test_client_can_use_more_addresses(forwarding: Lab) -> None:
