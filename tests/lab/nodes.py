@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from .network import plug
@@ -73,14 +76,14 @@ class Node:
 
     def shut_down(self, timeout: int = 20) -> None:
         """Stop the node the orderly way; killed after `timeout` seconds."""
-        self._store.podman(["stop", "--time", str(timeout), self.container])
-        self._pid = 0
+        with self._until_cleaned_up():
+            self._store.podman(["stop", "--time", str(timeout), self.container])
 
     def power_off(self) -> None:
         """Take the power away: nothing on the node gets a chance to say anything."""
-        self._store.podman(["kill", "--signal", "KILL", self.container])
-        self._store.podman(["wait", self.container])
-        self._pid = 0
+        with self._until_cleaned_up():
+            self._store.podman(["kill", "--signal", "KILL", self.container])
+            self._store.podman(["wait", self.container])
 
     def reboot(self, *, hard: bool = False) -> None:
         """Off and on again. Files stay, /run, /tmp and everything in the kernel are new."""
@@ -96,10 +99,29 @@ class Node:
         entered = ["exec", self.container, "cat", "/proc/1/comm"]
         return self._inspect_pid() > 0 and self._store.podman(entered, check=False).strip() == "systemd"
 
-    def _inspect_pid(self) -> int:
+    @contextmanager
+    def _until_cleaned_up(self) -> Iterator[None]:
+        """Wait, after the node was stopped, for its monitor: what that cleans up may be the node's next boot."""
+        monitor = self._inspect_pid("ConmonPid")
+        yield
+        self._pid = 0
+        end = time.monotonic() + BOOT_SECONDS
+        while monitor and _lives(monitor):
+            if time.monotonic() > end:
+                raise LabError(f"{self.name} is off, and process {monitor}, which watched it, does not end")
+            time.sleep(0.02)
+
+    def _inspect_pid(self, which: str = "Pid") -> int:
         # without it nothing runs, and asking podman would make it again
         if not self._store.run_root.exists():
             return 0
-        told = self._store.podman(["inspect", "--type", "container", "--format", "{{.State.Pid}}", self.container],
+        told = self._store.podman(["inspect", "--type", "container", "--format", f"{{{{.State.{which}}}}}", self.container],
                                   check=False).strip()
         return int(told or 0)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path("/proc", str(pid), "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
