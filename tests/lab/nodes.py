@@ -115,7 +115,8 @@ class Node:
         # without it nothing runs, and asking podman would make it again
         if not self._store.run_root.exists():
             return 0
-        told = self._store.podman(["inspect", "--type", "container", "--format", f"{{{{.State.{which}}}}}", self.container],
+        wanted = f"{{{{.State.{which}}}}}"
+        told = self._store.podman(["inspect", "--type", "container", "--format", wanted, self.container],
                                   check=False).strip()
         return int(told or 0)
 
