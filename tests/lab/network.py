@@ -122,7 +122,8 @@ def _sysctls(spec: NodeSpec) -> list[str]:
     settings = ["net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0",
                 "net.ipv6.conf.default.accept_ra=0", "net.ipv6.conf.default.router_solicitations=0"]
     if spec.kind == "client":
-        settings.append("net.ipv4.ip_local_port_range=1024 65535")
+        # Tests name ports of this range; one that a flow has just had cannot be bound for a minute.
+        settings += ["net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.ip_local_reserved_ports=20000-29999"]
     return settings
 
 
