@@ -117,7 +117,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             summary["warnings"] = warnings
         if self._task.no_log:
             # Results are taken for those of a loop, each of which says it for itself.
-            results[:] = [{**one, "_ansible_no_log": True} for one in results]
+            for one in results:
+                one["_ansible_no_log"] = True
         bad = [f"{one['node']}: {one['msg']}" for one in results if one.get("failed")]
         if bad:
             summary.update(failed=True, msg="; ".join(bad))

@@ -75,8 +75,8 @@ def route_vips(client_pid: int, topology: Topology, via: Via) -> None:
 def halves_ruleset() -> str:
     """The client's own nftables table: every packet of a flow goes the same way, half of the flows the second one.
 
-    A router would do it by its multipath hash. A Linux host, since 6.16, chooses by the socket, and the last ACK of a
-    flow, which no socket sends, may go the other way: the backend never sees it.
+    A router would do it by its multipath hash. On a Linux host with two next hops (seen with 6.18) the last ACK of a
+    flow, which a timewait socket sends, may go the other way: the backend never sees it.
     """
     rules = [
         f"    {ip} daddr {prefix} meta l4proto {{ tcp, udp, sctp }} "

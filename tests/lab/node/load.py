@@ -218,7 +218,7 @@ async def _request(record: Record, sock: socket.socket, target: Target, path: st
     if lines[0].split()[1] != "200":
         raise WrongAnswer(lines[0])
     fields = {key.lower(): value.strip() for key, _colon, value in (line.partition(":") for line in lines[1:])}
-    length = int(fields["content-length"])
+    length = int(fields.get("content-length", "none"))
     while len(body) < length:
         body += await _received(sock, f"{length} bytes")
     if len(body) > length:
