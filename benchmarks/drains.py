@@ -13,6 +13,7 @@ import time
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _conntrack, _kernel
 from ansible_collections.evenflow.l4lb.plugins.module_utils._drain import Request
 from ansible_collections.evenflow.l4lb.plugins.module_utils._drain_wait import Watch, wait
+from ansible_collections.evenflow.l4lb.plugins.module_utils._health import HEALTHY, Health
 from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node import Node
@@ -33,17 +34,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the benchmark and print it."""
-    with namespaces(2) as (one, other):
+    with namespaces(3) as (one, two, other):
         with one.entered():
             _many_at_once(options.rounds)
+        with two.entered():
+            _many_at_once(options.rounds, health_check={"type": "tcp"})
         with other.entered():
             _many_flows(other, options)
 
 
-def _configured(folder: str, listeners: int, backends: int) -> Node:
+def _configured(folder: str, listeners: int, backends: int, **options: object) -> Node:
+    """Return a node with listeners; those that are checked have found all backends healthy."""
     node = Node(folder)
-    wanted = many("wrr", listeners, backends)
+    wanted = [{**one, **options} for one in many("wrr", listeners, backends)]
     node.change(build({"listeners": wanted, "purge": "all", "state": "replaced"})[0])
+    known = Configuration.from_document(node.configuration())
+    names = [name for one in known.listeners if one.health_check for name in one.registrations]
+    node.keep({name: Health(HEALTHY, time.time()) for name in names}, save=True)
     return node
 
 
@@ -51,13 +58,13 @@ def _request(machines: list[str], **options: object) -> Request:
     return Request.from_options(parse_drain({"backends": machines, **options}, Faults()))
 
 
-def _many_at_once(rounds: int) -> None:
+def _many_at_once(rounds: int, **options: object) -> None:
     machines = [f"198.18.{number + 10}.1" for number in range(MACHINES)]
     drain = _request(machines)
     back = _request(machines, state="active")
     found: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        node = _configured(folder, LISTENERS, BACKENDS)
+        node = _configured(folder, LISTENERS, BACKENDS, **options)
         for _round in range(rounds):
             before, began = _kernel.generation(), time.monotonic()
             outcome = node.change(lambda document: drain.edit(document, Faults()), timeouts=drain.timeouts,
@@ -65,8 +72,9 @@ def _many_at_once(rounds: int) -> None:
             found.append(time.monotonic() - began)
             transactions = _kernel.generation() - before
             node.change(lambda document: back.edit(document, Faults()))
+    checks = " and health checks" if "health_check" in options else ""
     print(f"{MACHINES} machines drained at once, {len(outcome.difference.modified)} registrations of {LISTENERS} "
-          f"listeners with {BACKENDS} backends: {transactions} transaction, s: {min(found):.2f} "
+          f"listeners with {BACKENDS} backends{checks}: {transactions} transaction, s: {min(found):.2f} "
           f"{statistics.median(found):.2f} {max(found):.2f} (min, median, max of {rounds}; expected: at most 1)")
 
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Collection, Iterator
+from typing import Any, Iterator
 
 from ._eligibility import is_healthy, select
 from ._errors import InvalidInput
@@ -61,7 +61,7 @@ class Request:
         for name, listener in sorted(document.items()):
             if self.listeners == ("all",) or name in self.listeners:
                 for backend in listener["backends"]:
-                    if _is_named(self.machines, backend["name"], backend["address"]):
+                    if backend["name"] in self.machines or backend["address"] in self.machines:
                         yield listener, backend
 
     def names(self, document: Document) -> set[str]:
@@ -105,15 +105,17 @@ class Request:
 
         :raises InvalidInput: there is such a listener.
         """
-        had = {listener.name: self._counted(listener) for listener in before.listeners}
+        past = {listener.name: listener for listener in before.listeners}
         errors = []
         for listener in after.listeners:
-            kept = self._counted(listener)
-            if listener.admin_state == "enabled" and len(kept) < min(self.min_eligible, len(had[listener.name])):
+            if listener is past[listener.name]:
+                continue
+            had, kept = self._counted(past[listener.name]), self._counted(listener)
+            if listener.admin_state == "enabled" and len(kept) < min(self.min_eligible, len(had)):
                 names = f" ({', '.join(one.name for one in kept)})" if kept else ""
                 errors.append(
                     f"min_eligible: {self.min_eligible}: {listener.name} would keep {len(kept)} eligible "
-                    f"backends{names} of {len(had[listener.name])}"
+                    f"backends{names} of {len(had)}"
                 )
         if errors:
             raise InvalidInput(errors)
@@ -122,22 +124,18 @@ class Request:
         return [
             backend
             for backend in select(listener).backends
-            if is_healthy(backend) and not _is_named(self.out_elsewhere, backend.name, backend.address)
+            if is_healthy(backend) and self.out_elsewhere.isdisjoint((backend.name, backend.address))
         ]
 
     def _check_names(self, document: Document, faults: Faults) -> None:
         for name in self.listeners:
             if name not in document and self.listeners != ("all",):
                 faults.add("listener", f"{name!r} is not a listener of this node; there are {sorted(document)}")
-        found = [backend for _listener, backend in self.concerned(document)]
+        found = {one[key] for _listener, one in self.concerned(document) for key in ("name", "address")}
         for machine in () if self.is_lenient else sorted(self.machines):
-            if not any(_is_named((machine,), one["name"], one["address"]) for one in found):
+            if machine not in found:
                 there = sorted({one["name"] for listener in document.values() for one in listener["backends"]})
                 faults.add("backends", f"{machine!r} is neither name nor address of a backend there; there are {there}")
-
-
-def _is_named(machines: Collection[str], name: str, place: str) -> bool:
-    return name in machines or place in machines
 
 
 @dataclass(frozen=True)

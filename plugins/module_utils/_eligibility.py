@@ -63,7 +63,7 @@ def _select(listener: Listener) -> Selection:
 
 def is_candidate(backend: Backend) -> bool:
     """Tell whether a backend may be asked at all: it is in use, has a share, and something is known of it."""
-    return backend.admin_state == "enabled" and backend.share > 0 and backend.health != INITIAL
+    return backend.admin_state == "enabled" and backend.has_share and backend.health != INITIAL
 
 
 def is_healthy(backend: Backend) -> bool:

@@ -69,7 +69,9 @@ def fates(listener: Listener) -> tuple[Fate, ...]:
     :returns: a fate for each, in their order. Where the listener has one kind of flow only, both kinds have the same.
     """
     selection = select(listener)
-    return tuple(_fate(listener, situation(listener, backend, selection)) for backend in listener.backends)
+    situations = [situation(listener, backend, selection) for backend in listener.backends]
+    found = {one: _fate(listener, one) for one in set(situations)}
+    return tuple(found[one] for one in situations)
 
 
 def situation(listener: Listener, backend: Backend, selection: Selection) -> str:

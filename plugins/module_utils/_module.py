@@ -13,7 +13,6 @@ from ansible.module_utils.basic import AnsibleModule, _load_params
 
 from ._edit import Edit
 from ._errors import EvenflowError
-from ._model import fingerprint
 from ._node import Node, Outcome
 from ._options import BACKEND, LISTENER, argument_spec
 from ._rules import warnings
@@ -113,7 +112,7 @@ def _result(outcome: Outcome) -> dict[str, Any]:
         "changed": outcome.changed,
         "before": [outcome.before[name] for name in names if name in outcome.before],
         "after": [outcome.after[name] for name in names if name in outcome.after],
-        "fingerprint": fingerprint(outcome.after),
+        "fingerprint": outcome.fingerprint,
         "changes": asdict(outcome.difference),
         "commands": _commands(outcome),
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Iterable, Mapping, Union
 
 from ._scheduler import SlotTable
@@ -73,7 +74,7 @@ class Chain:
     rules: tuple[str, ...]
     hook: str = ""
 
-    @property
+    @cached_property
     def comments(self) -> tuple[str, ...]:
         """A mark for each rule, from the text of the whole chain: a rule that is not as we wrote it shows."""
         text = "\n".join((str(RULES_VERSION), self.hook, *self.rules))
@@ -242,9 +243,9 @@ def _element(key: Any, value: Any) -> str:
 
 def element_text(value: Any) -> str:
     """Write a key or value of an element."""
-    if isinstance(value, tuple):
-        return " . ".join([element_text(part) for part in value])
     if isinstance(value, int):
         # Marks are read by people in hexadecimal; slots and ports fit 16 bits.
         return str(value) if value < 65536 else f"{value:#010x}"
+    if isinstance(value, tuple):
+        return " . ".join([element_text(part) for part in value])
     return str(value)

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Callable, Collection, Mapping, Optional
+from typing import Any, Callable, Collection, Iterator, Mapping, Optional
 
 from . import _addresses, _agent_status, _conntrack, _kernel
 from ._difference import Difference, difference
@@ -46,6 +47,7 @@ class Outcome:
     :ivar known: what the node had learned and begun before.
     :ivar learned: what it has now.
     :ivar present: the configuration after, in force.
+    :ivar fingerprint: of the configuration after.
     :ivar repairs: what somebody else had changed, in words; nothing where it was for us to change.
     """
 
@@ -56,6 +58,7 @@ class Outcome:
     known: Runtime
     learned: Runtime
     present: Configuration
+    fingerprint: str
     repairs: list[str] = field(default_factory=list)
 
     @property
@@ -79,6 +82,18 @@ class _Known:
 
 def _listeners_own(_after: Document) -> Mapping[str, float | None]:
     return {}
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep Python from looking for cycles among values that have none: with thousands of them it looks all the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Node:
@@ -117,6 +132,7 @@ class Node:
             _agent_status.look_again(self._store)
         return outcome
 
+    @_uncollected()
     def _change(
         self,
         edit: Edit,
@@ -149,7 +165,9 @@ class Node:
                 guard(past, present)
             runtime = replace(runtime, uncounted=_uncounted(present, live, runtime))
             wanted = plan(present, settings, live, runtime)
-            outcome = Outcome(before, after, difference(before, after), wanted, known, runtime, present)
+            outcome = Outcome(
+                before, after, difference(before, after), wanted, known, runtime, present, new.fingerprint
+            )
             if outcome.plan and self._store.read_run("applied.json") is not None:
                 outcome.repairs = _repairs(outcome, live)
             if not check:
@@ -213,9 +231,11 @@ class Node:
     def render(self, edit: Edit) -> Outcome:
         """Say what a node without any listener would be given; nothing is read from the kernel or written."""
         after = edit({})
-        present = in_force(Configuration.from_document(after), NOTHING_LEARNED)
+        configuration = Configuration.from_document(after)
+        present = in_force(configuration, NOTHING_LEARNED)
         wanted = plan(present, self._store.settings(), Live())
-        return Outcome({}, after, difference({}, after), wanted, NOTHING_LEARNED, NOTHING_LEARNED, present)
+        nothing = NOTHING_LEARNED
+        return Outcome({}, after, difference({}, after), wanted, nothing, nothing, present, configuration.fingerprint)
 
     def configuration(self) -> Document:
         """Return the configuration as it stands."""

@@ -164,10 +164,11 @@ LISTENER_FILES = 64
 
 def parts(wanted: Table) -> list[Part]:
     """Divide what builds a table: what all share, a part a listener, what refers to listeners."""
-    static, elements = _static(wanted), _shared_elements(wanted)
+    static = _static(wanted)
+    shared = repr([(name, content(one.elements)) for name, one in wanted.shared.sets.items()])
     found = [
         Part("0_static", digest(static.text()), lambda: static, "0_static"),
-        Part("2_elements", digest(elements.text()), lambda: elements, "2_elements"),
+        Part("2_elements", digest(shared), partial(_shared_elements, wanted), "2_elements"),
     ]
     for name, group in wanted.listeners.items():
         depends_on = repr(([chain.comments for chain in group.chains.values()], group.sets))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Callable, Dict, Mapping, NamedTuple
 
 from ._eligibility import FAILOVER, PRIMARY, is_candidate, is_healthy, select
 from ._fate import END, KEEP, MOVE, Fate, fates, pool_of
@@ -223,29 +223,53 @@ def next_event(runtime: Runtime) -> float | None:
 
 
 def _leaving(removed: Listener, runtime: Runtime) -> Listener:
-    backend = _backend_in_force(removed, removed.backends[0], runtime)
-    return replace(removed, admin_state="disabled", max_connections=0, backends=(replace(backend, is_leaving=True),))
+    backend = _backend_in_force(removed, removed.backends[0], _bearing(removed.registrations[0], runtime))
+    return replace(removed, admin_state="disabled", max_connections=0, backends=(backend._replace(is_leaving=True),))
 
 
 def _listener_in_force(listener: Listener, runtime: Runtime) -> Listener:
     if not (listener.health_check or runtime.past or runtime.ramps):
         # Nothing that is known bears on it.
         return listener
-    backends = tuple(_backend_in_force(listener, backend, runtime) for backend in listener.backends)
-    return replace(listener, backends=backends)
+    bearing = [_bearing(name, runtime) for name in listener.registrations]
+    # Kept with the listener: many ask, also before and after a change, and most of what is known stays as it is.
+    kept = vars(listener).get(_IN_FORCE)
+    if not kept or kept[0] != bearing:
+        backends = (_backend_in_force(listener, *pair) for pair in zip(listener.backends, bearing))
+        kept = vars(listener)[_IN_FORCE] = bearing, replace(listener, backends=tuple(backends))
+    found: Listener = kept[1]
+    return found
 
 
-def _backend_in_force(listener: Listener, backend: Backend, runtime: Runtime) -> Backend:
-    name = registration(listener, backend)
-    check, health = listener.health_check, runtime.health.get(name)
-    return replace(
-        backend,
-        health="" if check is None else health.state if health else INITIAL,
-        weight=health.weight
-        if check and check.dynamic_weight and health and health.weight is not None
-        else backend.weight,
-        ramp=(runtime.ramps[name] / RAMP_STEPS) if name in runtime.ramps else 1.0,
-        is_past_drain=name in runtime.past,
+_IN_FORCE = "_in_force"
+
+
+class _Bearing(NamedTuple):
+    """What is known that bears on a registration."""
+
+    health: str | None
+    weight: int | None
+    ramp: int | None
+    is_past_drain: bool
+
+
+def _bearing(name: str, runtime: Runtime) -> _Bearing:
+    health = runtime.health.get(name)
+    return _Bearing(
+        health.state if health else None,
+        health.weight if health else None,
+        runtime.ramps.get(name),
+        name in runtime.past,
+    )
+
+
+def _backend_in_force(listener: Listener, backend: Backend, known: _Bearing) -> Backend:
+    check = listener.health_check
+    return backend._replace(
+        health="" if check is None else known.health or INITIAL,
+        weight=known.weight if check and check.dynamic_weight and known.weight is not None else backend.weight,
+        ramp=1.0 if known.ramp is None else known.ramp / RAMP_STEPS,
+        is_past_drain=known.is_past_drain,
     )
 
 
@@ -290,14 +314,18 @@ def _drains(
 
 def _removals(old: Configuration, configuration: Configuration, runtime: Runtime, now: float) -> dict[str, Drain]:
     """Begin to drain registrations that the configuration has no longer; one that drains already keeps its time."""
-    there = {registration(listener, backend) for listener in configuration.listeners for backend in listener.backends}
+    kept = {listener.name: listener for listener in configuration.listeners}
     drains: dict[str, Drain] = {}
     ids = backend_ids(old) if runtime.ending else {}
     for listener in old.listeners:
+        after = kept.get(listener.name)
+        there = {backend.key for backend in after.backends} if after else set()
         for backend, options in zip(listener.backends, old.document[listener.name]["backends"]):
+            if backend.key in there:
+                continue
             name = registration(listener, backend)
             is_ending = ids.get((listener.name, *backend.key)) in runtime.ending
-            if name in there or (backend.admin_state == "disabled" and not is_ending):
+            if backend.admin_state == "disabled" and not is_ending:
                 continue
             begun = runtime.drains.get(name)
             removed = {**old.document[listener.name], "backends": [options]}
@@ -336,16 +364,10 @@ def _health(present: Configuration, old: Configuration, known: Mapping[str, Heal
     """Keep what is known of those that are checked. What has served unchecked is trusted until it fails."""
     if not any(listener.health_check for listener in present.present):
         return {}
-    unchecked = {
-        registration(listener, backend)
-        for listener in old.listeners
-        if listener.health_check is None
-        for backend in listener.backends
-    }
+    unchecked = {name for listener in old.listeners if listener.health_check is None for name in listener.registrations}
     health: dict[str, Health] = {}
     for listener in present.present:
-        for backend in listener.backends if listener.health_check else ():
-            name = registration(listener, backend)
+        for name in listener.registrations if listener.health_check else ():
             health[name] = known.get(name) or Health(HEALTHY if name in unchecked else INITIAL, now)
     return health
 

@@ -169,7 +169,8 @@ def apportion(weights: Sequence[int], size: int) -> list[int]:
     return counts
 
 
-def smooth_order(counts: Sequence[int]) -> tuple[int, ...]:
+@lru_cache(maxsize=64)
+def smooth_order(counts: tuple[int, ...]) -> tuple[int, ...]:
     """Spread each index over a cycle as evenly as its count allows: a, a, b, a for 3:1.
 
     Stride scheduling (Waldspurger and Weihl, 1995): the k-th turn of an index is due at (k + phase) / count, where the

@@ -62,7 +62,7 @@ def machines(count: int, **options: Any) -> tuple[Backend, ...]:
 
 def weighted(*weights: int) -> tuple[Backend, ...]:
     """Return a machine for each weight."""
-    return tuple(Backend(**{**vars(one), "weight": weight}) for one, weight in zip(machines(len(weights)), weights))
+    return tuple(one._replace(weight=weight) for one, weight in zip(machines(len(weights)), weights))
 
 
 def service(backends: tuple[Backend, ...], **options: Any) -> Listener:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,7 +56,7 @@ def _fate(row: str, column: str) -> Fate:
     if "ratio" in options:
         options["failover_policy"] = FailoverPolicy(options.pop("ratio"), False, False)
         more = (Backend(**backend("198.19.0.3"), health="unhealthy"),)
-    backends = (replace(one, **this), replace(one, address="198.19.0.2", **other), *more)
+    backends = (one._replace(**this), one._replace(address="198.19.0.2", **other), *more)
     return fates(service(backends, **COLUMNS[column], **options))[0]
 
 
@@ -90,7 +89,7 @@ def test_every_protocol_at_once() -> None:
 
 
 def test_a_removed_registration_is_one_that_drains() -> None:
-    gone = replace(Backend(**backend("198.19.0.9")), is_leaving=True, is_past_drain=True)
+    gone = Backend(**backend("198.19.0.9"), is_leaving=True, is_past_drain=True)
     assert fates(service((Backend(**backend("198.19.0.1")), gone))) == (Fate(), Fate("end", "end"))
 
 

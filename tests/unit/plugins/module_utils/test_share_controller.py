@@ -125,7 +125,7 @@ class Turns(Chooser):
 
     def choose(self) -> int:
         self.turn += 1
-        order = smooth_order([self.weights[one] for one in self.members])
+        order = smooth_order(tuple(self.weights[one] for one in self.members))
         return self.members[order[self.turn % len(order)]]
 
 
@@ -143,7 +143,7 @@ class Dealt(Chooser):
         self.arrivals = self.arrivals.after(came)
         weights = {one: self.weights[one] for one in self.members}
         slots = deal(weights, dict(enumerate(self.active)), self.arrivals.per_tick, SHARE_SLOTS)
-        self.table = [self.members[index] for index in smooth_order(list(slots.values()))]
+        self.table = [self.members[index] for index in smooth_order(tuple(slots.values()))]
 
     def choose(self) -> int:
         self.turn += 1
