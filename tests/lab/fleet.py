@@ -129,7 +129,7 @@ class Fleet:
         return results
 
     def _enter_nodes_directly(self, folder: Path) -> None:
-        """Write an inventory that runs modules in the nodes' namespaces: a tenth of the container connection's time.
+        """Write an inventory that runs modules in the nodes' namespaces: faster than the connection.
 
         Only for modules that bring no files, because a file would be written on this machine.
         """

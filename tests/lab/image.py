@@ -19,7 +19,7 @@ PACKAGES = (
     "systemd", "systemd-sysv", "kmod", "procps", "iproute2", "iputils-ping", "nftables", "conntrack", "keepalived",
     "python3", "python3-apt", "python3-pyroute2", "python3-jmespath", "python3-dnspython", "python3-h11", "python3-h2",
     "python3-aiohttp", "nginx", "tcpdump", "curl", "netcat-openbsd",
-    "ca-certificates", "openssl", "ulogd2",
+    "ca-certificates", "openssl", "ulogd2", "openssh-server",
 )
 
 # A privileged container shares the machine's kernel settings, clock, disks and devices: nothing may touch them.
@@ -33,11 +33,14 @@ MASKED_UNITS = (
     "dev-hugepages.mount", "sys-kernel-config.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
     "sys-fs-fuse-connections.mount", "kmod-static-nodes.service", "apt-daily.timer", "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer", "postgresql.service", "fstrim.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+    "ssh.service", "ssh.socket",
 )
 
 _CUSTOMIZE = (
     'cd "$1" && rm -f usr/lib/sysctl.d/* && : > etc/machine-id && mkdir -p etc/systemd/journald.conf.d opt/lab'
     " && printf '[Journal]\\nReadKMsg=no\\nStorage=volatile\\n' > etc/systemd/journald.conf.d/lab.conf"
+    # the lab's servers have the lab's key
+    " && rm -f etc/ssh/ssh_host_* && echo 'd /run/sshd 0755' > etc/tmpfiles.d/lab.conf"
     " && chroot . systemctl --quiet mask " + " ".join(MASKED_UNITS)
     # an image as new as its packages: no boot rebuilds caches
     + " && touch -r usr etc/.updated var/.updated"

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from . import network
+from . import network, ssh
 from .image import ensure_image
 from .nodes import Node
 from .runtime import Runtime, find_runtime, forget_runtime
@@ -24,7 +24,7 @@ from .topology import SUITES, NodeSpec, Topology, topology
 
 _NODE_FILES = Path(__file__).resolve().parent / "node"
 _GROUPS = {"lb": "lb_nodes", "backend": "backends", "client": "clients"}
-_PROGRAMS = ("ip", "mmdebstrap", "nft", "nsenter", "podman", "sysctl")
+_PROGRAMS = ("ip", "mmdebstrap", "nft", "nsenter", "podman", "sysctl", *ssh.PROGRAMS)
 
 
 class Lab:
@@ -116,12 +116,10 @@ class Lab:
             groups[_GROUPS[node.spec.kind]]["hosts"][node.name] = {"ansible_host": node.container}
         return {"all": {
             "vars": {
-                "ansible_connection": "containers.podman.podman",
-                "ansible_podman_executable": str(self.store.wrapper),
+                **ssh.variables(self.store),
                 "ansible_python_interpreter": "/usr/bin/python3",
                 # the connection is root already, and a minimal node has no sudo
                 "ansible_become": False,
-                "ansible_pipelining": True,
             },
             "children": groups,
         }}
@@ -136,15 +134,16 @@ class Lab:
     def _build(self, image: str, runtime: Runtime) -> None:
         self._state.parent.mkdir(parents=True, exist_ok=True)
         network.create_bridges(self.namespace)
+        keys = ssh.prepare(self.store)
         with ThreadPoolExecutor(max_workers=len(self._nodes)) as pool:
-            list(pool.map(lambda node: self._boot(node, image, runtime), self._nodes.values()))
+            list(pool.map(lambda node: self._boot(node, image, runtime, keys), self._nodes.values()))
         self._state.write_text(json.dumps(self._settings()), encoding="utf-8")
         self.write_inventory()
 
-    def _boot(self, node: Node, image: str, runtime: Runtime) -> None:
+    def _boot(self, node: Node, image: str, runtime: Runtime, keys: Path) -> None:
         self.store.podman(runtime.create_arguments(node.container, image, [
             "--hostname", node.name, "--label", f"evenflow.lab={self.name}", *_mounts(node.spec),
-            *self.store.create_options()]))
+            *ssh.mount(keys), *self.store.create_options()]))
         node.power_on()
 
     def _clear(self) -> None:

@@ -51,10 +51,10 @@ class Store:
         for folder in (self.folder, self.folder / "tmp", self.folder / "networks"):
             folder.mkdir(parents=True, exist_ok=True)
         configuration = self.folder / "containers.conf"
-        _write_changed(configuration, self._configuration(), 0o644)
+        write_changed(configuration, self._configuration(), 0o644)
         command = ["podman", "--root", str(self.cache / "podman"), "--runroot", str(self.run_root),
                    "--tmpdir", str(self.run_root / "tmp")]
-        _write_changed(self.wrapper, "\n".join([
+        write_changed(self.wrapper, "\n".join([
             "#!/bin/sh",
             "# Podman on the lab's own store.",
             f"CONTAINERS_CONF={_quote(str(configuration))}",
@@ -140,7 +140,7 @@ class Store:
         ])
 
 
-def _write_changed(path: Path, text: str, mode: int) -> None:
+def write_changed(path: Path, text: str, mode: int) -> None:
     """Replace a file only if its text differs, so that one in use by another process stays whole."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
