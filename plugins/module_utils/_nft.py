@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Iterable, Mapping, Union
 
 from ._scheduler import SlotTable
@@ -74,7 +73,7 @@ class Chain:
     rules: tuple[str, ...]
     hook: str = ""
 
-    @cached_property
+    @property
     def comments(self) -> tuple[str, ...]:
         """A mark for each rule, from the text of the whole chain: a rule that is not as we wrote it shows."""
         text = "\n".join((str(RULES_VERSION), self.hook, *self.rules))

@@ -127,7 +127,8 @@ class Node:
         """
         # What rises by the clock is the agent's: a run that is asked for nothing changes nothing.
         slow_start = HOLD if _agent_status.is_running(self._store) else AT_ONCE
-        outcome = self._change(edit, check, expected, slow_start=slow_start, timeouts=timeouts, guard=guard)
+        with nullcontext() if check else self._store.lock():
+            outcome = self._change(edit, check, expected, slow_start=slow_start, timeouts=timeouts, guard=guard)
         if not check and outcome.learned.drains != outcome.known.drains and not outcome.difference:
             _agent_status.look_again(self._store)
         return outcome
@@ -144,47 +145,48 @@ class Node:
         timeouts: Timeouts = _listeners_own,
         guard: Guard | None = None,
     ) -> Outcome:
-        with nullcontext() if check else self._store.lock():
-            before = self._store.configuration()
-            old = Configuration.from_document(before)
-            if expected is not None and expected != old.fingerprint:
-                raise ConditionNotMet(expected, old.fingerprint)
-            after = edit(before)
-            settings = self._store.settings()
-            if settings.vip_mode == "address":
-                _addresses.check_interface(settings.vip_interface)
-            known = self._store.runtime()
-            new = old if after == before else Configuration.from_document(after, old)
-            past = in_force(old, known)
-            owned, generation = frozenset(self._store.vips()), _kernel.generation()
-            as_left = self._memory(old.fingerprint, settings, known, owned, generation)
-            live = Live(self._table(past, settings, known, owned, as_left), self._on_interfaces(settings, owned), owned)
-            runtime = advance(old, new, known, time.time(), _conntrack.count, learned, slow_start, timeouts(after))
-            present = in_force(new, runtime)
-            if guard:
-                guard(past, present)
-            runtime = replace(runtime, uncounted=_uncounted(present, live, runtime))
-            wanted = plan(present, settings, live, runtime)
-            outcome = Outcome(
-                before, after, difference(before, after), wanted, known, runtime, present, new.fingerprint
-            )
-            if outcome.plan and self._store.read_run("applied.json") is not None:
-                outcome.repairs = _repairs(outcome, live)
-            if not check:
-                memory = self._memory(new.fingerprint, settings, runtime, wanted.owned, generation)
-                self._apply(outcome, new, memory, save)
-            return outcome
+        """Carry out a change. The caller holds the lock, or only checks."""
+        before = self._store.configuration()
+        old = Configuration.from_document(before)
+        if expected is not None and expected != old.fingerprint:
+            raise ConditionNotMet(expected, old.fingerprint)
+        after = edit(before)
+        settings = self._store.settings()
+        if settings.vip_mode == "address":
+            _addresses.check_interface(settings.vip_interface)
+        known = self._store.runtime()
+        new = old if after == before else Configuration.from_document(after, old)
+        past = in_force(old, known)
+        owned, generation = frozenset(self._store.vips()), _kernel.generation()
+        as_left = self._memory(old.fingerprint, settings, known, owned, generation)
+        live = Live(self._table(past, settings, known, owned, as_left), self._on_interfaces(settings, owned), owned)
+        runtime = advance(old, new, known, time.time(), _conntrack.count, learned, slow_start, timeouts(after))
+        present = in_force(new, runtime)
+        if guard:
+            guard(past, present)
+        runtime = replace(runtime, uncounted=_uncounted(present, live, runtime))
+        wanted = plan(present, settings, live, runtime)
+        outcome = Outcome(before, after, difference(before, after), wanted, known, runtime, present, new.fingerprint)
+        if outcome.plan and self._store.read_run("applied.json") is not None:
+            outcome.repairs = _repairs(outcome, live)
+        if not check:
+            memory = self._memory(new.fingerprint, settings, runtime, wanted.owned, generation)
+            self._apply(outcome, new, memory, save)
+        return outcome
 
     def settle(self) -> None:
         """Do what time asks for, where no agent does it."""
         if not _agent_status.is_running(self._store):
-            self.end_flows(self._change(_as_it_is, slow_start=AT_ONCE))
+            with self._store.lock():
+                outcome = self._change(_as_it_is, slow_start=AT_ONCE)
+            self.end_flows(outcome)
 
     def end_flows(self, outcome: Outcome) -> None:
         """End what is to end at once, where no agent does it."""
         if outcome.learned.ending and not _agent_status.is_running(self._store):
             time.sleep(max(0.0, max(outcome.learned.ending.values()) - time.time()))
-            self._change(_as_it_is, slow_start=AT_ONCE)
+            with self._store.lock():
+                self._change(_as_it_is, slow_start=AT_ONCE)
 
     def keep(self, learned: Mapping[str, Health], save: bool) -> Outcome:
         """Bring the kernel to the configuration as health and time have it now.
@@ -193,7 +195,8 @@ class Node:
         :param save: also bring up to date what boots; a change of health does not wait for the disk.
         :raises NodeError: the node could not be read or changed; the last good state stands.
         """
-        return self._change(_as_it_is, learned=learned, save=save)
+        with self._store.lock():
+            return self._change(_as_it_is, learned=learned, save=save)
 
     def note(self, learned: Mapping[str, Health]) -> None:
         """Write down what checks have told, where it changes nothing."""

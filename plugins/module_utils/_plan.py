@@ -16,7 +16,7 @@ from ._eligibility import eligible
 from ._limits import BACKENDS, FULL
 from ._listener_chains import slots_name
 from ._model import Configuration, Settings, family
-from ._nft import Elements, FoundTable, Group, Set, Table, Transaction
+from ._nft import RULES_VERSION, Elements, FoundTable, Group, Set, Table, Transaction
 from ._ports import PortRange
 from ._ruleset import SHARED_SETS, STATIC_CHAINS, dispatch_key, table
 from ._runtime import NOTHING_LEARNED, Runtime
@@ -165,7 +165,7 @@ LISTENER_FILES = 64
 def parts(wanted: Table) -> list[Part]:
     """Divide what builds a table: what all share, a part a listener, what refers to listeners."""
     static = _static(wanted)
-    shared = repr([(name, content(one.elements)) for name, one in wanted.shared.sets.items()])
+    shared = repr((RULES_VERSION, [(name, content(one.elements)) for name, one in wanted.shared.sets.items()]))
     found = [
         Part("0_static", digest(static.text()), lambda: static, "0_static"),
         Part("2_elements", digest(shared), partial(_shared_elements, wanted), "2_elements"),

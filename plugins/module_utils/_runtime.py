@@ -145,18 +145,9 @@ def in_force(configuration: Configuration, runtime: Runtime) -> Configuration:
     Backends have their health, the weight they ask for and the part of their share that they have risen to. Removed
     registrations are there as leaving ones while their flows may live, and as guarded ones after that.
     """
-    leaving: list[Listener] = []
-    guarded: list[Listener] = []
-    for drain in runtime.drains.values():
-        if drain.removed:
-            one = Configuration.from_document({drain.removed["name"]: drain.removed}).listeners[0]
-            (guarded if drain.cause == GONE else leaving).append(_leaving(one, runtime))
-    return Configuration(
-        tuple(_listener_in_force(listener, runtime) for listener in configuration.listeners),
-        tuple(sorted(leaving, key=lambda listener: (listener.name, listener.backends[0].key))),
-        tuple(guarded),
-        configuration.document,
-    )
+    leaving, guarded = _removed(runtime)
+    listeners = tuple(_listener_in_force(listener, runtime) for listener in configuration.listeners)
+    return Configuration(listeners, leaving, guarded, configuration.document)
 
 
 def advance(
@@ -187,7 +178,8 @@ def advance(
     if old is not configuration:
         drains.update(_removals(old, configuration, runtime, now))
     runtime = _without_the_empty(configuration, replace(runtime, drains=drains), active)
-    health = _health(in_force(configuration, runtime), old, {**runtime.health, **learned}, now)
+    checked = [one for one in (*configuration.listeners, *_removed(runtime)[0]) if one.health_check]
+    health = _health(checked, old, {**runtime.health, **learned}, now)
     runtime = replace(runtime, health=health)
     runtime = _with_pools(in_force(configuration, runtime), runtime, now)
     runtime = replace(runtime, past=frozenset(name for name, drain in runtime.drains.items() if drain.is_past(now)))
@@ -220,6 +212,17 @@ def next_event(runtime: Runtime) -> float | None:
         if drain.deadline is not None and name not in runtime.past
     ]
     return min([*deadlines, *runtime.ending.values()], default=None)
+
+
+def _removed(runtime: Runtime) -> tuple[tuple[Listener, ...], tuple[Listener, ...]]:
+    """Return what is left of removed registrations whose flows may live, and of those whose flows have ended."""
+    leaving: list[Listener] = []
+    guarded: list[Listener] = []
+    for drain in runtime.drains.values():
+        if drain.removed:
+            one = Configuration.from_document({drain.removed["name"]: drain.removed}).listeners[0]
+            (guarded if drain.cause == GONE else leaving).append(_leaving(one, runtime))
+    return tuple(sorted(leaving, key=lambda listener: (listener.name, listener.backends[0].key))), tuple(guarded)
 
 
 def _leaving(removed: Listener, runtime: Runtime) -> Listener:
@@ -360,14 +363,14 @@ def _without_the_empty(
     return replace(runtime, drains={name: drain for name, drain in runtime.drains.items() if name not in empty})
 
 
-def _health(present: Configuration, old: Configuration, known: Mapping[str, Health], now: float) -> dict[str, Health]:
+def _health(checked: list[Listener], old: Configuration, known: Mapping[str, Health], now: float) -> dict[str, Health]:
     """Keep what is known of those that are checked. What has served unchecked is trusted until it fails."""
-    if not any(listener.health_check for listener in present.present):
+    if not checked:
         return {}
     unchecked = {name for listener in old.listeners if listener.health_check is None for name in listener.registrations}
     health: dict[str, Health] = {}
-    for listener in present.present:
-        for name in listener.registrations if listener.health_check else ():
+    for listener in checked:
+        for name in listener.registrations:
             health[name] = known.get(name) or Health(HEALTHY if name in unchecked else INITIAL, now)
     return health
 

@@ -169,7 +169,7 @@ def apportion(weights: Sequence[int], size: int) -> list[int]:
     return counts
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def smooth_order(counts: tuple[int, ...]) -> tuple[int, ...]:
     """Spread each index over a cycle as evenly as its count allows: a, a, b, a for 3:1.
 
