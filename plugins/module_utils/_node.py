@@ -16,17 +16,19 @@ from types import MappingProxyType
 from typing import Any, Callable, Collection, Iterator, Mapping, Optional
 
 from . import _addresses, _agent_status, _conntrack, _kernel
+from ._advance import AT_ONCE, HOLD, RISE, advance, forgotten
 from ._difference import Difference, difference
 from ._edit import Edit
 from ._errors import ConditionNotMet
 from ._health import Health
 from ._identity import backend_ids
+from ._in_force import in_force
 from ._limits import uncounted
 from ._model import Configuration, Document, Settings
 from ._nft import FoundTable, Transaction
 from ._plan import TABLE_COMMENT, Address, Live, Plan, is_other_version, parts, plan, redeal
 from ._ruleset import rules_digest, table
-from ._runtime import AT_ONCE, HOLD, NOTHING_LEARNED, RISE, Runtime, Shares, advance, forgotten, in_force
+from ._runtime import NOTHING_LEARNED, Runtime, Shares
 from ._store import DEFAULT_CONFIG_DIR, Change, Store
 
 _SO_NETNS_COOKIE = 71
@@ -119,7 +121,7 @@ class Node:
         :param edit: gives the configuration after, from the one before.
         :param check: only say what would be done.
         :param expected: fingerprint that the configuration must have.
-        :param timeouts: gives the time-outs of drains, see :func:`~._runtime.advance`, from the configuration after.
+        :param timeouts: gives the time-outs of drains, see :func:`~._advance.advance`, from the configuration after.
         :param guard: refuses what it does not want to become of the configuration in force.
         :raises InvalidInput: the edit is refused; nothing was changed.
         :raises ConditionNotMet: the configuration has another fingerprint; nothing was changed.

@@ -90,7 +90,7 @@ class Plan:
 def plan(configuration: Configuration, settings: Settings, live: Live, runtime: Runtime = NOTHING_LEARNED) -> Plan:
     """Decide how to bring the node to the configuration.
 
-    :param configuration: in force, see :func:`~._runtime.in_force`.
+    :param configuration: in force, see :func:`~._in_force.in_force`.
     :param runtime: what the node knows when that is done.
     :returns: an empty plan if everything is as it should be.
     """

@@ -16,9 +16,10 @@ from typing import Any, Dict, Iterable, List, Tuple
 from . import _conntrack, _kernel
 from ._eligibility import FAILOVER, accepts, eligible, is_candidate, is_healthy, select
 from ._identity import backend_ids
+from ._in_force import in_force
 from ._model import Backend, Configuration, Document, Listener, Settings, fingerprint, registration
 from ._node import Node
-from ._runtime import NOTHING_LEARNED, REMOVED, Runtime, in_force
+from ._runtime import NOTHING_LEARNED, REMOVED, Runtime
 from ._scheduler import SlotTable, slot_table
 
 Told = Tuple[Dict[str, Any], List[Dict[str, Any]]]

@@ -40,7 +40,7 @@ def table(
 ) -> Table:
     """Return what the kernel should hold for a configuration.
 
-    :param configuration: in force, see :func:`~._runtime.in_force`.
+    :param configuration: in force, see :func:`~._in_force.in_force`.
     :param owned: the VIPs that are on an interface of this node because we put them there.
     """
     ids = backend_ids(configuration)

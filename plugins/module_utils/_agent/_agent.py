@@ -16,12 +16,13 @@ from functools import partial
 from typing import Any, Callable
 
 from .. import _agent_status
+from .._advance import next_event
 from .._errors import EvenflowError, NodeError
 from .._health import HEALTHY
 from .._model import Configuration, Document, registration
 from .._node import Node, Outcome
 from .._options import SHARE_SCHEDULERS
-from .._runtime import REMOVED, Runtime, next_event
+from .._runtime import REMOVED, Runtime
 from .._share_controller import TICK
 from .._share_loop import ShareLoop
 from .._store import Store

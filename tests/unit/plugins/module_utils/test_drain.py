@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _drain_wait
+from ansible_collections.evenflow.l4lb.plugins.module_utils._advance import advance
 from ansible_collections.evenflow.l4lb.plugins.module_utils._drain import Left, Request
 from ansible_collections.evenflow.l4lb.plugins.module_utils._drain_wait import GRACE_SECONDS, wait
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import InvalidInput
 from ansible_collections.evenflow.l4lb.plugins.module_utils._health import Health
+from ansible_collections.evenflow.l4lb.plugins.module_utils._in_force import in_force
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration
-from ansible_collections.evenflow.l4lb.plugins.module_utils._runtime import NOTHING_LEARNED, advance, in_force
+from ansible_collections.evenflow.l4lb.plugins.module_utils._runtime import NOTHING_LEARNED
 from ansible_collections.evenflow.l4lb.plugins.module_utils._validation import Faults, parse_drain
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, document, listener
 

@@ -12,23 +12,22 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils._eligibility import eligible
-from ansible_collections.evenflow.l4lb.plugins.module_utils._health import Health
-from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
-from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, Settings
-from ansible_collections.evenflow.l4lb.plugins.module_utils._plan import Live, plan
-from ansible_collections.evenflow.l4lb.plugins.module_utils._runtime import (
+from ansible_collections.evenflow.l4lb.plugins.module_utils._advance import (
     AT_ONCE,
     ENDED_SECONDS,
     GUARD_SECONDS,
     HOLD,
-    NOTHING_LEARNED,
-    Runtime,
     advance,
     forgotten,
-    in_force,
     next_event,
 )
+from ansible_collections.evenflow.l4lb.plugins.module_utils._eligibility import eligible
+from ansible_collections.evenflow.l4lb.plugins.module_utils._health import Health
+from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
+from ansible_collections.evenflow.l4lb.plugins.module_utils._in_force import in_force
+from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, Settings
+from ansible_collections.evenflow.l4lb.plugins.module_utils._plan import Live, plan
+from ansible_collections.evenflow.l4lb.plugins.module_utils._runtime import NOTHING_LEARNED, Runtime
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP6, backend, check, document, listener
 
 B1, B2 = "198.19.0.1", "198.19.0.2"
