@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Optional, Tuple
 
 from ._health import INITIAL
 from ._model import Backend, Configuration, Listener
@@ -58,30 +58,22 @@ def _listener_in_force(listener: Listener, runtime: Runtime) -> Listener:
 _IN_FORCE = "_in_force"
 
 
-class _Bearing(NamedTuple):
-    """What is known that bears on a registration."""
-
-    health: str | None
-    weight: int | None
-    ramp: int | None
-    is_past_drain: bool
+_Bearing = Tuple[str, Optional[int], Optional[int], bool]
+"""What is known that bears on a registration: its health and the weight it asks for, steps risen, past its drain."""
 
 
 def _bearing(name: str, runtime: Runtime) -> _Bearing:
     health = runtime.health.get(name)
-    return _Bearing(
-        health.state if health else None,
-        health.weight if health else None,
-        runtime.ramps.get(name),
-        name in runtime.past,
-    )
+    step, is_past_drain = runtime.ramps.get(name), name in runtime.past
+    return (health.state, health.weight, step, is_past_drain) if health else (INITIAL, None, step, is_past_drain)
 
 
 def _backend_in_force(listener: Listener, backend: Backend, known: _Bearing) -> Backend:
     check = listener.health_check
+    health, weight, step, is_past_drain = known
     return backend._replace(
-        health="" if check is None else known.health or INITIAL,
-        weight=known.weight if check and check.dynamic_weight and known.weight is not None else backend.weight,
-        ramp=1.0 if known.ramp is None else known.ramp / RAMP_STEPS,
-        is_past_drain=known.is_past_drain,
+        health=health if check else "",
+        weight=weight if check and check.dynamic_weight and weight is not None else backend.weight,
+        ramp=1.0 if step is None else step / RAMP_STEPS,
+        is_past_drain=is_past_drain,
     )

@@ -95,6 +95,9 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if was_on:
+            # What is left counts as old, so that it is not looked through right now.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()
 
 

@@ -107,7 +107,7 @@ class Runtime:
     @property
     def visible(self) -> dict[str, Any]:
         """What of it shows in the kernel, as JSON can hold it."""
-        found = self.as_json()
+        found = replace(self, health={}, drains={}).as_json()
         return {
             **{name: found[name] for name in ("shares", "uncounted", "past", "ramps")},
             "health": {name: [one.state, one.weight] for name, one in self.health.items()},
