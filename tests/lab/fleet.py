@@ -9,9 +9,7 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from .lab import Lab
+from .playbooks import Playbooks
 from .process import enter
 from .store import LabError
 
@@ -60,7 +59,7 @@ class Fleet:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._programs = Path(sys.executable).parent
+        self._playbooks: dict[str, Playbooks] = {}
 
     def deploy(self, listeners: Sequence[Mapping[str, Any]], nodes: Sequence[str] = (), *, tags: Sequence[str] = (),
                **variables: Any) -> Deployment:
@@ -157,18 +156,10 @@ class Fleet:
 
     def _playbook(self, folder: Path, *arguments: str,
                   callback: str = "ansible.builtin.default") -> subprocess.CompletedProcess[str]:
-        command = [str(self._programs / "ansible-playbook"), "--inventory", str(folder / "inventory.json"), *arguments]
-        process = subprocess.Popen(command, cwd=folder, env=self._environment(callback), text=True,
-                                   start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE)
-        try:
-            stdout, stderr = process.communicate(timeout=_SECONDS)
-        except BaseException:
-            # the session is its own, so its workers end with it
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            raise
-        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+        if callback not in self._playbooks:
+            self._playbooks[callback] = Playbooks(self._environment(callback), folder.parent)
+        return self._playbooks[callback].run(["--inventory", str(folder / "inventory.json"), *arguments], folder,
+                                             _SECONDS)
 
     def _environment(self, callback: str) -> dict[str, str]:
         if "ANSIBLE_COLLECTIONS_PATH" not in os.environ:
