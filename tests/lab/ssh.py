@@ -23,7 +23,8 @@ def prepare(store: Store) -> Path:
     server, client = store.folder / "ssh" / "server", _client_folder(store)
     for folder in (server, client):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    host_key, user_key = (_public_key(folder / "key") for folder in (server, client))
+    with store.lock("ssh"):
+        host_key, user_key = (_public_key(folder / "key") for folder in (server, client))
     write_changed(server / "authorized_keys", user_key, 0o600)
     write_changed(client / "known_hosts", f"{_HOST} {host_key}", 0o600)
     write_changed(server / "sshd_config", "\n".join([
