@@ -18,8 +18,7 @@ import argparse
 from . import checks, drains, engine, forwarding, modules
 from .machine import describe
 
-BENCHMARKS = {"modules": modules, "engine": engine, "forwarding": forwarding, "checks": checks,
-              "drains": drains}
+BENCHMARKS = {"modules": modules, "engine": engine, "forwarding": forwarding, "checks": checks, "drains": drains}
 
 
 def main() -> None:

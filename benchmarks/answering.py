@@ -8,8 +8,9 @@ import selectors
 import socket
 import sys
 
-_ANSWER = (b"HTTP/1.1 200 OK\r\nServer: lab\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n"
-           b"Connection: close\r\n\r\nok\n")
+_ANSWER = (
+    b"HTTP/1.1 200 OK\r\nServer: lab\r\nContent-Type: text/plain\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n"
+)
 
 
 def main() -> None:

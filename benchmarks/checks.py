@@ -95,11 +95,15 @@ def _compare(case: Case, checker: Namespace, server: Namespace, options: argpars
     print(f"{case.name}: {options.rounds} rounds of {options.seconds:g} s")
     for name, found in (("agent", ours), ("HAProxy", theirs)):
         costs = [one.cost for one in found]
-        print(f"  {name:<8} {statistics.median(one.rate for one in found):6.0f} probes/s, "
-              f"{statistics.median(one.share for one in found):5.1%} of a processor, "
-              f"us a probe: {min(costs):.0f} {statistics.median(costs):.0f} {max(costs):.0f} (min, median, max)")
-    print(f"  agent / HAProxy: {ratio([one.cost for one in ours], [one.cost for one in theirs])}; "
-          f"late probes of the agent: {late}")
+        print(
+            f"  {name:<8} {statistics.median(one.rate for one in found):6.0f} probes/s, "
+            f"{statistics.median(one.share for one in found):5.1%} of a processor, "
+            f"us a probe: {min(costs):.0f} {statistics.median(costs):.0f} {max(costs):.0f} (min, median, max)"
+        )
+    print(
+        f"  agent / HAProxy: {ratio([one.cost for one in ours], [one.cost for one in theirs])}; "
+        f"late probes of the agent: {late}"
+    )
 
 
 def _memory(checker: Namespace) -> None:
@@ -114,8 +118,10 @@ def _memory(checker: Namespace) -> None:
         time.sleep(2 * _SETTLE)
         began = _ticks(pid)
         time.sleep(20)
-        print(f"processor with 100 backends checked every 5 s: {(_ticks(pid) - began) / _TICKS / 20:.2%} "
-              "(expected: at most 1 %)")
+        print(
+            f"processor with 100 backends checked every 5 s: {(_ticks(pid) - began) / _TICKS / 20:.2%} "
+            "(expected: at most 1 %)"
+        )
 
 
 def _storm(checker: Namespace, server: subprocess.Popen[bytes]) -> None:
@@ -131,8 +137,10 @@ def _storm(checker: Namespace, server: subprocess.Popen[bytes]) -> None:
         took = time.monotonic() - began
         with checker.entered():
             transactions = _kernel.generation() - before
-        print(f"500 backends gone at once: out after {took:.2f} s in {transactions} transactions, {_late(folder)} late "
-              "probes (expected: within 2 x 1 + 1 + 0.1 s)")
+        print(
+            f"500 backends gone at once: out after {took:.2f} s in {transactions} transactions, {_late(folder)} late "
+            "probes (expected: within 2 x 1 + 1 + 0.1 s)"
+        )
 
 
 def _wait_for(node: Node, state: str, count: int) -> None:
@@ -176,9 +184,12 @@ def _connect(checker: Namespace, server: Namespace) -> None:
         namespace.run("ip", "link", "set", "lo", "up")
         namespace.run("ip", "link", "set", name, "up")
         namespace.run("ip", "address", "add", f"{address}/24", "dev", name)
-    server.run("nft", "add table inet count; add counter inet count syns; "
-               "add chain inet count in { type filter hook input priority 0; }; "
-               f"add rule inet count in tcp dport {_PORT} tcp flags & (syn | ack) == syn counter name syns")
+    server.run(
+        "nft",
+        "add table inet count; add counter inet count syns; "
+        "add chain inet count in { type filter hook input priority 0; }; "
+        f"add rule inet count in tcp dport {_PORT} tcp flags & (syn | ack) == syn counter name syns",
+    )
     checker.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65000")
 
 
@@ -199,18 +210,30 @@ def _answering(server: Namespace) -> Iterator[subprocess.Popen[bytes]]:
 def _agent(checker: Namespace, case: Case) -> Iterator[tuple[int, str]]:
     """The agent with 100 backends a listener; its process and its folder."""
     with tempfile.TemporaryDirectory() as folder, checker.entered():
-        check = {"type": case.kind, "address": _SERVER, "port": _PORT, "check_interval_sec": case.interval,
-                 "timeout_sec": case.interval}
+        check = {
+            "type": case.kind,
+            "address": _SERVER,
+            "port": _PORT,
+            "check_interval_sec": case.interval,
+            "timeout_sec": case.interval,
+        }
         listeners = [
-            {"name": f"l{first}", "address": f"198.18.1.{first // 100 + 1}", "protocol": "tcp", "ports": [80],
-             "scheduler": "wrr", "health_check": check,
-             "backends": [{"address": f"198.19.{number // 250}.{number % 250 + 1}"}
-                          for number in range(first, min(first + 100, case.targets))]}
+            {
+                "name": f"l{first}",
+                "address": f"198.18.1.{first // 100 + 1}",
+                "protocol": "tcp",
+                "ports": [80],
+                "scheduler": "wrr",
+                "health_check": check,
+                "backends": [
+                    {"address": f"198.19.{number // 250}.{number % 250 + 1}"}
+                    for number in range(first, min(first + 100, case.targets))
+                ],
+            }
             for first in range(0, case.targets, 100)
         ]
         Node(folder).change(build({"listeners": listeners, "purge": "all", "state": "merged"})[0])
-        process = subprocess.Popen([sys.executable, "-m", _AGENT, "--config-dir", folder],
-                                   stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-m", _AGENT, "--config-dir", folder], stderr=subprocess.DEVNULL)
         try:
             yield process.pid, folder
         finally:
@@ -226,16 +249,26 @@ def _haproxy(checker: Namespace, case: Case) -> Iterator[int]:
     if program is None:
         raise SystemExit("haproxy is not installed")
     options = ["option httpchk", "http-check send meth GET uri / ver HTTP/1.1 hdr Host server hdr Connection close"]
-    lines = ["global", "  maxconn 1000", "  nbthread 1", "defaults", "  mode tcp", "  timeout connect 1s",
-             "  timeout client 1s", "  timeout server 1s", "backend targets"]
+    lines = [
+        "global",
+        "  maxconn 1000",
+        "  nbthread 1",
+        "defaults",
+        "  mode tcp",
+        "  timeout connect 1s",
+        "  timeout client 1s",
+        "  timeout server 1s",
+        "backend targets",
+    ]
     lines += [f"  {option}" for option in (options if case.kind == "http" else [])]
     lines += [f"  server s{number} {_SERVER}:{_PORT} check inter {case.interval}s" for number in range(case.targets)]
     lines += ["frontend none", f"  bind {_CHECKER}:8999", "  default_backend targets"]
     with tempfile.TemporaryDirectory() as folder, checker.entered():
         path = Path(folder, "haproxy.cfg")
         path.write_text("\n".join(lines) + "\n", encoding="ascii")
-        process = subprocess.Popen([program, "-db", "-f", str(path)], stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [program, "-db", "-f", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             yield process.pid
         finally:

@@ -67,15 +67,18 @@ def _many_at_once(rounds: int, **options: object) -> None:
         node = _configured(folder, LISTENERS, BACKENDS, **options)
         for _round in range(rounds):
             before, began = _kernel.generation(), time.monotonic()
-            outcome = node.change(lambda document: drain.edit(document, Faults()), timeouts=drain.timeouts,
-                                  guard=drain.guard)
+            outcome = node.change(
+                lambda document: drain.edit(document, Faults()), timeouts=drain.timeouts, guard=drain.guard
+            )
             found.append(time.monotonic() - began)
             transactions = _kernel.generation() - before
             node.change(lambda document: back.edit(document, Faults()))
     checks = " and health checks" if "health_check" in options else ""
-    print(f"{MACHINES} machines drained at once, {len(outcome.difference.modified)} registrations of {LISTENERS} "
-          f"listeners with {BACKENDS} backends{checks}: {transactions} transaction, s: {min(found):.2f} "
-          f"{statistics.median(found):.2f} {max(found):.2f} (min, median, max of {rounds}; expected: at most 1)")
+    print(
+        f"{MACHINES} machines drained at once, {len(outcome.difference.modified)} registrations of {LISTENERS} "
+        f"listeners with {BACKENDS} backends{checks}: {transactions} transaction, s: {min(found):.2f} "
+        f"{statistics.median(found):.2f} {max(found):.2f} (min, median, max of {rounds}; expected: at most 1)"
+    )
 
 
 def _many_flows(namespace: Namespace, options: argparse.Namespace) -> None:
@@ -97,8 +100,10 @@ def _many_flows(namespace: Namespace, options: argparse.Namespace) -> None:
         _conntrack.forget({mark: "all"})
         took = time.monotonic() - began
         left = sum(one.connections for one in watch.look())
-    print(f"a machine with {flows} live flows: waiting takes {share:.1%} of a processor (expected: at most 10 %); "
-          f"ending them {took:.2f} s (expected: at most 1), {left} left")
+    print(
+        f"a machine with {flows} live flows: waiting takes {share:.1%} of a processor (expected: at most 10 %); "
+        f"ending them {took:.2f} s (expected: at most 1), {left} left"
+    )
 
 
 def _make_flows(namespace: Namespace, folder: str, count: int, address: str, mark: int) -> None:
@@ -106,6 +111,8 @@ def _make_flows(namespace: Namespace, folder: str, count: int, address: str, mar
     with open(path, "w", encoding="ascii") as file:
         for number in range(count):
             source = f"198.18.{number // 50000 + 1}.{number // 1000 % 50 + 1}"
-            file.write(f"-I -p tcp -s {source} -d {address} --sport {number % 1000 + 20000} --dport 80 "
-                       f"--state ESTABLISHED -u ASSURED,SEEN_REPLY -t 3600 -m {mark}\n")
+            file.write(
+                f"-I -p tcp -s {source} -d {address} --sport {number % 1000 + 20000} --dport 80 "
+                f"--state ESTABLISHED -u ASSURED,SEEN_REPLY -t 3600 -m {mark}\n"
+            )
     namespace.run("conntrack", "--load-file", path)

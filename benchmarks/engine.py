@@ -84,8 +84,9 @@ class _Engine:
         self._row("first load: plan", planned)
         self._row(f"first load: nft, {batches} batch{'es' * (batches > 1)}", applied)
         self._row("first load", [sum(pair) for pair in zip(planned, applied)], FIRST_LOAD)
-        own, nft = (resource.getrusage(who).ru_maxrss / 1024
-                    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        own, nft = (
+            resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
         print(f"{self._scheduler:<6}first load: peak memory {own:.0f} MiB, of nft {nft:.0f} MiB", flush=True)
 
     def _no_op(self, document: Document) -> None:
@@ -105,8 +106,10 @@ class _Engine:
         self._row("no-op: plan", planned, NO_OP)
 
     def _weight(self, before: Document, after: Document) -> None:
-        there, back = (_plan(wanted, Live(_found(found))).transaction.text()
-                       for wanted, found in ((after, before), (before, after)))
+        there, back = (
+            _plan(wanted, Live(_found(found))).transaction.text()
+            for wanted, found in ((after, before), (before, after))
+        )
         mark = min(_found(before).sets["acct_new"].elements)
         bare = f"delete element inet evenflow acct_new {{ {mark} }}\nadd element inet evenflow acct_new {{ {mark} }}\n"
         changed, compared = [], []

@@ -63,8 +63,10 @@ def run(options: argparse.Namespace) -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with namespaces(5) as (client, sink, *nodes):
         counts = (1, options.listeners, 0)
-        paths = [_path(number, count, *ends) for number, (count, *ends) in enumerate(
-            (count, client, node, sink) for count, node in zip(counts, nodes))]
+        paths = [
+            _path(number, count, *ends)
+            for number, (count, *ends) in enumerate((count, client, node, sink) for count, node in zip(counts, nodes))
+        ]
         with client.entered():
             flows = [_bound(path, socket.SOCK_DGRAM, _PORT) for path in paths]
             raws = [_bound(path, socket.SOCK_RAW, 0) for path in paths]
@@ -74,8 +76,10 @@ def run(options: argparse.Namespace) -> None:
         print(f"{'':<36}{'min':>8}{'median':>8}{'max':>8}")
         payloads = [bytes(64)] * options.packets
         _compare("established", paths, flows, payloads, lambda path: None, options)
-        segments = [struct.pack("!HHHH", _FIRST_SOURCE_PORT + number, _PORT, 72, 0) + bytes(64)
-                    for number in range(options.packets)]
+        segments = [
+            struct.pack("!HHHH", _FIRST_SOURCE_PORT + number, _PORT, 72, 0) + bytes(64)
+            for number in range(options.packets)
+        ]
         _compare("new", paths, raws, segments, lambda path: path.node.run("conntrack", "-F"), options)
 
 
@@ -122,8 +126,9 @@ def _bound(path: Path, kind: socket.SocketKind, port: int) -> socket.socket:
 def _establish(flows: list[socket.socket], paths: list[Path], sink: Namespace) -> None:
     """Have the sink answer the first packet of each flow."""
     with sink.entered():
-        answering = {address: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                     for path in paths for address in path.backends}
+        answering = {
+            address: socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for path in paths for address in path.backends
+        }
         for address, sock in answering.items():
             sock.bind((address, _BACKEND_PORT))
             sock.setblocking(False)
@@ -140,8 +145,14 @@ def _establish(flows: list[socket.socket], paths: list[Path], sink: Namespace) -
         sock.close()
 
 
-def _compare(kind: str, paths: list[Path], sockets: list[socket.socket], packets: list[bytes],
-             prepare: Callable[[Path], object], options: argparse.Namespace) -> None:
+def _compare(
+    kind: str,
+    paths: list[Path],
+    sockets: list[socket.socket],
+    packets: list[bytes],
+    prepare: Callable[[Path], object],
+    options: argparse.Namespace,
+) -> None:
     """Send the packets by each path in turn and print what one costs."""
     taken: list[list[float]] = [[] for _path in paths]
     order, random = list(range(len(paths))), Random(1)

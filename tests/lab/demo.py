@@ -130,12 +130,14 @@ def _fleet(lab: Lab, keep: bool) -> Iterator[Fleet]:
             lab.down()
             _say(f"\nlab {lab.name} is down again")
         else:
-            _say(f"\nlab {lab.name} stays up. Look around:\n"
-                 "   ./dev lab status\n"
-                 "   ./dev lab exec lb1 nft list table inet evenflow\n"
-                 "   ./dev lab exec lb1 conntrack -L\n"
-                 f"   ./dev lab exec c1 curl http://{VIP4}/ 'http://[{VIP6}]/'\n"
-                 "and take it down with: ./dev demo --undo")
+            _say(
+                f"\nlab {lab.name} stays up. Look around:\n"
+                "   ./dev lab status\n"
+                "   ./dev lab exec lb1 nft list table inet evenflow\n"
+                "   ./dev lab exec lb1 conntrack -L\n"
+                f"   ./dev lab exec c1 curl http://{VIP4}/ 'http://[{VIP6}]/'\n"
+                "and take it down with: ./dev demo --undo"
+            )
 
 
 def _show(lab: Lab, fleet: Fleet, folder: Path) -> Figures:
@@ -168,34 +170,65 @@ def _balance(lab: Lab, fleet: Fleet, figures: Figures) -> None:
     records += run_tuples(client, _datagrams(lab.topology))
     after = _reports(lab, fleet)
     for name, target in TARGETS.items():
-        figures.traffic.append(
-            traffic(name, [record for record in records if record.target == target], before, after))
+        figures.traffic.append(traffic(name, [record for record in records if record.target == target], before, after))
 
     balancers = [node.name for node in lab.nodes("lb")]
     rows: list[list[object]] = []
     for found in figures.traffic:
         label = f"{found.listener} {found.scheduler}"
         for row in found.rows:
-            rows.append([label, row.backend, row.weight, row.flows, _percent(row.share), _percent(row.expected),
-                         *(row.forwarded[name] for name in balancers), ""])
+            rows.append(
+                [
+                    label,
+                    row.backend,
+                    row.weight,
+                    row.flows,
+                    _percent(row.share),
+                    _percent(row.expected),
+                    *(row.forwarded[name] for name in balancers),
+                    "",
+                ]
+            )
             label = ""
-        rows.append(["", "all", "", found.flows, "", "",
-                     *(sum(row.forwarded[name] for row in found.rows) for name in balancers), found.failed])
-    _table(["listener", "backend", "weight", "flows", "share", "expected", *(f"by {name}" for name in balancers),
-            "failed"], rows)
+        rows.append(
+            [
+                "",
+                "all",
+                "",
+                found.flows,
+                "",
+                "",
+                *(sum(row.forwarded[name] for row in found.rows) for name in balancers),
+                found.failed,
+            ]
+        )
+    _table(
+        [
+            "listener",
+            "backend",
+            "weight",
+            "flows",
+            "share",
+            "expected",
+            *(f"by {name}" for name in balancers),
+            "failed",
+        ],
+        rows,
+    )
 
     answered = sum(found.flows for found in figures.traffic)
     same = sum(found.same_peer for found in figures.traffic)
     digests = {report["table_digest"] for report in after.values()}
-    _say(f"   backends saw the client's own address in {same} of {answered} flows;"
-         f" the nodes' slot tables {'are equal' if len(digests) == 1 else 'DIFFER'}")
+    _say(
+        f"   backends saw the client's own address in {same} of {answered} flows;"
+        f" the nodes' slot tables {'are equal' if len(digests) == 1 else 'DIFFER'}"
+    )
     figures.checks |= {
-        f"all {REQUESTS} requests and {DATAGRAMS} datagrams were answered":
-            answered == REQUESTS + DATAGRAMS and not any(found.failed for found in figures.traffic),
+        f"all {REQUESTS} requests and {DATAGRAMS} datagrams were answered": answered == REQUESTS + DATAGRAMS
+        and not any(found.failed for found in figures.traffic),
         "every backend had its share": all(found.as_expected for found in figures.traffic),
-        "both load balancers forwarded, with equal slot tables":
-            len(digests) == 1 and all(any(row.forwarded[name] for row in found.rows)
-                                      for found in figures.traffic for name in balancers),
+        "both load balancers forwarded, with equal slot tables": len(digests) == 1
+        and all(any(row.forwarded[name] for row in found.rows) for found in figures.traffic for name in balancers),
         "the client's address reached the backends": same == answered > 0,
     }
 
@@ -222,52 +255,83 @@ def _change(lab: Lab, fleet: Fleet, figures: Figures, folder: Path) -> None:
 
     figures.phases = _phases(records, marks)
     _say("")
-    _table(["", "from", "to", "requests", "failed", *(f"{name} (expected)" for name in WEIGHTS)],
-           [[found.name, f"{found.begin:.1f} s", f"{found.end:.1f} s", found.requests, found.failed,
-             *(_percent(found.share(name)) + (f" ({_percent(found.expected[name])})" if found.expected else " " * 9)
-               for name in WEIGHTS)] for found in figures.phases])
+    _table(
+        ["", "from", "to", "requests", "failed", *(f"{name} (expected)" for name in WEIGHTS)],
+        [
+            [
+                found.name,
+                f"{found.begin:.1f} s",
+                f"{found.end:.1f} s",
+                found.requests,
+                found.failed,
+                *(
+                    _percent(found.share(name))
+                    + (f" ({_percent(found.expected[name])})" if found.expected else " " * 9)
+                    for name in WEIGHTS
+                ),
+            ]
+            for found in figures.phases
+        ],
+    )
     failed = sum(found.failed for found in figures.phases)
     figures.checks |= {
         f"no request of {len(records)} failed while weights changed": failed == 0,
-        "shares followed the weights, and the backend at weight 0 had none":
-            all(found.as_expected(SHARE_POINTS) for found in figures.phases),
+        "shares followed the weights, and the backend at weight 0 had none": all(
+            found.as_expected(SHARE_POINTS) for found in figures.phases
+        ),
     }
     folder.mkdir(parents=True, exist_ok=True)
     start = min(record.t for record in records)
     end = max(record.t for record in records)
-    plot(folder / "requests.png", rates(records, start, end, PLOT_SECONDS), PLOT_SECONDS, figures.phases, LOAD_RATE,
-         f"{len(records)} HTTP requests through {len(lab.nodes('lb'))} load balancers, IPv4 and IPv6, {failed} failed")
+    plot(
+        folder / "requests.png",
+        rates(records, start, end, PLOT_SECONDS),
+        PLOT_SECONDS,
+        figures.phases,
+        LOAD_RATE,
+        f"{len(records)} HTTP requests through {len(lab.nodes('lb'))} load balancers, IPv4 and IPv6, {failed} failed",
+    )
 
 
 def _maintain(lab: Lab, fleet: Fleet, figures: Figures, folder: Path) -> None:
     _heading("5. Rolling maintenance: ansible-playbook evenflow.l4lb.rolling_maintenance, restarting every backend")
     setting = usual(lab)
     prepare(lab, fleet, setting)
-    _say(f"   HTTP, UDP and TCP streams, IPv4 and IPv6, while each is drained (at most {DRAIN_SECONDS} s), restarted, "
-         "and put back")
+    _say(
+        f"   HTTP, UDP and TCP streams, IPv4 and IPv6, while each is drained (at most {DRAIN_SECONDS} s), restarted, "
+        "and put back"
+    )
     night = spend(lab, fleet, folder, setting)
-    figures.maintained = [Maintained(name, round(end - begin, 1), night.restarted.get(name, (0.0, -1))[1])
-                          for name, (begin, end) in sorted(night.drained.items(), key=lambda item: item[1])]
+    figures.maintained = [
+        Maintained(name, round(end - begin, 1), night.restarted.get(name, (0.0, -1))[1])
+        for name, (begin, end) in sorted(night.drained.items(), key=lambda item: item[1])
+    ]
     _say("")
-    _table(["", "out for", "connections at its restart"],
-           [[found.backend, f"{found.out:.1f} s", found.connections_at_restart] for found in figures.maintained])
+    _table(
+        ["", "out for", "connections at its restart"],
+        [[found.backend, f"{found.out:.1f} s", found.connections_at_restart] for found in figures.maintained],
+    )
     _say("")
     _table(["", "all", "failed"], [[kind, len(found), len(failures(found))] for kind, found in night.flows.items()])
     figures.checks |= {
         "every backend was restarted in its turn, with nobody on it": night.play.returncode == 0
         and [found.connections_at_restart for found in figures.maintained] == [0] * len(lab.nodes("backend")),
-        f"none of {len(night.records)} requests, datagrams and streams failed meanwhile":
-            bool(night.records) and not failures(night.records),
+        f"none of {len(night.records)} requests, datagrams and streams failed meanwhile": bool(night.records)
+        and not failures(night.records),
     }
     _plot_night(night, folder / "maintenance.png")
 
 
 def _plot_night(night: Night, path: Path) -> None:
     start, end = min(record.t for record in night.records), max(record.t for record in night.records)
-    timeline(path, {kind: rates(found, start, end, 1.0) for kind, found in night.flows.items()}, 1.0,
-             {name: (begin - start, last - start) for name, (begin, last) in night.drained.items()},
-             {name: when - start for name, (when, _count) in night.restarted.items()},
-             f"{len(night.records)} flows through two load balancers, {len(failures(night.records))} failed")
+    timeline(
+        path,
+        {kind: rates(found, start, end, 1.0) for kind, found in night.flows.items()},
+        1.0,
+        {name: (begin - start, last - start) for name, (begin, last) in night.drained.items()},
+        {name: when - start for name, (when, _count) in night.restarted.items()},
+        f"{len(night.records)} flows through two load balancers, {len(failures(night.records))} failed",
+    )
 
 
 def _verdict(figures: Figures, folder: Path) -> int:
@@ -284,8 +348,15 @@ def _verdict(figures: Figures, folder: Path) -> int:
 def _listeners(topology: Topology) -> list[dict[str, Any]]:
     def listener(name: str, address: str, port: int, **options: Any) -> dict[str, Any]:
         specs = topology.of_kind("backend")
-        backends = [{"name": spec.name, "address": _address(topology, spec.name, address), "port": 8000 + port,
-                     "weight": WEIGHTS[spec.name]} for spec in specs]
+        backends = [
+            {
+                "name": spec.name,
+                "address": _address(topology, spec.name, address),
+                "port": 8000 + port,
+                "weight": WEIGHTS[spec.name],
+            }
+            for spec in specs
+        ]
         return {"name": name, "address": address, "ports": [port], "backends": backends, **options}
 
     return [
@@ -303,8 +374,13 @@ def _datagrams(topology: Topology) -> list[Flow]:
 
 
 def _weight(topology: Topology, step: Step) -> list[tuple[str, dict[str, Any]]]:
-    return [("lb_backend", {"listener": [name], "address": _address(topology, step.backend, vip), "port": 8080,
-                            "weight": step.weight}) for name, vip in zip(WEB, (VIP4, VIP6))]
+    return [
+        (
+            "lb_backend",
+            {"listener": [name], "address": _address(topology, step.backend, vip), "port": 8080, "weight": step.weight},
+        )
+        for name, vip in zip(WEB, (VIP4, VIP6))
+    ]
 
 
 def _address(topology: Topology, backend: str, vip: str) -> str:

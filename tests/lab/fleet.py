@@ -61,8 +61,14 @@ class Fleet:
         self._lab = lab
         self._playbooks: dict[str, Playbooks] = {}
 
-    def deploy(self, listeners: Sequence[Mapping[str, Any]], nodes: Sequence[str] = (), *, tags: Sequence[str] = (),
-               **variables: Any) -> Deployment:
+    def deploy(
+        self,
+        listeners: Sequence[Mapping[str, Any]],
+        nodes: Sequence[str] = (),
+        *,
+        tags: Sequence[str] = (),
+        **variables: Any,
+    ) -> Deployment:
         """Run the site playbook on the load balancers named, or all, with `variables` of the role beside the listeners.
 
         With `tags`, only those parts of the role. DeployFailed unless it succeeded on each node.
@@ -101,15 +107,18 @@ class Fleet:
         """
         return self.modules([node], [(module, arguments)], check=check)[node][0]
 
-    def modules(self, nodes: Sequence[str], calls: Sequence[tuple[str, Mapping[str, Any]]], *,
-                check: bool = True) -> dict[str, list[dict[str, Any]]]:
+    def modules(
+        self, nodes: Sequence[str], calls: Sequence[tuple[str, Mapping[str, Any]]], *, check: bool = True
+    ) -> dict[str, list[dict[str, Any]]]:
         """Run modules one after the other, each on all the nodes side by side; return each node's results.
 
         A call is a module's name and its arguments. A node on which one fails does not run the rest; errors are those
         of `module`.
         """
-        tasks = [{"name": module, module if "." in module else f"{_COLLECTION}.{module}": arguments}
-                 for module, arguments in calls]
+        tasks = [
+            {"name": module, module if "." in module else f"{_COLLECTION}.{module}": arguments}
+            for module, arguments in calls
+        ]
         play = {"name": "Run modules", "hosts": list(nodes), "gather_facts": False, "tasks": tasks}
         with self._files(play=[play]) as folder:
             self._enter_nodes_directly(folder)
@@ -154,12 +163,14 @@ class Fleet:
                 (folder / f"{key}.json").write_text(json.dumps(document), encoding="utf-8")
             yield folder
 
-    def _playbook(self, folder: Path, *arguments: str,
-                  callback: str = "ansible.builtin.default") -> subprocess.CompletedProcess[str]:
+    def _playbook(
+        self, folder: Path, *arguments: str, callback: str = "ansible.builtin.default"
+    ) -> subprocess.CompletedProcess[str]:
         if callback not in self._playbooks:
             self._playbooks[callback] = Playbooks(self._environment(callback), folder.parent)
-        return self._playbooks[callback].run(["--inventory", str(folder / "inventory.json"), *arguments], folder,
-                                             _SECONDS)
+        return self._playbooks[callback].run(
+            ["--inventory", str(folder / "inventory.json"), *arguments], folder, _SECONDS
+        )
 
     def _environment(self, callback: str) -> dict[str, str]:
         if "ANSIBLE_COLLECTIONS_PATH" not in os.environ:
@@ -183,8 +194,11 @@ def _recap(output: str) -> dict[str, dict[str, int]]:
         found = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", counts)}
         if found:
             stats[host.strip()] = {
-                "ok": found["ok"], "changed": found["changed"], "failures": found["failed"],
-                "unreachable": found["unreachable"]}
+                "ok": found["ok"],
+                "changed": found["changed"],
+                "failures": found["failed"],
+                "unreachable": found["unreachable"],
+            }
     return stats
 
 

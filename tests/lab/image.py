@@ -16,24 +16,72 @@ from pathlib import Path
 from .store import LabError, Store
 
 PACKAGES = (
-    "systemd", "systemd-sysv", "kmod", "procps", "iproute2", "iputils-ping", "nftables", "conntrack", "keepalived",
-    "python3", "python3-apt", "python3-pyroute2", "python3-jmespath", "python3-dnspython", "python3-h11", "python3-h2",
-    "python3-aiohttp", "nginx", "tcpdump", "curl", "netcat-openbsd",
-    "ca-certificates", "openssl", "ulogd2", "openssh-server",
+    "systemd",
+    "systemd-sysv",
+    "kmod",
+    "procps",
+    "iproute2",
+    "iputils-ping",
+    "nftables",
+    "conntrack",
+    "keepalived",
+    "python3",
+    "python3-apt",
+    "python3-pyroute2",
+    "python3-jmespath",
+    "python3-dnspython",
+    "python3-h11",
+    "python3-h2",
+    "python3-aiohttp",
+    "nginx",
+    "tcpdump",
+    "curl",
+    "netcat-openbsd",
+    "ca-certificates",
+    "openssl",
+    "ulogd2",
+    "openssh-server",
 )
 
 # A privileged container shares the machine's kernel settings, clock, disks and devices: nothing may touch them.
 MASKED_UNITS = (
-    "nginx.service", "keepalived.service", "systemd-udevd.service", "systemd-udevd-kernel.socket",
-    "systemd-udevd-control.socket", "systemd-udev-trigger.service", "systemd-modules-load.service",
-    "systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount", "proc-sys-fs-binfmt_misc.mount",
-    "systemd-journald-audit.socket", "systemd-timesyncd.service", "systemd-firstboot.service",
-    "systemd-remount-fs.service", "systemd-random-seed.service", "systemd-pstore.service", "systemd-rfkill.service",
-    "systemd-rfkill.socket", "systemd-logind.service", "getty.target", "console-getty.service", "getty@tty1.service",
-    "dev-hugepages.mount", "sys-kernel-config.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
-    "sys-fs-fuse-connections.mount", "kmod-static-nodes.service", "apt-daily.timer", "apt-daily-upgrade.timer",
-    "dpkg-db-backup.timer", "postgresql.service", "fstrim.timer", "e2scrub_all.timer", "e2scrub_reap.service",
-    "ssh.service", "ssh.socket",
+    "nginx.service",
+    "keepalived.service",
+    "systemd-udevd.service",
+    "systemd-udevd-kernel.socket",
+    "systemd-udevd-control.socket",
+    "systemd-udev-trigger.service",
+    "systemd-modules-load.service",
+    "systemd-binfmt.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "proc-sys-fs-binfmt_misc.mount",
+    "systemd-journald-audit.socket",
+    "systemd-timesyncd.service",
+    "systemd-firstboot.service",
+    "systemd-remount-fs.service",
+    "systemd-random-seed.service",
+    "systemd-pstore.service",
+    "systemd-rfkill.service",
+    "systemd-rfkill.socket",
+    "systemd-logind.service",
+    "getty.target",
+    "console-getty.service",
+    "getty@tty1.service",
+    "dev-hugepages.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "sys-fs-fuse-connections.mount",
+    "kmod-static-nodes.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "postgresql.service",
+    "fstrim.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "ssh.service",
+    "ssh.socket",
 )
 
 _CUSTOMIZE = (
@@ -41,7 +89,8 @@ _CUSTOMIZE = (
     " && printf '[Journal]\\nReadKMsg=no\\nStorage=volatile\\n' > etc/systemd/journald.conf.d/lab.conf"
     # the lab's servers have the lab's key
     " && rm -f etc/ssh/ssh_host_* && echo 'd /run/sshd 0755' > etc/tmpfiles.d/lab.conf"
-    " && chroot . systemctl --quiet mask " + " ".join(MASKED_UNITS)
+    " && chroot . systemctl --quiet mask "
+    + " ".join(MASKED_UNITS)
     # an image as new as its packages: no boot rebuilds caches
     + " && touch -r usr etc/.updated var/.updated"
 )
@@ -105,7 +154,8 @@ def source_lines(suite: str, sources: tuple[Source, ...], keyring: str) -> list[
     suites = {"Debian": [suite, f"{suite}-updates"], "Debian-Security": [f"{suite}-security"]}
     return [
         f"deb [signed-by={keyring}] {source.uri} {name} main"
-        for source in sources for name in suites.get(source.label, [])
+        for source in sources
+        for name in suites.get(source.label, [])
     ]
 
 
@@ -116,15 +166,26 @@ def _bootstrap(suite: str, archive: Path, more: tuple[str, ...]) -> None:
     if not Path(keyring).exists():
         raise LabError(f"{keyring} is missing; run: apt-get install debian-archive-keyring")
     options = [
-        "--variant=minbase", "--format=tar", f"--include={','.join([*PACKAGES, *more])}",
-        '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"',
-        "--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+        "--variant=minbase",
+        "--format=tar",
+        f"--include={','.join([*PACKAGES, *more])}",
+        '--aptopt=APT::Install-Recommends "false"',
+        '--aptopt=Acquire::Languages "none"',
+        "--dpkgopt=force-unsafe-io",
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
         f"--customize-hook={_CUSTOMIZE}",
     ] + [f"--aptopt={line}" for line in _transport_settings()]
     sources = source_lines(suite, apt_sources(), keyring)
-    done = subprocess.run(["mmdebstrap", *options, suite, str(archive), *sources], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(
+        ["mmdebstrap", *options, suite, str(archive), *sources],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
     if done.returncode:
         tail = "\n".join(done.stderr.strip().splitlines()[-15:])
         raise LabError(f"mmdebstrap could not build Debian {suite}:\n{tail}")
@@ -133,7 +194,11 @@ def _bootstrap(suite: str, archive: Path, more: tuple[str, ...]) -> None:
 def _indexes() -> list[str]:
     done = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"],
-        capture_output=True, text=True, timeout=60, check=True)
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     return [line for line in done.stdout.splitlines() if line.startswith("Debian|")]
 
 

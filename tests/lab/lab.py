@@ -34,8 +34,15 @@ class Lab:
     than every node has.
     """
 
-    def __init__(self, name: str | None = None, *, backends: int | None = None, suite: str | None = None,
-                 packages: tuple[str, ...] = (), say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        backends: int | None = None,
+        suite: str | None = None,
+        packages: tuple[str, ...] = (),
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.name = name or os.environ.get("EVENFLOW_LAB", "evenflow")
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", self.name):
             raise LabError(f"EVENFLOW_LAB must be 1 to 31 of a-z, 0-9 and -, not {self.name!r}")
@@ -77,8 +84,10 @@ class Lab:
                 self._clear()
                 self._build(image, find_runtime(self.store, image, self._say))
             done = time.monotonic()
-            self._say(f"lab {self.name} is up: {len(self._nodes)} nodes of Debian {self.suite}, "
-                      f"image {built - began:.1f} s, boot {done - built:.1f} s")
+            self._say(
+                f"lab {self.name} is up: {len(self._nodes)} nodes of Debian {self.suite}, "
+                f"image {built - began:.1f} s, boot {done - built:.1f} s"
+            )
         return True
 
     def down(self) -> None:
@@ -90,8 +99,11 @@ class Lab:
 
     def is_up(self) -> bool:
         """Whether every node of this very lab runs and its bridges are there."""
-        return (self._kept() == self._settings() and network.has_bridges(self.namespace)
-                and all(node.is_running() for node in self._nodes.values()))
+        return (
+            self._kept() == self._settings()
+            and network.has_bridges(self.namespace)
+            and all(node.is_running() for node in self._nodes.values())
+        )
 
     def node(self, name: str) -> Node:
         """The node called `name`. LabError names the ones there are."""
@@ -114,15 +126,17 @@ class Lab:
         groups: dict[str, Any] = {group: {"hosts": {}} for group in _GROUPS.values()}
         for node in self.nodes():
             groups[_GROUPS[node.spec.kind]]["hosts"][node.name] = {"ansible_host": node.container}
-        return {"all": {
-            "vars": {
-                **ssh.variables(self.store),
-                "ansible_python_interpreter": "/usr/bin/python3",
-                # the connection is root already, and a minimal node has no sudo
-                "ansible_become": False,
-            },
-            "children": groups,
-        }}
+        return {
+            "all": {
+                "vars": {
+                    **ssh.variables(self.store),
+                    "ansible_python_interpreter": "/usr/bin/python3",
+                    # the connection is root already, and a minimal node has no sudo
+                    "ansible_become": False,
+                },
+                "children": groups,
+            }
+        }
 
     def write_inventory(self, path: Path | None = None) -> Path:
         """Write the inventory (JSON, which Ansible's YAML plugin reads) and return where it is."""
@@ -141,9 +155,21 @@ class Lab:
         self.write_inventory()
 
     def _boot(self, node: Node, image: str, runtime: Runtime, keys: Path) -> None:
-        self.store.podman(runtime.create_arguments(node.container, image, [
-            "--hostname", node.name, "--label", f"evenflow.lab={self.name}", *_mounts(node.spec),
-            *ssh.mount(keys), *self.store.create_options()]))
+        self.store.podman(
+            runtime.create_arguments(
+                node.container,
+                image,
+                [
+                    "--hostname",
+                    node.name,
+                    "--label",
+                    f"evenflow.lab={self.name}",
+                    *_mounts(node.spec),
+                    *ssh.mount(keys),
+                    *self.store.create_options(),
+                ],
+            )
+        )
         node.power_on()
 
     def _clear(self) -> None:
@@ -153,8 +179,11 @@ class Lab:
         network.remove_bridges(self.namespace)
 
     def _settings(self) -> dict[str, Any]:
-        return {"suite": self.suite, "backends": len(self.topology.of_kind("backend")),
-                "packages": list(self._packages)}
+        return {
+            "suite": self.suite,
+            "backends": len(self.topology.of_kind("backend")),
+            "packages": list(self._packages),
+        }
 
     def _kept(self) -> dict[str, Any]:
         try:
@@ -185,8 +214,9 @@ def remove_all() -> None:
 
 
 def _labs_known(store: Store) -> Sequence[str]:
-    labels = store.podman(["ps", "--all", "--filter", "label=evenflow.lab", "--format",
-                           '{{index .Labels "evenflow.lab"}}']).split()
+    labels = store.podman(
+        ["ps", "--all", "--filter", "label=evenflow.lab", "--format", '{{index .Labels "evenflow.lab"}}']
+    ).split()
     return [*labels, *(path.stem for path in (store.folder / "labs").glob("*.json") if "." not in path.stem)]
 
 

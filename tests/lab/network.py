@@ -25,8 +25,18 @@ _HALF_TABLE = 200
 def create_bridges(namespace: str) -> None:
     """Make the namespace and its bridges."""
     run(["ip", "netns", "add", namespace])
-    run(["ip", "netns", "exec", namespace, "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1",
-         "net.ipv6.conf.all.disable_ipv6=1"])
+    run(
+        [
+            "ip",
+            "netns",
+            "exec",
+            namespace,
+            "sysctl",
+            "-qw",
+            "net.ipv6.conf.default.disable_ipv6=1",
+            "net.ipv6.conf.all.disable_ipv6=1",
+        ]
+    )
     lines = ["link set lo up"]
     for network in NETWORKS:
         lines.append(f"link add {network.name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
@@ -64,12 +74,17 @@ def route_vips(client_pid: int, topology: Topology, via: Via) -> None:
     """Set by which load balancers the client reaches the routed VIP prefixes."""
     names = ("lb1", "lb2") if via == "both" else (via, via)
     nics = [topology.node(name).nic(FRONT) for name in names]
-    for command, prefix, gateways in ((["ip"], VIP_PREFIX4, [nic.v4 for nic in nics]),
-                                      (["ip", "-6"], VIP_PREFIX6, [nic.v6 for nic in nics])):
-        _batch(enter(client_pid, command, only_network=True), [
-            f"route replace {prefix} via {gateways[0]} dev {FRONT.name}",
-            f"route replace {prefix} via {gateways[1]} dev {FRONT.name} table {_HALF_TABLE}",
-        ])
+    for command, prefix, gateways in (
+        (["ip"], VIP_PREFIX4, [nic.v4 for nic in nics]),
+        (["ip", "-6"], VIP_PREFIX6, [nic.v6 for nic in nics]),
+    ):
+        _batch(
+            enter(client_pid, command, only_network=True),
+            [
+                f"route replace {prefix} via {gateways[0]} dev {FRONT.name}",
+                f"route replace {prefix} via {gateways[1]} dev {FRONT.name} table {_HALF_TABLE}",
+            ],
+        )
 
 
 def halves_ruleset() -> str:
@@ -83,15 +98,17 @@ def halves_ruleset() -> str:
         f"meta mark set jhash {ip} saddr . {ip} daddr . meta l4proto . th sport . th dport mod 2"
         for ip, prefix in (("ip", VIP_PREFIX4), ("ip6", VIP_PREFIX6))
     ]
-    return "\n".join([
-        "table inet lab {",
-        "  chain halve {",
-        "    type route hook output priority mangle;",
-        *rules,
-        "  }",
-        "}",
-        "",
-    ])
+    return "\n".join(
+        [
+            "table inet lab {",
+            "  chain halve {",
+            "    type route hook output priority mangle;",
+            *rules,
+            "  }",
+            "}",
+            "",
+        ]
+    )
 
 
 def answer_ruleset(topology: Topology) -> str:
@@ -102,25 +119,31 @@ def answer_ruleset(topology: Topology) -> str:
         for name, mark in _MARKS.items()
     ]
     recall = [f"    ct direction reply ct mark {mark} meta mark set {mark}" for mark in _MARKS.values()]
-    return "\n".join([
-        "table inet lab {",
-        "  chain remember {",
-        "    type filter hook prerouting priority mangle;",
-        *remember,
-        "  }",
-        "  chain recall {",
-        "    type route hook output priority mangle;",
-        *recall,
-        "  }",
-        "}",
-        "",
-    ])
+    return "\n".join(
+        [
+            "table inet lab {",
+            "  chain remember {",
+            "    type filter hook prerouting priority mangle;",
+            *remember,
+            "  }",
+            "  chain recall {",
+            "    type route hook output priority mangle;",
+            *recall,
+            "  }",
+            "}",
+            "",
+        ]
+    )
 
 
 def _sysctls(spec: NodeSpec) -> list[str]:
     # without duplicate address detection an address works at once; the lab's addresses are unique by plan
-    settings = ["net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0",
-                "net.ipv6.conf.default.accept_ra=0", "net.ipv6.conf.default.router_solicitations=0"]
+    settings = [
+        "net.ipv6.conf.all.accept_dad=0",
+        "net.ipv6.conf.default.accept_dad=0",
+        "net.ipv6.conf.default.accept_ra=0",
+        "net.ipv6.conf.default.router_solicitations=0",
+    ]
     if spec.kind == "client":
         # Tests name ports of this range; one that a flow has just had cannot be bound for a minute.
         settings += ["net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.ip_local_reserved_ports=20000-29999"]

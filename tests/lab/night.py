@@ -79,11 +79,16 @@ def usual(lab: Lab) -> Setting:
             _listener(lab, "stream", family, ports=[81], port=7000),
             _listener(lab, "dns", family, protocol="udp", ports=[53], port=8053, scheduler="mh"),
         ]
-    return Setting(listeners, ("lab-http", "lab-stream", "lab-udp"), (80, 7000), {
-        "HTTP requests": lambda client: run_load(client, "http", _targets(80), rate=60, seconds=_TURN_SECONDS),
-        "UDP datagrams": lambda client: run_load(client, "udp", _targets(53), rate=60, seconds=_TURN_SECONDS),
-        "TCP streams": lambda client: run_load(client, "stream", _targets(81), count=12, seconds=_STREAM_SECONDS),
-    })
+    return Setting(
+        listeners,
+        ("lab-http", "lab-stream", "lab-udp"),
+        (80, 7000),
+        {
+            "HTTP requests": lambda client: run_load(client, "http", _targets(80), rate=60, seconds=_TURN_SECONDS),
+            "UDP datagrams": lambda client: run_load(client, "udp", _targets(53), rate=60, seconds=_TURN_SECONDS),
+            "TCP streams": lambda client: run_load(client, "stream", _targets(81), count=12, seconds=_STREAM_SECONDS),
+        },
+    )
 
 
 def database_and_dns(lab: Lab) -> Setting:
@@ -97,15 +102,37 @@ def database_and_dns(lab: Lab) -> Setting:
     listeners = []
     for family in FAMILIES:
         listeners += [
-            _listener(lab, "database", family, ports=[_DATABASE], health_check={
-                "type": "script", "command": [f"/usr/local/libexec/evenflow/{DATABASE_CHECK.name}"], **_PATIENT}),
-            _listener(lab, "dns", family, protocol="udp", ports=[53], port=_DNS, scheduler="mh", health_check={
-                "type": "dns", "query": "who.night.test", "query_type": "TXT", **_PATIENT}),
+            _listener(
+                lab,
+                "database",
+                family,
+                ports=[_DATABASE],
+                health_check={
+                    "type": "script",
+                    "command": [f"/usr/local/libexec/evenflow/{DATABASE_CHECK.name}"],
+                    **_PATIENT,
+                },
+            ),
+            _listener(
+                lab,
+                "dns",
+                family,
+                protocol="udp",
+                ports=[53],
+                port=_DNS,
+                scheduler="mh",
+                health_check={"type": "dns", "query": "who.night.test", "query_type": "TXT", **_PATIENT},
+            ),
         ]
-    return Setting(listeners, ("night-database", "night-dns"), (_DATABASE,), {
-        **{f"transactions, IPv{family}": _transactions(family) for family in FAMILIES},
-        "DNS queries": lambda client: run_load(client, "dns", _targets(53), rate=60, seconds=_TURN_SECONDS),
-    })
+    return Setting(
+        listeners,
+        ("night-database", "night-dns"),
+        (_DATABASE,),
+        {
+            **{f"transactions, IPv{family}": _transactions(family) for family in FAMILIES},
+            "DNS queries": lambda client: run_load(client, "dns", _targets(53), rate=60, seconds=_TURN_SECONDS),
+        },
+    )
 
 
 def prepare(lab: Lab, fleet: Fleet, setting: Setting) -> None:
@@ -142,9 +169,19 @@ def spend(lab: Lab, fleet: Fleet, folder: Path, setting: Setting, **variables: A
 
 def _listener(lab: Lab, name: str, family: int, **options: Any) -> dict[str, Any]:
     weights = [1] * len(lab.nodes("backend"))
-    return listener(lab, f"{name}{family}", family, HOST, **{
-        "weights": weights, "scheduler": "wrr", "health_check": checked("night"),
-        "connection_draining_timeout_sec": DRAIN_SECONDS, **options})
+    return listener(
+        lab,
+        f"{name}{family}",
+        family,
+        HOST,
+        **{
+            "weights": weights,
+            "scheduler": "wrr",
+            "health_check": checked("night"),
+            "connection_draining_timeout_sec": DRAIN_SECONDS,
+            **options,
+        },
+    )
 
 
 def _targets(port: int) -> list[str]:
@@ -154,8 +191,10 @@ def _targets(port: int) -> list[str]:
 def _tasks(setting: Setting) -> list[dict[str, Any]]:
     ports = " or ".join(f"sport = :{port}" for port in setting.ports)
     # The count is taken by what restarts, in the same breath.
-    script = (f'echo "$(date +%s.%N) $(ss -Htn state established "( {ports} )" | wc -l)" >{_CONNECTIONS}'
-              f' && systemctl restart {" ".join(setting.services)}')
+    script = (
+        f'echo "$(date +%s.%N) $(ss -Htn state established "( {ports} )" | wc -l)" >{_CONNECTIONS}'
+        f" && systemctl restart {' '.join(setting.services)}"
+    )
     return [{"name": "Restart the services", "ansible.builtin.command": {"argv": ["sh", "-c", script]}}]
 
 
@@ -173,8 +212,12 @@ def _watch(ending: Event, node: Node) -> dict[str, tuple[float, float]]:
     while not ending.is_set():
         listeners = json.loads(node.get("/etc/evenflow/listeners.json"))["listeners"]
         now = time.time()
-        for name in {backend["name"] for one in listeners.values() for backend in one["backends"]
-                     if backend["admin_state"] == "drained"}:
+        for name in {
+            backend["name"]
+            for one in listeners.values()
+            for backend in one["backends"]
+            if backend["admin_state"] == "drained"
+        }:
             spans[name] = spans.get(name, (now, now))[0], now
         ending.wait(_LOOK_SECONDS)
     return spans
@@ -186,14 +229,34 @@ def _transactions(family: int) -> Traffic:
 
     def once(client: Node) -> list[Record]:
         began = time.time()
-        done = client.run(["pgbench", "--connect", "--select-only", "--no-vacuum", "--client=2", "--rate=40",
-                           f"--time={_TURN_SECONDS:g}", f"--host={address}", f"--port={_DATABASE}",
-                           "--username=postgres", "postgres"], check=False)
+        done = client.run(
+            [
+                "pgbench",
+                "--connect",
+                "--select-only",
+                "--no-vacuum",
+                "--client=2",
+                "--rate=40",
+                f"--time={_TURN_SECONDS:g}",
+                f"--host={address}",
+                f"--port={_DATABASE}",
+                "--username=postgres",
+                "postgres",
+            ],
+            check=False,
+        )
         processed = re.search(r"actually processed: (\d+)", done.stdout)
         count = int(processed[1]) if processed else 0
         one = Record(began, "transaction", address, True, None, None, None, None, None, None, 0.0, None)
-        failed = [] if done.returncode == 0 else [
-            Record(began, "transaction", address, False, None, None, None, None, None, done.stderr[-500:], 0.0, None)]
+        failed = (
+            []
+            if done.returncode == 0
+            else [
+                Record(
+                    began, "transaction", address, False, None, None, None, None, None, done.stderr[-500:], 0.0, None
+                )
+            ]
+        )
         return [one] * count + failed
 
     return once
@@ -203,17 +266,23 @@ def _start_database_and_dns(node: Node) -> None:
     programs = node.run(["sh", "-c", "ls -d /usr/lib/postgresql/*/bin"]).stdout.strip()
     data = "/var/lib/postgresql/night"
     node.run(["runuser", "-u", "postgres", "--", f"{programs}/initdb", "--auth=trust", "--no-sync", "-D", data])
-    node.run(["sh", "-c", f"printf 'host all all 198.18.0.0/15 trust\\nhost all all 2001:db8::/32 trust\\n' "
-                          f">>{data}/pg_hba.conf"])
+    node.run(
+        [
+            "sh",
+            "-c",
+            f"printf 'host all all 198.18.0.0/15 trust\\nhost all all 2001:db8::/32 trust\\n' >>{data}/pg_hba.conf",
+        ]
+    )
     units = {
         "night-database": f"Type=notify\nUser=postgres\nExecStart={programs}/postgres -D {data} -p {_DATABASE} "
-                          "-c listen_addresses=* -k /tmp",
+        "-c listen_addresses=* -k /tmp",
         "night-dns": f"ExecStart=/usr/sbin/dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts "
-                     f"--port={_DNS} --txt-record=who.night.test,{node.name}",
+        f"--port={_DNS} --txt-record=who.night.test,{node.name}",
     }
     for name, lines in units.items():
         node.put(f"/etc/systemd/system/{name}.service", f"[Service]\n{lines}\n")
     node.run(["systemctl", "daemon-reload"])
     node.run(["systemctl", "start", *units])
-    node.run(["runuser", "-u", "postgres", "--", f"{programs}/pgbench", "--initialize", "--quiet", "--host=/tmp",
-              "postgres"])
+    node.run(
+        ["runuser", "-u", "postgres", "--", f"{programs}/pgbench", "--initialize", "--quiet", "--host=/tmp", "postgres"]
+    )

@@ -41,8 +41,9 @@ class Node:
             raise LabError(f"{self.name} is not running")
         return self._pid
 
-    def run(self, arguments: Sequence[str], *, input: str | None = None, check: bool = True,
-            timeout: float = 60) -> Result:
+    def run(
+        self, arguments: Sequence[str], *, input: str | None = None, check: bool = True, timeout: float = 60
+    ) -> Result:
         """Run a command to its end. CommandFailed if `check` is set and it fails; `timeout` in seconds."""
         return run(enter(self.pid, arguments), input=input, check=check, timeout=timeout)
 
@@ -116,8 +117,9 @@ class Node:
         if not self._store.run_root.exists():
             return 0
         wanted = f"{{{{.State.{which}}}}}"
-        told = self._store.podman(["inspect", "--type", "container", "--format", wanted, self.container],
-                                  check=False).strip()
+        told = self._store.podman(
+            ["inspect", "--type", "container", "--format", wanted, self.container], check=False
+        ).strip()
         return int(told or 0)
 
 

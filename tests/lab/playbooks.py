@@ -57,8 +57,14 @@ class _Loaded:
     """A process that has loaded Ansible. It ends with this one, which holds the other end of its input."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen([sys.executable, "-m", __name__], env=dict(environment), bufsize=0,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            env=dict(environment),
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
         self._child = 0
 
     def run(self, arguments: Sequence[str], folder: Path, files: Sequence[Path], timeout: float) -> int:

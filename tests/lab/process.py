@@ -47,9 +47,14 @@ class Background(subprocess.Popen[str]):
 
     def __init__(self, arguments: Sequence[str], *, stdin: bool = False, output: IO[str] | None = None) -> None:
         super().__init__(
-            list(arguments), text=True, start_new_session=True, env=_ENVIRONMENT,
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=output or subprocess.PIPE,
-            stderr=subprocess.STDOUT if output else subprocess.PIPE)
+            list(arguments),
+            text=True,
+            start_new_session=True,
+            env=_ENVIRONMENT,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=output or subprocess.PIPE,
+            stderr=subprocess.STDOUT if output else subprocess.PIPE,
+        )
 
     def send_signal(self, sig: int) -> None:
         """Signal the whole group: nsenter only waits for the child that does the work."""

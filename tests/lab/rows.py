@@ -39,7 +39,13 @@ def backend_address(lab: Lab, name: str, family: int) -> str:
 
 
 def listener(
-    lab: Lab, name: str, family: int, host: int, *, port: int = 0, weights: Sequence[int] = (100, 100, 100),
+    lab: Lab,
+    name: str,
+    family: int,
+    host: int,
+    *,
+    port: int = 0,
+    weights: Sequence[int] = (100, 100, 100),
     **options: Any,
 ) -> dict[str, Any]:
     """A listener with one registration per weight, of backends b1, b2, …; tcp on port 80 if not said otherwise."""
@@ -63,8 +69,16 @@ def agent_away(node: Node) -> Iterator[None]:
 
 def checked(path: str, **options: Any) -> dict[str, Any]:
     """A health check of the lab's HTTP server, once a second; `sicken` the path to make it fail."""
-    return {"type": "http", "port": 80, "request_path": f"/health/{path}", "check_interval_sec": 1, "timeout_sec": 1,
-            "healthy_threshold": 1, "unhealthy_threshold": 1, **options}
+    return {
+        "type": "http",
+        "port": 80,
+        "request_path": f"/health/{path}",
+        "check_interval_sec": 1,
+        "timeout_sec": 1,
+        "healthy_threshold": 1,
+        "unhealthy_threshold": 1,
+        **options,
+    }
 
 
 def sicken(node: Node, *paths: str) -> None:
@@ -138,8 +152,10 @@ def put_library(node: Node) -> str:
 def sniffed(lab: Lab, expression: str) -> Iterator[dict[str, str]]:
     """Sniff on every backend; what each saw is there after the block."""
     seen: dict[str, str] = {}
-    sniffers = {node.name: node.start(["tcpdump", "-i", "back", "-nn", "-l", "-Q", "in", expression])
-                for node in lab.nodes("backend")}
+    sniffers = {
+        node.name: node.start(["tcpdump", "-i", "back", "-nn", "-l", "-Q", "in", expression])
+        for node in lab.nodes("backend")
+    }
     time.sleep(1)
     try:
         yield seen

@@ -29,8 +29,22 @@ class Runtime:
 
     def create_arguments(self, name: str, image: str, options: list[str]) -> list[str]:
         """Arguments of podman that create a container that boots systemd as PID 1."""
-        return ["--runtime", self.program, "create", "--name", name, "--network", "none", "--privileged",
-                "--systemd", "always", *self.options, *options, image, *self.init]
+        return [
+            "--runtime",
+            self.program,
+            "create",
+            "--name",
+            name,
+            "--network",
+            "none",
+            "--privileged",
+            "--systemd",
+            "always",
+            *self.options,
+            *options,
+            image,
+            *self.init,
+        ]
 
 
 def find_runtime(store: Store, image: str, say: Callable[[str], None]) -> Runtime:
@@ -81,7 +95,8 @@ def _candidates() -> list[Runtime]:
     programs = ("crun", "runc") if _unified_cgroups() else ("runc", "crun")
     return [
         Runtime(program, options, tuple(init))
-        for program in programs if shutil.which(program)
+        for program in programs
+        if shutil.which(program)
         for options in ((), _LIMITS)
     ]
 

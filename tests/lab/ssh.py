@@ -27,26 +27,38 @@ def prepare(store: Store) -> Path:
         host_key, user_key = (_public_key(folder / "key") for folder in (server, client))
     write_changed(server / "authorized_keys", user_key, 0o600)
     write_changed(client / "known_hosts", f"{_HOST} {host_key}", 0o600)
-    write_changed(server / "sshd_config", "\n".join([
-        f"HostKey {_SERVER_FILES}/key",
-        f"AuthorizedKeysFile {_SERVER_FILES}/authorized_keys",
-        "AuthenticationMethods publickey",
-        "PermitRootLogin prohibit-password",
-        "UsePAM no",
-        "",
-    ]), 0o600)
+    write_changed(
+        server / "sshd_config",
+        "\n".join(
+            [
+                f"HostKey {_SERVER_FILES}/key",
+                f"AuthorizedKeysFile {_SERVER_FILES}/authorized_keys",
+                "AuthenticationMethods publickey",
+                "PermitRootLogin prohibit-password",
+                "UsePAM no",
+                "",
+            ]
+        ),
+        0o600,
+    )
     command = f'"{store.wrapper}" exec --interactive %h /usr/sbin/sshd -i -f {_SERVER_FILES}/sshd_config'
-    write_changed(_settings(store), "\n".join([
-        "Host *",
-        f"  ProxyCommand {command}",
-        f"  HostKeyAlias {_HOST}",
-        f'  UserKnownHostsFile "{client / "known_hosts"}"',
-        f'  IdentityFile "{client / "key"}"',
-        "  IdentitiesOnly yes",
-        "  User root",
-        "  LogLevel ERROR",
-        "",
-    ]), 0o600)
+    write_changed(
+        _settings(store),
+        "\n".join(
+            [
+                "Host *",
+                f"  ProxyCommand {command}",
+                f"  HostKeyAlias {_HOST}",
+                f'  UserKnownHostsFile "{client / "known_hosts"}"',
+                f'  IdentityFile "{client / "key"}"',
+                "  IdentitiesOnly yes",
+                "  User root",
+                "  LogLevel ERROR",
+                "",
+            ]
+        ),
+        0o600,
+    )
     return server
 
 
@@ -79,8 +91,14 @@ def _settings(store: Store) -> Path:
 def _public_key(path: Path) -> str:
     """Return the public half of a key, which is made if there is none."""
     if not path.exists():
-        done = subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)],
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         if done.returncode:
             raise LabError(f"ssh-keygen could not make {path}: {done.stderr.strip()}")
     return path.with_suffix(".pub").read_text(encoding="ascii")

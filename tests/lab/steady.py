@@ -34,8 +34,9 @@ class SteadyLoad:
         self._records = self._pool.submit(self._run)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._ending.set()
         if self._load and self._load.process.poll() is None:
             self._load.process.terminate()

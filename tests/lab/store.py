@@ -52,22 +52,41 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         configuration = self.folder / "containers.conf"
         write_changed(configuration, self._configuration(), 0o644)
-        command = ["podman", "--root", str(self.cache / "podman"), "--runroot", str(self.run_root),
-                   "--tmpdir", str(self.run_root / "tmp")]
-        write_changed(self.wrapper, "\n".join([
-            "#!/bin/sh",
-            "# Podman on the lab's own store.",
-            f"CONTAINERS_CONF={_quote(str(configuration))}",
-            f"TMPDIR={_quote(str(self.folder / 'tmp'))}",
-            "export CONTAINERS_CONF TMPDIR",
-            f"exec {' '.join(_quote(word) for word in command)} \"$@\"",
-            "",
-        ]), 0o755)
+        command = [
+            "podman",
+            "--root",
+            str(self.cache / "podman"),
+            "--runroot",
+            str(self.run_root),
+            "--tmpdir",
+            str(self.run_root / "tmp"),
+        ]
+        write_changed(
+            self.wrapper,
+            "\n".join(
+                [
+                    "#!/bin/sh",
+                    "# Podman on the lab's own store.",
+                    f"CONTAINERS_CONF={_quote(str(configuration))}",
+                    f"TMPDIR={_quote(str(self.folder / 'tmp'))}",
+                    "export CONTAINERS_CONF TMPDIR",
+                    f'exec {" ".join(_quote(word) for word in command)} "$@"',
+                    "",
+                ]
+            ),
+            0o755,
+        )
 
     def podman(self, arguments: Sequence[str], *, check: bool = True, timeout: float = 120) -> str:
         """Run one podman command and return what it printed. LabError if it fails and `check` is set."""
-        done = subprocess.run([str(self.wrapper), *arguments], stdin=subprocess.DEVNULL, capture_output=True,
-                              text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            [str(self.wrapper), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
         if check and done.returncode:
             raise LabError(f"podman {' '.join(arguments)} failed: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
@@ -127,17 +146,19 @@ class Store:
     def _configuration(self) -> str:
         manager = "systemd" if self.systemd_host else "cgroupfs"
         # locks in shared memory would be shared with the machine's own podman
-        return "\n".join([
-            "[containers]",
-            'log_driver = "k8s-file"',
-            "[engine]",
-            'lock_type = "file"',
-            'events_logger = "none"',
-            f'cgroup_manager = "{manager}"',
-            "[network]",
-            f'network_config_dir = "{self.folder / "networks"}"',
-            "",
-        ])
+        return "\n".join(
+            [
+                "[containers]",
+                'log_driver = "k8s-file"',
+                "[engine]",
+                'lock_type = "file"',
+                'events_logger = "none"',
+                f'cgroup_manager = "{manager}"',
+                "[network]",
+                f'network_config_dir = "{self.folder / "networks"}"',
+                "",
+            ]
+        )
 
 
 def write_changed(path: Path, text: str, mode: int) -> None:

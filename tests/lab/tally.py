@@ -46,7 +46,8 @@ class Traffic:
     def as_expected(self) -> bool:
         """Whether every backend had its share."""
         return bool(self.flows) and all(
-            abs(row.flows - row.expected * self.flows) <= self.allowed[row.backend] for row in self.rows)
+            abs(row.flows - row.expected * self.flows) <= self.allowed[row.backend] for row in self.rows
+        )
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Phase:
     def as_expected(self, points: float) -> bool:
         """Whether every backend's share is within `points` (0 to 1) of the expected one, and 0 where that is 0."""
         return self.requests > 0 and all(
-            abs(self.share(backend) - part) <= (points if part else 0) for backend, part in self.expected.items())
+            abs(self.share(backend) - part) <= (points if part else 0) for backend, part in self.expected.items()
+        )
 
 
 def traffic(listener: str, records: Sequence[Record], before: Mapping[str, Any], after: Mapping[str, Any]) -> Traffic:
@@ -81,22 +83,53 @@ def traffic(listener: str, records: Sequence[Record], before: Mapping[str, Any],
     rows, allowed = [], {}
     for number, backend in enumerate(shown["backends"]):
         name, part = backend["name"], backend["slots"] / size
-        rows.append(Row(name, backend["weight"], answered[name], answered[name] / total if total else 0.0, part, {
-            node: _flows(after[node], listener, number) - _flows(before[node], listener, number) for node in after}))
+        rows.append(
+            Row(
+                name,
+                backend["weight"],
+                answered[name],
+                answered[name] / total if total else 0.0,
+                part,
+                {
+                    node: _flows(after[node], listener, number) - _flows(before[node], listener, number)
+                    for node in after
+                },
+            )
+        )
         spread = _DEVIATIONS * (total * part * (1 - part)) ** 0.5
         allowed[name] = spread if scheduler == "mh" else float(_WINDOW_FLOWS * len(after))
-    return Traffic(listener, scheduler, total, len(failures(records)),
-                   sum(record.ok and record.peer == record.source for record in records), allowed, tuple(rows))
+    return Traffic(
+        listener,
+        scheduler,
+        total,
+        len(failures(records)),
+        sum(record.ok and record.peer == record.source for record in records),
+        allowed,
+        tuple(rows),
+    )
 
 
-def phase(name: str, records: Iterable[Record], start: float, begin: float, end: float,
-          weights: Mapping[str, int] | None = None) -> Phase:
+def phase(
+    name: str,
+    records: Iterable[Record],
+    start: float,
+    begin: float,
+    end: float,
+    weights: Mapping[str, int] | None = None,
+) -> Phase:
     """Count the requests that began from `begin` to before `end`; times and `start` are seconds since the epoch."""
     chosen = [record for record in records if begin <= record.t < end]
     total = sum(weights.values()) if weights else 0
     expected = {backend: weight / total for backend, weight in weights.items()} if weights else {}
-    return Phase(name, round(begin - start, 3), round(end - start, 3), len(chosen), len(failures(chosen)),
-                 dict(sorted(shares(chosen).items())), expected)
+    return Phase(
+        name,
+        round(begin - start, 3),
+        round(end - start, 3),
+        len(chosen),
+        len(failures(chosen)),
+        dict(sorted(shares(chosen).items())),
+        expected,
+    )
 
 
 def rates(records: Iterable[Record], start: float, end: float, width: float) -> dict[str, list[float]]:

@@ -29,9 +29,20 @@ HOST_STATE = {
     "containers": ["podman", "ps", "--all", "--format", "{{.ID}} {{.Names}}"],
 }
 # Kernel settings that containers share with the machine; those left out count or change by themselves.
-SHARED_SETTINGS = ("kernel/pid_max", "kernel/sysrq", "kernel/core_pattern", "kernel/printk", "kernel/hostname",
-                   "fs/file-max", "fs/nr_open", "fs/protected_fifos", "fs/protected_hardlinks", "vm/max_map_count",
-                   "net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+SHARED_SETTINGS = (
+    "kernel/pid_max",
+    "kernel/sysrq",
+    "kernel/core_pattern",
+    "kernel/printk",
+    "kernel/hostname",
+    "fs/file-max",
+    "fs/nr_open",
+    "fs/protected_fifos",
+    "fs/protected_hardlinks",
+    "vm/max_map_count",
+    "net/ipv4/ip_forward",
+    "net/ipv6/conf/all/forwarding",
+)
 
 VIP4, VIP6 = routed_vip4(250), routed_vip6(250)
 FAMILIES = (4, 6)
@@ -52,13 +63,16 @@ def forwarding(lab: Lab) -> Iterator[Lab]:
     for number, node in enumerate(lab.nodes("lb")):
         target = lab.topology.of_kind("backend")[number].nic(BACK)
         node.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
-        node.run(["nft", "-f", "-"], input=f"""table inet labtest {{
+        node.run(
+            ["nft", "-f", "-"],
+            input=f"""table inet labtest {{
             chain nat {{
                 type nat hook prerouting priority dstnat;
                 ip daddr {VIP4} dnat ip to {target.v4}
                 ip6 daddr {VIP6} dnat ip6 to {target.v6}
             }}
-        }}""")
+        }}""",
+        )
     yield lab
     lab.route("both")
     for node in lab.nodes("lb"):
@@ -78,15 +92,22 @@ def test_host_is_untouched(other_lab: Lab) -> None:
     assert other_lab.namespace in str(during["network namespaces"])
     # even while it is up, nothing but its namespace can be seen
     assert {key: value for key, value in during.items() if key != "network namespaces"} == {
-        key: value for key, value in before.items() if key != "network namespaces"}
+        key: value for key, value in before.items() if key != "network namespaces"
+    }
 
 
 def test_down_clears_a_crashed_up(other_lab: Lab) -> None:
     before = _host_state()
-    script = ("import os, sys; from lab import Lab; from lab.nodes import Node; "
-              "Node.wait_booted = lambda self: os._exit(9); Lab(sys.argv[1], backends=1).up()")
-    crashed = subprocess.run([sys.executable, "-c", script, other_lab.name], check=False, timeout=300,
-                             cwd=Path(__file__).resolve().parents[1])
+    script = (
+        "import os, sys; from lab import Lab; from lab.nodes import Node; "
+        "Node.wait_booted = lambda self: os._exit(9); Lab(sys.argv[1], backends=1).up()"
+    )
+    crashed = subprocess.run(
+        [sys.executable, "-c", script, other_lab.name],
+        check=False,
+        timeout=300,
+        cwd=Path(__file__).resolve().parents[1],
+    )
     assert crashed.returncode == 9
     assert other_lab.store.containers(other_lab.name)
     other_lab.down()
@@ -116,7 +137,9 @@ def test_load_balancers_are_plain(lab: Lab) -> None:
         assert node.get("/proc/sys/net/ipv6/conf/all/forwarding").strip() == "0"
         assert node.run(["nft", "list", "ruleset"]).stdout == ""
         assert node.run(["systemctl", "is-active", "nginx", "keepalived"], check=False).stdout.split() == [
-            "inactive", "inactive"]
+            "inactive",
+            "inactive",
+        ]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -139,7 +162,8 @@ def test_every_service_answers(lab: Lab, family: int) -> None:
         # two records for each of four held connections: opened, ended
         assert shares(records) == {backend.name: 4 + 1 + 4 + 1 + 8}
         assert {(record.peer, record.peer_port) for record in records} == {
-            (own.v4 if family == 4 else own.v6, record.sport) for record in records}
+            (own.v4 if family == 4 else own.v6, record.sport) for record in records
+        }
 
 
 @pytest.mark.parametrize("target", [f"{VIP4}:80", f"[{VIP6}]:80"])
@@ -148,8 +172,10 @@ def test_answers_leave_by_the_node_that_forwarded(forwarding: Lab, target: str) 
     client = forwarding.node("c1")
     for via, backend in (("lb1", "b1"), ("lb2", "b2")):
         forwarding.route("lb1" if via == "lb1" else "lb2")
-        records = [*run_load(client, "http", [target], count=50),
-                   *run_load(client, "udp", [target.replace(":80", ":53")], count=50)]
+        records = [
+            *run_load(client, "http", [target], count=50),
+            *run_load(client, "udp", [target.replace(":80", ":53")], count=50),
+        ]
         assert not failures(records)
         assert shares(records) == {backend: 100}
         nic = client.spec.nic(FRONT)
@@ -163,7 +189,8 @@ def test_client_spreads_flows_over_both_nodes(forwarding: Lab, vip: str) -> None
     forwarding.route("both")
     flows: list[Flow] = [("tcp", source, port, vip, 80) for port in range(20000, 20200)]
     first, second = (
-        {record.sport: record.backend for record in run_tuples(forwarding.node("c1"), flows)} for _turn in range(2))
+        {record.sport: record.backend for record in run_tuples(forwarding.node("c1"), flows)} for _turn in range(2)
+    )
     assert len(first) == 200
     assert first == second
     assert all(50 < list(first.values()).count(backend) < 150 for backend in ("b1", "b2"))
@@ -222,8 +249,10 @@ def test_client_can_use_more_addresses(forwarding: Lab) -> None:
 def test_failed_flows_are_told(lab: Lab) -> None:
     """Nothing listens on port 9, and the load program says so, flow by flow."""
     nic = lab.node("b1").spec.nic(BACK)
-    records = [*run_load(lab.node("lb1"), "http", [f"{nic.v4}:9"], count=3),
-               *run_load(lab.node("lb1"), "udp", [f"[{nic.v6}]:9"], count=3, timeout=1)]
+    records = [
+        *run_load(lab.node("lb1"), "http", [f"{nic.v4}:9"], count=3),
+        *run_load(lab.node("lb1"), "udp", [f"[{nic.v6}]:9"], count=3, timeout=1),
+    ]
     assert [record.error for record in records] == ["Connection refused"] * 6
 
 
@@ -258,11 +287,28 @@ def test_commands_end_when_told(lab: Lab) -> None:
 def test_ansible_reaches_every_node(lab: Lab, tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("ansible")
     assert program.exists() or shutil.which("ansible"), "ansible is part of the controller's environment"
-    command = [str(program) if program.exists() else "ansible", "-i", str(lab.write_inventory(tmp_path / "hosts.json")),
-               "all", "-m", "ansible.builtin.ping"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path, env={
-        **os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1"})
+    command = [
+        str(program) if program.exists() else "ansible",
+        "-i",
+        str(lab.write_inventory(tmp_path / "hosts.json")),
+        "all",
+        "-m",
+        "ansible.builtin.ping",
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1",
+        },
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("SUCCESS") == len(lab.nodes())
 

@@ -26,8 +26,12 @@ def _command(*words: str) -> dict[str, Any]:
 
 
 RESTART = [
-    {"name": "See who is on the service", **_command("ss", "-Htn", "state", "established", "sport", "=", ":80"),
-     "register": "on_it", "when": "not ansible_check_mode"},
+    {
+        "name": "See who is on the service",
+        **_command("ss", "-Htn", "state", "established", "sport", "=", ":80"),
+        "register": "on_it",
+        "when": "not ansible_check_mode",
+    },
     {"name": "Nobody", "ansible.builtin.assert": {"that": "on_it.stdout == ''"}, "when": "not ansible_check_mode"},
     {"name": "Restart", **_command("systemctl", "restart", "lab-http")},
     {"name": "Note it", **_command("touch", "/run/maintained")},
@@ -48,8 +52,20 @@ def served(fleet: Fleet, lab: Lab) -> Iterator[list[str]]:
     for node in lab.nodes("backend"):
         node.run(["systemctl", "start", "lab-http"])
         node.run(["rm", "-f", "/run/maintained"])
-    fleet.configure([listener(lab, f"web{family}", family, 80, scheduler="wrr", health_check=checked("web"),
-                              connection_draining_timeout_sec=20) for family in FAMILIES])
+    fleet.configure(
+        [
+            listener(
+                lab,
+                f"web{family}",
+                family,
+                80,
+                scheduler="wrr",
+                health_check=checked("web"),
+                connection_draining_timeout_sec=20,
+            )
+            for family in FAMILIES
+        ]
+    )
     for family in FAMILIES:
         for node in ("lb1", "lb2"):
             wait_for_states(lab, f"web{family}", "healthy healthy healthy", node=node)
@@ -58,8 +74,11 @@ def served(fleet: Fleet, lab: Lab) -> Iterator[list[str]]:
 
 
 def _maintained(lab: Lab) -> list[str]:
-    return [node.name for node in lab.nodes("backend")
-            if node.run(["test", "-e", "/run/maintained"], check=False).returncode == 0]
+    return [
+        node.name
+        for node in lab.nodes("backend")
+        if node.run(["test", "-e", "/run/maintained"], check=False).returncode == 0
+    ]
 
 
 def _states(lab: Lab) -> dict[str, list[str]]:
@@ -67,8 +86,14 @@ def _states(lab: Lab) -> dict[str, list[str]]:
     found = {}
     for node in lab.nodes("lb"):
         listeners = json.loads(node.get("/etc/evenflow/listeners.json"))["listeners"]
-        found[node.name] = sorted({one["name"] for entry in listeners.values() for one in entry["backends"]
-                                   if one["admin_state"] == "drained"})
+        found[node.name] = sorted(
+            {
+                one["name"]
+                for entry in listeners.values()
+                for one in entry["backends"]
+                if one["admin_state"] == "drained"
+            }
+        )
     return found
 
 
@@ -85,8 +110,9 @@ def test_all_backends_under_load(fleet: Fleet, lab: Lab, client: Node, served: l
     assert len(records) > 1000 and not failures(records), failures(records)[:5]
 
 
-def test_a_machine_that_does_not_come_back(fleet: Fleet, lab: Lab, served: list[str], tmp_path: Path,
-                                           tasks: str) -> None:
+def test_a_machine_that_does_not_come_back(
+    fleet: Fleet, lab: Lab, served: list[str], tmp_path: Path, tasks: str
+) -> None:
     """The play stops with the machine drained and says how to go on; when it is mended that does the rest."""
     lame = tmp_path / "lame.json"
     stop = {"name": "Stop", **_command("systemctl", "stop", "lab-http"), "when": "inventory_hostname == 'b2'"}

@@ -21,10 +21,16 @@ from lab.traffic import failures, run_load
 
 def test_row_40_log(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 40: 1,000 flows at a sample rate of 0.1: 60 to 140 records, with listener and backend."""
-    fleet.deploy([
-        listener(lab, f"logged{family}", family, 40, scheduler="wrr", log_config={"enable": True, "sample_rate": 0.1})
-        for family in FAMILIES
-    ], ["lb1"], lb_node_purge="all")
+    fleet.deploy(
+        [
+            listener(
+                lab, f"logged{family}", family, 40, scheduler="wrr", log_config={"enable": True, "sample_rate": 0.1}
+            )
+            for family in FAMILIES
+        ],
+        ["lb1"],
+        lb_node_purge="all",
+    )
     lab.route("lb1")
     for family in FAMILIES:
         assert not failures(run_load(client, "http", [target(vip(family, 40), 80)], count=1000))
@@ -41,6 +47,7 @@ def test_row_40_log(fleet: Fleet, lab: Lab, client: Node) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_counters(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Counters tell flows, packets and bytes both ways, and go on through changes of the listener and others."""
+
     def counted() -> dict[str, Any]:
         told = fleet.module("lb1", "lb_info", gather=["counters"], listeners=["dns"])["listeners"][0]
         by_backend = {backend["name"]: backend["counters"] for backend in told["backends"]}

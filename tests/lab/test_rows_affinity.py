@@ -21,44 +21,75 @@ from lab.traffic import Flow, failures, finish, run_tuples, start_load
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_17_sh_dh(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 17: under sh one source sticks over many ports, under dh one destination does over many sources."""
-    fleet.configure([
-        listener(lab, "source", family, 17, scheduler="sh"),
-        *(listener(lab, f"destination{host}", family, host, scheduler="dh") for host in range(170, 182)),
-    ])
+    fleet.configure(
+        [
+            listener(lab, "source", family, 17, scheduler="sh"),
+            *(listener(lab, f"destination{host}", family, host, scheduler="dh") for host in range(170, 182)),
+        ]
+    )
     lab.route("lb1")
-    by_source = _backends(client, [("tcp", source, port, vip(family, 17), 80)
-                                   for source in _sources(family) for port in range(21000, 21012)], key=1)
+    by_source = _backends(
+        client,
+        [("tcp", source, port, vip(family, 17), 80) for source in _sources(family) for port in range(21000, 21012)],
+        key=1,
+    )
     assert all(len(found) == 1 for found in by_source.values())
     assert len(set.union(*by_source.values())) > 1
-    by_destination = _backends(client, [("tcp", source, 22000 + host, vip(family, host), 80)
-                                        for source in _sources(family) for host in range(170, 182)], key=3)
+    by_destination = _backends(
+        client,
+        [
+            ("tcp", source, 22000 + host, vip(family, host), 80)
+            for source in _sources(family)
+            for host in range(170, 182)
+        ],
+        key=3,
+    )
     assert all(len(found) == 1 for found in by_destination.values())
     assert len(set.union(*by_destination.values())) > 1
 
 
-@pytest.mark.parametrize(("affinity", "protocols_meet", "vips_meet", "ports_meet"), [
-    ("none", False, False, False),
-    ("client_ip_port_proto", False, False, False),
-    ("client_ip_proto", False, False, True),
-    ("client_ip", True, False, True),
-    ("client_ip_no_destination", True, True, True),
-])
+@pytest.mark.parametrize(
+    ("affinity", "protocols_meet", "vips_meet", "ports_meet"),
+    [
+        ("none", False, False, False),
+        ("client_ip_port_proto", False, False, False),
+        ("client_ip_proto", False, False, True),
+        ("client_ip", True, False, True),
+        ("client_ip_no_destination", True, True, True),
+    ],
+)
 @pytest.mark.parametrize("tracking", ["per_connection", "per_session"])
-def test_row_19_affinity(fleet: Fleet, lab: Lab, client: Node, affinity: str, tracking: str, protocols_meet: bool,
-                         vips_meet: bool, ports_meet: bool) -> None:
+def test_row_19_affinity(
+    fleet: Fleet,
+    lab: Lab,
+    client: Node,
+    affinity: str,
+    tracking: str,
+    protocols_meet: bool,
+    vips_meet: bool,
+    ports_meet: bool,
+) -> None:
     """Row 19: which flows of a client meet on one backend, and which may part."""
     options: dict[str, Any] = {"session_affinity": affinity, "tracking_mode": tracking, "port": 8080}
-    fleet.configure([wanted for family in FAMILIES for wanted in (
-        listener(lab, f"one{family}", family, 190, **options), listener(lab, f"two{family}", family, 191, **options),
-        listener(lab, f"dns{family}", family, 190, protocol="udp", ports=[53], **{**options, "port": 8053}),
-    )])
+    fleet.configure(
+        [
+            wanted
+            for family in FAMILIES
+            for wanted in (
+                listener(lab, f"one{family}", family, 190, **options),
+                listener(lab, f"two{family}", family, 191, **options),
+                listener(lab, f"dns{family}", family, 190, protocol="udp", ports=[53], **{**options, "port": 8053}),
+            )
+        ]
+    )
     lab.route("lb1")
     forget_flows(lab)
     for family in FAMILIES:
         first, second = vip(family, 190), vip(family, 191)
         flows: list[Flow] = [
             (protocol, source, port, address, 53 if protocol == "udp" else 80)
-            for source in _sources(family) for port in range(24000, 24006)
+            for source in _sources(family)
+            for port in range(24000, 24006)
             for protocol, address in (("tcp", first), ("tcp", second), ("udp", first))
         ]
         found = {flow: record.backend for flow, record in zip(flows, _in_order(client, flows))}
@@ -78,9 +109,20 @@ def test_row_19_affinity(fleet: Fleet, lab: Lab, client: Node, affinity: str, tr
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_20_sessions(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 20: per_session: a backend comes and known clients stay; one that leaves gives its clients to others."""
+
     def wanted(*weights: int) -> list[dict[str, Any]]:
-        return [listener(lab, "web", family, 20, scheduler="wrr", tracking_mode="per_session",
-                         session_affinity="client_ip", weights=weights)]
+        return [
+            listener(
+                lab,
+                "web",
+                family,
+                20,
+                scheduler="wrr",
+                tracking_mode="per_session",
+                session_affinity="client_ip",
+                weights=weights,
+            )
+        ]
 
     def backends(port: int) -> list[str | None]:
         flows: list[Flow] = [("tcp", source, port, vip(family, 20), 80) for source in _sources(family)]
@@ -107,11 +149,23 @@ def test_row_20_sessions(fleet: Fleet, lab: Lab, client: Node, family: int) -> N
 
 def test_row_20_idle_sessions(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 20: a session ends when it was idle for its time; live traffic of an old flow keeps it."""
-    fleet.configure([
-        listener(lab, f"stream{family}", family, 22, ports=[80], port=7000, scheduler="wrr",
-                 tracking_mode="per_session", session_affinity="client_ip", idle_timeout_sec=60)
-        for family in FAMILIES
-    ])
+    fleet.configure(
+        [
+            listener(
+                lab,
+                f"stream{family}",
+                family,
+                22,
+                ports=[80],
+                port=7000,
+                scheduler="wrr",
+                tracking_mode="per_session",
+                session_affinity="client_ip",
+                idle_timeout_sec=60,
+            )
+            for family in FAMILIES
+        ]
+    )
     lab.route("lb1")
     targets = [target(vip(family, 22), 80) for family in FAMILIES]
     held = start_load(client, "stream", targets, count=2, seconds=70)
@@ -126,16 +180,33 @@ def test_row_20_idle_sessions(fleet: Fleet, lab: Lab, client: Node) -> None:
     assert not failures(finish(held))
 
 
-@pytest.mark.parametrize(("scheduler", "tracking"), [
-    ("mh", "per_connection"), ("wrr", "per_session"), ("wrr", "per_connection"),
-])
+@pytest.mark.parametrize(
+    ("scheduler", "tracking"),
+    [
+        ("mh", "per_connection"),
+        ("wrr", "per_session"),
+        ("wrr", "per_connection"),
+    ],
+)
 def test_row_21_mid_stream(fleet: Fleet, lab: Lab, client: Node, scheduler: str, tracking: str) -> None:
     """Row 21: a flow whose entry is lost goes on under mh or a session hit; else it may be reset, and never hangs."""
     affinity = "client_ip" if tracking == "per_session" else "none"
-    fleet.configure([
-        listener(lab, f"stream{family}", family, 21, ports=[80], port=7000, scheduler=scheduler,
-                 tracking_mode=tracking, session_affinity=affinity) for family in FAMILIES
-    ])
+    fleet.configure(
+        [
+            listener(
+                lab,
+                f"stream{family}",
+                family,
+                21,
+                ports=[80],
+                port=7000,
+                scheduler=scheduler,
+                tracking_mode=tracking,
+                session_affinity=affinity,
+            )
+            for family in FAMILIES
+        ]
+    )
     lab.route("lb1")
     streams = start_load(client, "stream", [target(vip(family, 21), 80) for family in FAMILIES], count=40, seconds=8)
     wait_for_connections(client, 80, 40)
@@ -158,8 +229,9 @@ def _in_order(client: Node, flows: list[Flow]) -> list[Any]:
     records = run_tuples(client, flows)
     assert not failures(records), failures(records)[:3]
     kinds = {"http": "tcp"}
-    found = {(kinds.get(record.kind, record.kind), record.source, record.sport, record.target): record
-             for record in records}
+    found = {
+        (kinds.get(record.kind, record.kind), record.source, record.sport, record.target): record for record in records
+    }
     return [found[(*flow[:3], target(flow[3], flow[4]))] for flow in flows]
 
 

@@ -35,8 +35,14 @@ def vips_on_interfaces(fleet: Fleet) -> Iterator[Any]:
     """A function that deploys listeners with their VIPs on one node's front interface; undone at the end."""
 
     def deploy(listeners: list[dict[str, Any]], *nodes: str, mode: str = "address") -> None:
-        fleet.deploy(listeners, nodes, tags=["configure", "listeners"], lb_node_purge="all", lb_node_vip_mode=mode,
-                     lb_node_vip_interface="front")
+        fleet.deploy(
+            listeners,
+            nodes,
+            tags=["configure", "listeners"],
+            lb_node_purge="all",
+            lb_node_vip_mode=mode,
+            lb_node_vip_interface="front",
+        )
 
     yield deploy
     deploy([], "lb1", "lb2", mode="none")
@@ -44,10 +50,13 @@ def vips_on_interfaces(fleet: Fleet) -> Iterator[Any]:
 
 def test_row_41_slot_changes(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 41 (slots): 150 changes under load: 0 failed requests."""
-    fleet.configure([
-        listener(lab, f"{scheduler}{family}", family, host, scheduler=scheduler, weights=(2, 4, 1))
-        for scheduler, host in (("wrr", 41), ("mh", 42)) for family in FAMILIES
-    ])
+    fleet.configure(
+        [
+            listener(lab, f"{scheduler}{family}", family, host, scheduler=scheduler, weights=(2, 4, 1))
+            for scheduler, host in (("wrr", 41), ("mh", 42))
+            for family in FAMILIES
+        ]
+    )
     lab.route("lb1")
     node = lab.node("lb1")
     library = put_library(node)
@@ -66,10 +75,13 @@ def test_row_41_slot_changes(fleet: Fleet, lab: Lab, client: Node) -> None:
 def test_row_41_table_replacements(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 41 (whole tables): 100 replacements by rules of another version under load: 0 failed requests."""
     options: dict[str, Any] = {"tracking_mode": "per_session", "session_affinity": "client_ip"}
-    fleet.configure([
-        listener(lab, f"{name}{family}", family, host, scheduler="wrr", **more)
-        for name, host, more in (("web", 43, {}), ("known", 44, options)) for family in FAMILIES
-    ])
+    fleet.configure(
+        [
+            listener(lab, f"{name}{family}", family, host, scheduler="wrr", **more)
+            for name, host, more in (("web", 43, {}), ("known", 44, options))
+            for family in FAMILIES
+        ]
+    )
     lab.route("lb1")
     node = lab.node("lb1")
     targets = [target(vip(family, host), 80) for host in (43, 44) for family in FAMILIES]
@@ -91,8 +103,9 @@ def test_row_41_table_replacements(fleet: Fleet, lab: Lab, client: Node) -> None
 
 def test_a_module_run_restores_a_lost_table(fleet: Fleet, lab: Lab, client: Node) -> None:
     """After somebody's flush of all tables one module run brings ours back; flows that were silent meanwhile go on."""
-    streams = [listener(lab, f"stream{family}", family, 48, ports=[80], port=7000, scheduler="wrr")
-               for family in FAMILIES]
+    streams = [
+        listener(lab, f"stream{family}", family, 48, ports=[80], port=7000, scheduler="wrr") for family in FAMILIES
+    ]
     web = [listener(lab, f"web{family}", family, 49) for family in FAMILIES]
     fleet.configure([*streams, *web])
     lab.route("lb1")

@@ -91,8 +91,12 @@ def test_row_32_drain(fleet: Fleet, lab: Lab, client: Node, family: int) -> None
 
 def test_row_33_the_largest_timeout_wins(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 33: a machine in two listeners with 3 s and 9 s has 9 s in both."""
-    fleet.configure([_streams(lab, "short", 4, 62, connection_draining_timeout_sec=3),
-                     _streams(lab, "long", 6, 62, connection_draining_timeout_sec=9)])
+    fleet.configure(
+        [
+            _streams(lab, "short", 4, 62, connection_draining_timeout_sec=3),
+            _streams(lab, "long", 6, 62, connection_draining_timeout_sec=9),
+        ]
+    )
     records: list[Record] = []
     with _held(client, [target(vip(family, 62), 81) for family in FAMILIES], 17, records):
         began = time.time()
@@ -108,8 +112,12 @@ def test_row_33_the_largest_timeout_wins(fleet: Fleet, lab: Lab, client: Node) -
 def test_row_34_a_drain_beats_sessions(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 34: a client whose session, or whose hash, is with what drains gets another backend for new flows."""
     options: dict[str, Any] = {"session_affinity": "client_ip", "port": 8080}
-    fleet.configure([listener(lab, "session", family, 64, tracking_mode="per_session", **options),
-                     listener(lab, "hash", family, 65, **options)])
+    fleet.configure(
+        [
+            listener(lab, "session", family, 64, tracking_mode="per_session", **options),
+            listener(lab, "hash", family, 65, **options),
+        ]
+    )
     nic = client.spec.nic(FRONT)
     own = nic.v6 if family == 6 else nic.v4
     flows = [("tcp", own, port, vip(family, host), 80) for host in (64, 65) for port in range(23000, 23010)]
@@ -198,8 +206,13 @@ def test_row_37_nothing_to_wait_for(fleet: Fleet, lab: Lab, client: Node) -> Non
     records: list[Record] = []
     with _held(client, [target(vip(family, 70), 81) for family in FAMILIES], 26, records):
         sicken(lab.node("b2"), "held")
-        dead.run(["nft", "add table inet dead; add chain inet dead in { type filter hook input priority -300; policy "
-                  "drop; }; add chain inet dead out { type filter hook output priority -300; policy drop; }"])
+        dead.run(
+            [
+                "nft",
+                "add table inet dead; add chain inet dead in { type filter hook input priority -300; policy "
+                "drop; }; add chain inet dead out { type filter hook output priority -300; policy drop; }",
+            ]
+        )
         try:
             for family in FAMILIES:
                 wait_for_states(lab, f"held{family}", "unhealthy unhealthy healthy")

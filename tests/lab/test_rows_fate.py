@@ -69,20 +69,23 @@ EVENTS = {
     "removed, timeout 0": Event("EEEDD", NOW, after={"b1": None}),
     "drained, natural": Event("KKKKK", {**NOW, "drain_mode": "natural"}, after={"b1": {"admin_state": "drained"}}),
     "removed, natural": Event("KKKKK", {**NOW, "drain_mode": "natural"}, after={"b1": None}),
-    "becomes unhealthy while draining": Event("KDKDK", LATER, after={"b1": {"admin_state": "drained"}},
-                                              sick=("", "b1")),
+    "becomes unhealthy while draining": Event(
+        "KDKDK", LATER, after={"b1": {"admin_state": "drained"}}, sick=("", "b1")
+    ),
     "disabled": Event("EEEDD", LATER, after={"b1": {"admin_state": "disabled"}}),
     "port changed, before its deadline": Event("KKKKK", LATER, after={"b1": {"port": 8, "weight": 0}}),
     "port changed, timeout 0": Event("EEEDD", NOW, after={"b1": {"port": 8, "weight": 0}}),
     "failover": Event("KKKKK", {**LATER, **RATIO}, before={"b2": {"failover": True}, "b3": {}}, sick=("", "b3")),
-    "failover, past the timeout": Event("EKKDK", {**SOON, **RATIO}, before={"b2": {"failover": True}, "b3": {}},
-                                        sick=("", "b3")),
+    "failover, past the timeout": Event(
+        "EKKDK", {**SOON, **RATIO}, before={"b2": {"failover": True}, "b3": {}}, sick=("", "b3")
+    ),
     "failback": Event("KKKKK", LATER, before={"b1": {"failover": True}}, sick=("b2", "")),
     "failback, past the timeout": Event("EKKDK", SOON, before={"b1": {"failover": True}}, sick=("b2", "")),
     "failback, not drained": Event("EEE--", {**LATER, **NO_DRAIN}, before={"b1": {"failover": True}}, sick=("b2", "")),
     "scheduler edited": Event("KKKKK", changed={"scheduler": "mh"}),
-    "affinity edited": Event("KKKKK", changed={"session_affinity": "client_ip", "tracking_mode": "per_connection",
-                                               "scheduler": "mh"}),
+    "affinity edited": Event(
+        "KKKKK", changed={"session_affinity": "client_ip", "tracking_mode": "per_connection", "scheduler": "mh"}
+    ),
     "weight edited": Event("KKKKK", after={"b1": {"weight": 1}}),
     "listener removed, before its deadline": Event("KKKKK", LATER, after=None),
     "listener removed, timeout 0": Event("EEEDD", NOW, after=None),
@@ -114,8 +117,18 @@ def _listener(lab: Lab, event: str, kind: str, family: int, is_after: bool) -> d
     served = 7000 if protocol == "tcp" else 53
     number = list(EVENTS).index(event)
     check = checked(f"{number}", check_interval_sec=2, timeout_sec=2)
-    wanted = listener(lab, _name(event, kind, family), family, 100 + number, protocol=protocol, ports=[port],
-                      port=served, scheduler="wrr", health_check=check, **{**more, **entry.options})
+    wanted = listener(
+        lab,
+        _name(event, kind, family),
+        family,
+        100 + number,
+        protocol=protocol,
+        ports=[port],
+        port=served,
+        scheduler="wrr",
+        health_check=check,
+        **{**more, **entry.options},
+    )
     backends = {backend["name"]: backend for backend in wanted["backends"]}
     names = {"b1", "b2", *entry.before}
     for options in (entry.before, (entry.after or {}) if is_after else {}):
@@ -140,8 +153,10 @@ def fates(fleet: Fleet, lab: Lab) -> Iterator[dict[tuple[str, str, int], str]]:
     for node in lab.nodes("backend"):
         node.run(["systemctl", "restart", "lab-stream"])
     lab.route("lb1")
-    paths = {name: [str(number) for number, entry in enumerate(EVENTS.values()) if name in entry.sick[0].split()]
-             for name in ("b1", "b2", "b3")}
+    paths = {
+        name: [str(number) for number, entry in enumerate(EVENTS.values()) if name in entry.sick[0].split()]
+        for name in ("b1", "b2", "b3")
+    }
     heal(lab)
     for name, found in paths.items():
         if found:
@@ -152,8 +167,9 @@ def fates(fleet: Fleet, lab: Lab) -> Iterator[dict[tuple[str, str, int], str]]:
     datagrams = [_address(*cell) for cell in _cells() if CLASSES[cell[1]][0] == "udp"]
     held = start_load(client, "stream", streams, count=2 * len(streams), seconds=30, timeout=5, push=True)
     # Two flows each, one after the other, so that a round robin gives each backend one.
-    asked = start_load(client, "udp", datagrams, fixed=True, concurrency=2, rate=2 * len(datagrams), seconds=32,
-                       timeout=0.4)
+    asked = start_load(
+        client, "udp", datagrams, fixed=True, concurrency=2, rate=2 * len(datagrams), seconds=32, timeout=0.4
+    )
     time.sleep(6)
     began = time.time()
     for name in ("b1", "b2", "b3"):
@@ -164,12 +180,18 @@ def fates(fleet: Fleet, lab: Lab) -> Iterator[dict[tuple[str, str, int], str]]:
     _configure(fleet, lab, is_after=True)
     # Detection, the soonest deadline, the time in which ends are told.
     time.sleep(max(0.0, began + 18 - time.time()))
-    alive = {node.name: _peers(node.run(["ss", "-Htn", "state", "established", "sport", "=", ":7000"]).stdout)
-             for node in lab.nodes("backend")}
+    alive = {
+        node.name: _peers(node.run(["ss", "-Htn", "state", "established", "sport", "=", ":7000"]).stdout)
+        for node in lab.nodes("backend")
+    }
     settled = time.time()
     records, answers = finish(held), finish(asked)
-    yield {cell: _stream_fate(cell, records, alive) if CLASSES[cell[1]][0] == "tcp"
-           else _datagram_fate(cell, answers, began, settled) for cell in _cells()}
+    yield {
+        cell: _stream_fate(cell, records, alive)
+        if CLASSES[cell[1]][0] == "tcp"
+        else _datagram_fate(cell, answers, began, settled)
+        for cell in _cells()
+    }
     heal(lab)
     fleet.configure([])
 

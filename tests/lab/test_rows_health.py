@@ -107,8 +107,7 @@ def test_row_26_what_gets_no_flows_is_checked_too(fleet: Fleet, lab: Lab) -> Non
     sicken(lab.node("b2"), "idle")
     deadline = time.monotonic() + 15
     while True:
-        told = {entry["name"]: entry for entry in
-                fleet.module("lb1", "lb_info", gather=["status"])["listeners"]}
+        told = {entry["name"]: entry for entry in fleet.module("lb1", "lb_info", gather=["status"])["listeners"]}
         found = [[backend["health"]["state"] for backend in told[name]["backends"]] for name in ("idle", "off")]
         if found == [["unhealthy", "unhealthy", "healthy"], ["unhealthy", "healthy", "healthy"]]:
             break
@@ -124,8 +123,9 @@ def test_row_27_all_checks_fail(fleet: Fleet, lab: Lab, client: Node, family: in
     """Row 27: flows go on all primaries; with drop a SYN gets no answer and leaves no entry."""
     drop = {"failover_policy": {"drop_traffic_if_unhealthy": True}}
     options: dict[str, Any] = {"scheduler": "wrr", "health_check": checked("all")}
-    fleet.configure([listener(lab, "open", family, 28, **options),
-                     listener(lab, "shut", family, 29, **options, **drop)])
+    fleet.configure(
+        [listener(lab, "open", family, 28, **options), listener(lab, "shut", family, 29, **options, **drop)]
+    )
     for name in ("open", "shut"):
         wait_for_states(lab, name, "healthy healthy healthy")
     for node in lab.nodes("backend"):
@@ -179,18 +179,25 @@ def test_rows_28_29_failover(fleet: Fleet, lab: Lab, client: Node) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_31_datagrams_of_a_client_that_never_pauses(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 31: the next datagram reaches another backend, or none once the last one or the listener is gone."""
-    options: dict[str, Any] = {"protocol": "udp", "ports": [53], "scheduler": "wrr", "health_check": checked("dns"),
-                               "connection_draining_timeout_sec": 0}
+    options: dict[str, Any] = {
+        "protocol": "udp",
+        "ports": [53],
+        "scheduler": "wrr",
+        "health_check": checked("dns"),
+        "connection_draining_timeout_sec": 0,
+    }
     names = ("sick", "gone", "empty")
-    listeners = [listener(lab, name, family, host, weights=(1, 1), **options)
-                 for name, host in zip(names, (33, 34, 35))]
+    listeners = [
+        listener(lab, name, family, host, weights=(1, 1), **options) for name, host in zip(names, (33, 34, 35))
+    ]
     listeners[2]["backends"] = listeners[2]["backends"][:1]
     fleet.configure(listeners)
     wait_for_states(lab, "sick", "healthy healthy")
     wait_for_states(lab, "empty", "healthy")
     targets = {name: target(vip(family, host), 53) for name, host in zip(names, (33, 34, 35))}
-    asking = start_load(client, "udp", list(targets.values()), fixed=True, concurrency=2, rate=60, seconds=14,
-                        timeout=0.5)
+    asking = start_load(
+        client, "udp", list(targets.values()), fixed=True, concurrency=2, rate=60, seconds=14, timeout=0.5
+    )
     time.sleep(3)
     fleet.configure([listeners[0], {**listeners[2], "backends": []}])
     sicken(lab.node("b1"), "dns")
@@ -243,14 +250,18 @@ def test_detection(fleet: Fleet, lab: Lab) -> None:
     names = [f"fails{number}" for number in range(10)]
     blackholed = [{**checked(name, unhealthy_threshold=2, healthy_threshold=2), "port": 8080} for name in names[5:]]
     checks = [checked(name, unhealthy_threshold=2, healthy_threshold=2) for name in names[:5]] + blackholed
-    fleet.configure([_web(lab, name, 60 + number, health_check=check)
-                     for number, (name, check) in enumerate(zip(names, checks))])
+    fleet.configure(
+        [_web(lab, name, 60 + number, health_check=check) for number, (name, check) in enumerate(zip(names, checks))]
+    )
     for name in names:
         wait_for_states(lab, name, "healthy healthy healthy")
     node, balancer = lab.node("b1"), lab.node("lb1")
     watch = balancer.start(["python3", "-u", "/opt/lab/watch_table.py", "90"])
-    dropping = ["nft", "add table inet hole; add chain inet hole in { type filter hook input priority 0; }; "
-                       "add rule inet hole in tcp dport 8080 drop"]
+    dropping = [
+        "nft",
+        "add table inet hole; add chain inet hole in { type filter hook input priority 0; }; "
+        "add rule inet hole in tcp dport 8080 drop",
+    ]
     begun: dict[str, list[float]] = {name: [] for name in names}
     dice = random.Random(5)
     for _round in range(5):
@@ -276,8 +287,10 @@ def test_detection(fleet: Fleet, lab: Lab) -> None:
         assert len(seen[name]) == 10, (name, seen[name], begun[name])
         for number, (began, changed) in enumerate(zip(begun[name], seen[name])):
             took["in" if number % 2 else "out"].append(changed - began)
-    print(f"\n50 failures, 25 of them silent: out after at most {max(took['out']):.2f} s, "
-          f"in after at most {max(took['in']):.2f} s; bound {EXPECTED_BOUND} = 3.1 s")
+    print(
+        f"\n50 failures, 25 of them silent: out after at most {max(took['out']):.2f} s, "
+        f"in after at most {max(took['in']):.2f} s; bound {EXPECTED_BOUND} = 3.1 s"
+    )
 
 
 def _slot_changes(printed: str) -> dict[str, list[float]]:

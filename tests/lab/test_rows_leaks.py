@@ -42,16 +42,26 @@ def test_invalid_packets(fleet: Fleet, lab: Lab, client: Node, family: int) -> N
     nic = client.spec.nic(FRONT)
     flags = "tcp dst port 80 and tcp[13] & 7" if family == 4 else "tcp dst port 80 and ip6[53] & 7"
     with sniffed(lab, f"{flags} == 0") as passed, sniffed(lab, f"{flags} != 0") as seen:
-        client.run(["python3", "/opt/lab/odd_packets.py", "flags", nic.v6 if family == 6 else nic.v4, "0",
-                    vip(family, 54), "80"])
+        client.run(
+            [
+                "python3",
+                "/opt/lab/odd_packets.py",
+                "flags",
+                nic.v6 if family == 6 else nic.v4,
+                "0",
+                vip(family, 54),
+                "80",
+            ]
+        )
     assert all(text.strip() for text in passed.values())
     assert not any(text.strip() for text in seen.values()), seen
 
 
 @pytest.mark.parametrize(("protocol", "ports"), [("tcp", ["7000-7010"]), ("tcp", ["all"]), ("any", ["all"])])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_row_53_wide_listeners_do_not_leak(fleet: Fleet, lab: Lab, family: int, protocol: str,
-                                           ports: list[str]) -> None:
+def test_row_53_wide_listeners_do_not_leak(
+    fleet: Fleet, lab: Lab, family: int, protocol: str, ports: list[str]
+) -> None:
     """Row 53: range, all-ports and any-protocol listeners: after a deletion no un-NATed packet reaches the client."""
     fleet.configure([])
     fleet.configure([listener(lab, "wide", family, 53, protocol=protocol, ports=ports, weights=(1,))])

@@ -30,16 +30,21 @@ def test_row_39_backend_limits(fleet: Fleet, lab: Lab, client: Node, family: int
     assert held_connections(lab) == {"b1": 2, "b2": 4, "b3": 6}
     more = run_load(client, "stream", address, count=6, seconds=1)
     assert len(failures(more)) == 6
-    for change in ({"backends": [{**wanted["backends"][0], "weight": 50}, *wanted["backends"][1:]]},
-                   {"scheduler": other}):
+    for change in (
+        {"backends": [{**wanted["backends"][0], "weight": 50}, *wanted["backends"][1:]]},
+        {"scheduler": other},
+    ):
         wanted.update(change)
         fleet.configure([wanted])
         assert len(failures(run_load(client, "stream", address, count=6, seconds=1))) == 6
     # Two flows of b1 live, so an edited limit of 3 has room for one.
     wanted["backends"][0]["max_connections"] = 3
     fleet.configure([wanted])
-    more = [record for record in run_load(client, "stream", address, count=4, seconds=1, timeout=8)
-            if record.kind == "stream"]
+    more = [
+        record
+        for record in run_load(client, "stream", address, count=4, seconds=1, timeout=8)
+        if record.kind == "stream"
+    ]
     assert shares(more) == {"b1": 1}
     wanted["backends"][0]["max_connections"] = 2
     fleet.configure([wanted])
@@ -49,8 +54,11 @@ def test_row_39_backend_limits(fleet: Fleet, lab: Lab, client: Node, family: int
     time.sleep(3)
     # The flows that an edited limit has been told of are given back by a run after they have ended.
     fleet.configure([wanted])
-    again = [record for record in run_load(client, "stream", address, count=12, seconds=3, timeout=8)
-             if record.kind == "stream"]
+    again = [
+        record
+        for record in run_load(client, "stream", address, count=12, seconds=3, timeout=8)
+        if record.kind == "stream"
+    ]
     assert not failures(again), failures(again)[:3]
     assert shares(again) == {"b1": 2, "b2": 4, "b3": 6}
 

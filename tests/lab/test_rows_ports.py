@@ -17,19 +17,20 @@ from lab.rows import FAMILIES, listener, sniffed, target, vip, wait_for_connecti
 from lab.topology import FRONT, on_link_vip4, on_link_vip6
 from lab.traffic import failures, finish, run_load, run_tuples, shares, start_load
 
-
 _TOO_BIG_SEEN = {4: "icmp[0] = 3 and icmp[1] = 4", 6: "icmp6 and ip6[40] = 2"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_8_wide_ports(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 8 (ranges, all ports, any protocol): what is inside arrives, what is outside is refused."""
-    fleet.configure([
-        listener(lab, "range", family, 80, ports=["8000-8080", "81"]),
-        listener(lab, "all-tcp", family, 81, ports=["all"], scheduler="wrr"),
-        listener(lab, "all-udp", family, 81, ports=["all"], protocol="udp"),
-        listener(lab, "any", family, 82, ports=["all"], protocol="any", scheduler="wrr"),
-    ])
+    fleet.configure(
+        [
+            listener(lab, "range", family, 80, ports=["8000-8080", "81"]),
+            listener(lab, "all-tcp", family, 81, ports=["all"], scheduler="wrr"),
+            listener(lab, "all-udp", family, 81, ports=["all"], protocol="udp"),
+            listener(lab, "any", family, 82, ports=["all"], protocol="any", scheduler="wrr"),
+        ]
+    )
     lab.route("lb1")
     for host, port in ((80, 8080), (81, 80), (81, 8080), (82, 80)):
         records = run_load(client, "http", [target(vip(family, host), port)], count=60)
@@ -159,8 +160,19 @@ def test_row_51_unserved_ports(fleet: Fleet, lab: Lab, client: Node) -> None:
         deploy(wanted(own))
         for address in own.values():
             assert not failures(run_load(client, "http", [target(address, 80)], count=5))
-            answer = client.run(["curl", "-sS", "--max-time", "5", "-o", "/dev/null", "-w", "%{http_code}",
-                                 f"http://{target(address, 8000)}/"])
+            answer = client.run(
+                [
+                    "curl",
+                    "-sS",
+                    "--max-time",
+                    "5",
+                    "-o",
+                    "/dev/null",
+                    "-w",
+                    "%{http_code}",
+                    f"http://{target(address, 8000)}/",
+                ]
+            )
             assert answer.stdout == "200"
     finally:
         server.terminate()

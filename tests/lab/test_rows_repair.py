@@ -44,8 +44,10 @@ def served(fleet: Fleet, lab: Lab, own_vips: None) -> Iterator[list[str]]:
             listener(lab, f"web{family}", family, 43, **options),
             listener(lab, f"stream{family}", family, 43, **{**options, "ports": [81], "port": 7000}),
             {**listener(lab, f"own{family}", family, 43, **options), "address": own},
-            {**listener(lab, f"own-stream{family}", family, 43, **{**options, "ports": [81], "port": 7000}),
-             "address": own},
+            {
+                **listener(lab, f"own-stream{family}", family, 43, **{**options, "ports": [81], "port": 7000}),
+                "address": own,
+            },
         ]
     fleet.configure(listeners)
     lab.route("lb1")
@@ -137,8 +139,9 @@ def test_row_45_the_agent_is_killed(fleet: Fleet, lab: Lab, client: Node, served
 def test_row_46_without_the_agent(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 46: a rebooted node forwards when no agent is there at all, as health was; a module says that it is down."""
     heal(lab)
-    fleet.configure([listener(lab, f"web{family}", family, 46, scheduler="wrr", health_check=checked("web"))
-                     for family in FAMILIES])
+    fleet.configure(
+        [listener(lab, f"web{family}", family, 46, scheduler="wrr", health_check=checked("web")) for family in FAMILIES]
+    )
     lab.route("lb1")
     for family in FAMILIES:
         wait_for_states(lab, f"web{family}", "healthy healthy healthy")
@@ -158,8 +161,9 @@ def test_row_46_without_the_agent(fleet: Fleet, lab: Lab, client: Node) -> None:
 
 
 @pytest.mark.parametrize("text", ["", '{"format": 1, "listeners": {"web4"', '{"format": 2, "listeners": {}}', "[]"])
-def test_row_49_a_configuration_that_cannot_be_read(fleet: Fleet, lab: Lab, client: Node, served: list[str],
-                                                    text: str) -> None:
+def test_row_49_a_configuration_that_cannot_be_read(
+    fleet: Fleet, lab: Lab, client: Node, served: list[str], text: str
+) -> None:
     """Row 49: the agent says what is wrong and goes on with the last good state; the file is left as it is."""
     node = lab.node("lb1")
     path = "/etc/evenflow/listeners.json"

@@ -45,8 +45,14 @@ def scripted(fleet: Fleet, lab: Lab) -> Iterator[None]:
 
 def _listener(lab: Lab, name: str, host: int, command: list[str], **options: Any) -> dict[str, Any]:
     b1 = backend_address(lab, "b1", 4)
-    check = {"type": "script", "command": [word.replace("{b1}", b1) for word in command], "check_interval_sec": 1,
-             "timeout_sec": 1, "unhealthy_threshold": 1, **options}
+    check = {
+        "type": "script",
+        "command": [word.replace("{b1}", b1) for word in command],
+        "check_interval_sec": 1,
+        "timeout_sec": 1,
+        "unhealthy_threshold": 1,
+        **options,
+    }
     return listener(lab, name, 4, host, weights=(1,), health_check=check)
 
 
@@ -63,9 +69,18 @@ def test_row_25_scripts_as_they_are(fleet: Fleet, lab: Lab) -> None:
     for number, (name, pair) in enumerate(sorted(CASES.items())):
         for kind, arguments in zip(("good", "bad"), pair):
             label = name.partition(".")[0].replace("_", "-")
-            wanted.append(_listener(lab, f"{kind}-{label}", 120 + number, [f"{WHERE}/{name}", *arguments],
-                                    timeout_sec=3, check_interval_sec=3, dynamic_weight=name == "check_weight.sh")
-                          | {"ports": [80 if kind == "good" else 81]})
+            wanted.append(
+                _listener(
+                    lab,
+                    f"{kind}-{label}",
+                    120 + number,
+                    [f"{WHERE}/{name}", *arguments],
+                    timeout_sec=3,
+                    check_interval_sec=3,
+                    dynamic_weight=name == "check_weight.sh",
+                )
+                | {"ports": [80 if kind == "good" else 81]}
+            )
     fleet.module("lb1", "lb_config", listeners=wanted, state="replaced", purge="all")
     for entry in wanted:
         wait_for_states(lab, entry["name"], "healthy" if entry["name"].startswith("good") else "unhealthy")
@@ -80,12 +95,18 @@ def test_row_24_scripts_that_misbehave(fleet: Fleet, lab: Lab) -> None:
     node = lab.node("lb1")
     node.put("/usr/local/libexec/unsafe", "#!/bin/sh\nexit 0\n", mode="0777")
     shell = ["/bin/sh", "-c"]
-    fleet.module("lb1", "lb_config", state="replaced", purge="all", listeners=[
-        _listener(lab, "slow", 121, [*shell, "sleep 4321 & sleep 4321"]),
-        _listener(lab, "flood", 122, [*shell, "yes"]),
-        _listener(lab, "unsafe", 123, ["/usr/local/libexec/unsafe"]),
-        _listener(lab, "who", 124, [*shell, "id -un; cat /etc/shadow; exit 1"]),
-    ])
+    fleet.module(
+        "lb1",
+        "lb_config",
+        state="replaced",
+        purge="all",
+        listeners=[
+            _listener(lab, "slow", 121, [*shell, "sleep 4321 & sleep 4321"]),
+            _listener(lab, "flood", 122, [*shell, "yes"]),
+            _listener(lab, "unsafe", 123, ["/usr/local/libexec/unsafe"]),
+            _listener(lab, "who", 124, [*shell, "id -un; cat /etc/shadow; exit 1"]),
+        ],
+    )
     for name in ("slow", "flood", "unsafe", "who"):
         wait_for_states(lab, name, "unhealthy")
     time.sleep(1)

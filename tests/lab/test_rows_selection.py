@@ -28,10 +28,12 @@ CHI_SQUARE = {1: 10.828, 2: 13.816}
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_7_backend_sees_the_client(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 7: the client's address is seen by the backend, TCP and UDP, through both nodes."""
-    fleet.configure([
-        listener(lab, "web", family, 7, ports=[80]),
-        listener(lab, "dns", family, 7, protocol="udp", ports=[53], port=8053),
-    ])
+    fleet.configure(
+        [
+            listener(lab, "web", family, 7, ports=[80]),
+            listener(lab, "dns", family, 7, protocol="udp", ports=[53], port=8053),
+        ]
+    )
     expected = client.spec.nic(FRONT).v6 if family == 6 else client.spec.nic(FRONT).v4
     # Where two flows would look alike to a backend, because the client used a port for two VIPs, the kernel changes it.
     forget_flows(lab)
@@ -48,10 +50,12 @@ def test_row_7_backend_sees_the_client(fleet: Fleet, lab: Lab, client: Node, fam
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_8_ports(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 8 (port 0, translation, lists): where a packet for each port arrives; other ports are refused."""
-    fleet.configure([
-        listener(lab, "kept", family, 8, ports=[80, 8080], port=0),
-        listener(lab, "translated", family, 9, ports=[81, 443], port=8080),
-    ])
+    fleet.configure(
+        [
+            listener(lab, "kept", family, 8, ports=[80, 8080], port=0),
+            listener(lab, "translated", family, 9, ports=[81, 443], port=8080),
+        ]
+    )
     lab.route("lb1")
     for host, port, arrives in ((8, 80, 80), (8, 8080, 8080), (9, 81, 8080), (9, 443, 8080)):
         answer = client.run(["curl", "-sS", "--max-time", "5", f"http://{target(vip(family, host), port)}/"])
@@ -112,16 +116,28 @@ def test_row_14_mh_shares(fleet: Fleet, lab: Lab, client: Node, family: int) -> 
     assert moved < 0.05 * len(others), f"{moved} of {len(others)} moved"
 
 
-@pytest.mark.parametrize("affinity", ["none", "client_ip_port_proto", "client_ip_proto", "client_ip",
-                                      "client_ip_no_destination"])
+@pytest.mark.parametrize(
+    "affinity", ["none", "client_ip_port_proto", "client_ip_proto", "client_ip", "client_ip_no_destination"]
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_15_nodes_and_model_agree(fleet: Fleet, lab: Lab, client: Node, family: int, affinity: str) -> None:
     """Row 15: tuples through L1 and L2 reach the same backends, the ones that the model of the table says."""
-    fleet.configure([
-        listener(lab, "web", family, 15, weights=(5, 3, 2), session_affinity=affinity),
-        listener(lab, "dns", family, 15, protocol="udp", ports=[53], port=8053, weights=(5, 3, 2),
-                 session_affinity=affinity),
-    ])
+    fleet.configure(
+        [
+            listener(lab, "web", family, 15, weights=(5, 3, 2), session_affinity=affinity),
+            listener(
+                lab,
+                "dns",
+                family,
+                15,
+                protocol="udp",
+                ports=[53],
+                port=8053,
+                weights=(5, 3, 2),
+                session_affinity=affinity,
+            ),
+        ]
+    )
     address = vip(family, 15)
     count = 500 if affinity == "none" else 100
     flows = _flows(client, family, "udp", address, 53, count) + _flows(client, family, "tcp", address, 80, count)
@@ -145,7 +161,8 @@ def test_row_18_weight_change(fleet: Fleet, lab: Lab, client: Node, scheduler: s
     """Row 18: live flows stay when weights change, the next ones follow the new ratio."""
     wanted = [
         listener(lab, f"{kind}{family}", family, 18, scheduler=scheduler, ports=[port], weights=(1, 1, 1))
-        for family in FAMILIES for kind, port in (("web", 80), ("stream", 7000))
+        for family in FAMILIES
+        for kind, port in (("web", 80), ("stream", 7000))
     ]
     fleet.configure(wanted)
     lab.route("lb1")

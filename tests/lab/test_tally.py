@@ -17,8 +17,10 @@ def test_traffic_with_exact_shares_is_as_expected() -> None:
     found = traffic("web", _records(b1=300, b2=200, b3=100), _reports("wrr", 5), _reports("wrr", 305))
     assert (found.flows, found.failed, found.same_peer) == (600, 0, 600)
     assert [(row.flows, round(row.expected, 3), row.forwarded) for row in found.rows] == [
-        (300, 0.5, {"lb1": 300, "lb2": 300}), (200, 0.333, {"lb1": 300, "lb2": 300}),
-        (100, 0.167, {"lb1": 300, "lb2": 300})]
+        (300, 0.5, {"lb1": 300, "lb2": 300}),
+        (200, 0.333, {"lb1": 300, "lb2": 300}),
+        (100, 0.167, {"lb1": 300, "lb2": 300}),
+    ]
     assert found.as_expected
 
 
@@ -50,8 +52,20 @@ def test_rates_are_per_second() -> None:
 
 
 def _record(backend: str | None, t: float) -> Record:
-    return Record(t, "http", "198.18.100.1:80", backend is not None, backend, "198.18.0.10", 1, "198.18.0.10", 1,
-                  None if backend else "timeout", 0.01, None)
+    return Record(
+        t,
+        "http",
+        "198.18.100.1:80",
+        backend is not None,
+        backend,
+        "198.18.0.10",
+        1,
+        "198.18.0.10",
+        1,
+        None if backend else "timeout",
+        0.01,
+        None,
+    )
 
 
 def _records(**counts: int) -> list[Record]:
@@ -60,7 +74,9 @@ def _records(**counts: int) -> list[Record]:
 
 def _reports(scheduler: str, flows: int) -> dict[str, dict[str, Any]]:
     """What two nodes would tell, with the same count of flows at every backend."""
-    backends = [{"name": name, "weight": weight, "slots": weight, "counters": {"flows": flows}}
-                for name, weight in WEIGHTS.items()]
+    backends = [
+        {"name": name, "weight": weight, "slots": weight, "counters": {"flows": flows}}
+        for name, weight in WEIGHTS.items()
+    ]
     listener = {"name": "web", "table": {"size": 6, "scheduler": scheduler}, "backends": backends}
     return {node: {"listeners": [listener]} for node in ("lb1", "lb2")}

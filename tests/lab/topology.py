@@ -100,10 +100,7 @@ def topology(backends: int = 3) -> Topology:
     """Two load balancers, `backends` backends and one client. ValueError outside the allowed number."""
     if not MIN_BACKENDS <= backends <= MAX_BACKENDS:
         raise ValueError(f"backends must be {MIN_BACKENDS} to {MAX_BACKENDS}, not {backends}")
-    balancers = [
-        NodeSpec(f"lb{n}", "lb", (_nic(FRONT, n), _nic(BACK, n)))
-        for n in (1, 2)
-    ]
+    balancers = [NodeSpec(f"lb{n}", "lb", (_nic(FRONT, n), _nic(BACK, n))) for n in (1, 2)]
     servers = [NodeSpec(f"b{n}", "backend", (_nic(BACK, 10 + n),)) for n in range(1, backends + 1)]
     client = NodeSpec("c1", "client", (_nic(FRONT, CLIENT_HOST, CLIENT_MORE_HOSTS),))
     return Topology((*balancers, *servers, client))

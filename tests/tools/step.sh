@@ -50,6 +50,7 @@ step_docs() {
 step_lint() {
     ansible-lint --offline --profile production
     ruff check --no-cache .
+    ruff format --no-cache --check .
     shellcheck --external-sources --source-path "$COLLECTION:$COLLECTION/tests/tools" dev .ci/run tests/tools/*.sh
 }
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import strategies as st
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Document, family
 from ansible_collections.evenflow.l4lb.plugins.module_utils._options import (
     AFFINITIES,
@@ -19,8 +17,8 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._options import (
     TRACKING_MODES,
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._ports import PortRange, parse_ports
-
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, document, listener
+from hypothesis import strategies as st
 
 _POOLS = {
     "4": [f"198.19.0.{number}" for number in range(1, 5)],

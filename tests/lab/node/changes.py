@@ -39,8 +39,9 @@ def with_weight(before: dict[str, dict[str, Any]], weight: int) -> dict[str, dic
     """Set the weight of backend b2 in every listener."""
     after = {}
     for name, listener in before.items():
-        backends = [dict(backend, weight=weight) if backend["name"] == "b2" else backend
-                    for backend in listener["backends"]]
+        backends = [
+            dict(backend, weight=weight) if backend["name"] == "b2" else backend for backend in listener["backends"]
+        ]
         after[name] = dict(listener, backends=backends)
     return after
 

@@ -75,15 +75,20 @@ class WrongAnswer(Exception):
 def main() -> None:
     options = _parser().parse_args()
     jobs: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, None]]] = {
-        "http": _http, "udp": _udp, "tuples": _tuples, "stream": _stream,
-        "dns": _dns}
+        "http": _http,
+        "udp": _udp,
+        "tuples": _tuples,
+        "stream": _stream,
+        "dns": _dns,
+    }
     asyncio.run(jobs[options.mode](options))
 
 
 async def _http(options: argparse.Namespace) -> None:
     async def one(target: Target, _worker: int) -> None:
-        await _recorded(Record(time.time(), "http", str(target)), options.timeout,
-                        lambda record: _get(record, target, options.path))
+        await _recorded(
+            Record(time.time(), "http", str(target)), options.timeout, lambda record: _get(record, target, options.path)
+        )
 
     await _spread(options, one)
 
@@ -103,8 +108,11 @@ async def _udp(options: argparse.Namespace) -> None:
             await ask(sock, target)
 
     async def ask(sock: socket.socket, target: Target) -> None:
-        await _recorded(Record(time.time(), "udp", str(target)), options.timeout,
-                        lambda record: _ask(record, sock, target, options.size))
+        await _recorded(
+            Record(time.time(), "udp", str(target)),
+            options.timeout,
+            lambda record: _ask(record, sock, target, options.size),
+        )
 
     await _spread(options, one)
 
@@ -112,8 +120,9 @@ async def _udp(options: argparse.Namespace) -> None:
 async def _dns(options: argparse.Namespace) -> None:
     async def one(target: Target, _number: int) -> None:
         with _socket(target.family, socket.SOCK_DGRAM) as sock:
-            await _recorded(Record(time.time(), "dns", str(target)), options.timeout,
-                            lambda record: _resolve(record, sock, target))
+            await _recorded(
+                Record(time.time(), "dns", str(target)), options.timeout, lambda record: _resolve(record, sock, target)
+            )
 
     await _spread(options, one)
 
@@ -123,8 +132,11 @@ async def _tuples(options: argparse.Namespace) -> None:
     waiting = iter(flows)
 
     async def one(protocol: str, source: str, sport: int, target: Target) -> None:
-        await _recorded(Record(time.time(), protocol, str(target)), options.timeout,
-                        lambda record: _from_tuple(record, target, protocol, source, sport))
+        await _recorded(
+            Record(time.time(), protocol, str(target)),
+            options.timeout,
+            lambda record: _from_tuple(record, target, protocol, source, sport),
+        )
 
     async def worker() -> None:
         for protocol, source, sport, host, port in waiting:
@@ -136,8 +148,7 @@ async def _tuples(options: argparse.Namespace) -> None:
 async def _stream(options: argparse.Namespace) -> None:
     async def one(target: Target) -> None:
         record = Record(time.time(), "stream", str(target), bytes=0)
-        await _recorded(record, options.seconds + options.timeout,
-                        lambda record: _hold(record, target, options))
+        await _recorded(record, options.seconds + options.timeout, lambda record: _hold(record, target, options))
 
     await asyncio.gather(*(one(options.target[number % len(options.target)]) for number in range(options.count)))
 
@@ -291,14 +302,15 @@ async def _hold(record: Record, target: Target, options: argparse.Namespace) -> 
         writer.close()
 
 
-async def _echo(record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
-                options: argparse.Namespace) -> None:
+async def _echo(
+    record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, options: argparse.Namespace
+) -> None:
     writer.write(b"echo\n")
     until = time.monotonic() + options.seconds
     record.bytes = number = 0
     while time.monotonic() < until:
         sent = f"{record.sport}.{number}.".encode()
-        sent = (sent * (options.size // len(sent) + 1))[:max(options.size, 1)]
+        sent = (sent * (options.size // len(sent) + 1))[: max(options.size, 1)]
         writer.write(sent)
         came = await asyncio.wait_for(reader.readexactly(len(sent)), options.timeout)
         if came != sent:
@@ -308,8 +320,9 @@ async def _echo(record: Record, reader: asyncio.StreamReader, writer: asyncio.St
         await asyncio.sleep(options.interval)
 
 
-async def _listen(record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
-                  options: argparse.Namespace) -> None:
+async def _listen(
+    record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, options: argparse.Namespace
+) -> None:
     writer.write(f"push {max(1, round(options.interval * 1000))}\n".encode())
     until = time.monotonic() + options.seconds
     record.bytes = number = 0

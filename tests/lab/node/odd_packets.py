@@ -108,7 +108,7 @@ def _with_checksum(data: bytes, offset: int, pseudo_header: bytes = b"") -> byte
     total = sum(struct.unpack(f"!{len(summed) // 2}H", summed))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
-    return data[:offset] + struct.pack("!H", ~total & 0xFFFF) + data[offset + 2:]
+    return data[:offset] + struct.pack("!H", ~total & 0xFFFF) + data[offset + 2 :]
 
 
 if __name__ == "__main__":

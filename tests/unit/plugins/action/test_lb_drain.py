@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.evenflow.l4lb.plugins.action import lb_drain
 
 
@@ -44,8 +43,16 @@ def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _answer(connections: int, *, waiting: bool = False, **more: Any) -> dict[str, Any]:
-    left = [{"listener": "web", "name": "b1", "address": "198.19.0.1", "port": 0, "connections": connections,
-             "drain_remaining_sec": 40}]
+    left = [
+        {
+            "listener": "web",
+            "name": "b1",
+            "address": "198.19.0.1",
+            "port": 0,
+            "connections": connections,
+            "drain_remaining_sec": 40,
+        }
+    ]
     found = {"changed": False, "connections_remaining": left, "connections_ended": 0, "elapsed": 10.0, "timeout": 60}
     return {**found, **({"waiting": True} if waiting else {}), **more}
 
@@ -61,10 +68,13 @@ def test_a_short_wait_is_the_modules() -> None:
 
 
 def test_a_long_wait_is_shown_and_told_as_one() -> None:
-    plugin = Plugin([
-        _answer(9, waiting=True, changed=True, diff={"before": 1}, commands=["x"]),
-        _answer(4, waiting=True, commands=[]), _answer(0, commands=[], connections_ended=4),
-    ])
+    plugin = Plugin(
+        [
+            _answer(9, waiting=True, changed=True, diff={"before": 1}, commands=["x"]),
+            _answer(4, waiting=True, commands=[]),
+            _answer(0, commands=[], connections_ended=4),
+        ]
+    )
     found = _run(plugin)
     assert found["changed"] and found["diff"] == {"before": 1} and found["commands"] == ["x"]
     assert (found["elapsed"], found["connections_ended"]) == (30.0, 4) and "waiting" not in found

@@ -14,7 +14,6 @@ from typing import Any, Callable
 
 import pytest
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.evenflow.l4lb.plugins.action import lb_fleet
 
 Job = Callable[[str], "dict[str, Any]"]
@@ -160,7 +159,7 @@ def test_a_node_gets_no_password_of_another_host(monkeypatch: pytest.MonkeyPatch
     plugin = Plugin(lambda _node: {})
     plugin._play_context = Context()
     lb_fleet.ActionModule._action(plugin, "lb1", "lb_info", {"gather": []}, {"ansible_host": "198.18.0.1"})
-    (name, pieces), = made
+    ((name, pieces),) = made
     assert name == "evenflow.l4lb.lb_info"
     assert pieces["play_context"] is pieces["connection"] is plays
     assert (pieces["task"].args, pieces["task"].delegate_to, plays.remote_addr) == ({"gather": []}, None, "198.18.0.1")

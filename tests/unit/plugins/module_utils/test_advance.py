@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils._advance import (
     AT_ONCE,
     ENDED_SECONDS,

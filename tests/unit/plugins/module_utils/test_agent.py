@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _agent_status
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import _prober
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent._notify import notify, watchdog_interval

@@ -24,7 +24,6 @@ import dns.rrset
 import h2.connection
 import h2.events
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _script_runner
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import _check_script
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent._checks import CHECKS, probe
@@ -460,9 +459,7 @@ class TestScriptSecurity:
             place.chmod(mode)
             with pytest.raises(_script_runner.Refused) as refused:
                 _script_runner.check_script(str(script))
-            assert (
-                str(refused.value) == f"{place} can be written to by others than root"
-            )
+            assert str(refused.value) == f"{place} can be written to by others than root"
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of root")
     def test_a_link_is_followed(self, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import struct
 from typing import Any, Iterator
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _conntrack, _netlink
 from ansible_collections.evenflow.l4lb.plugins.module_utils._conntrack import count, forget_unmarked
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils._difference import difference
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Document
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, document, listener
 from ansible_collections.evenflow.l4lb.tests.unit.strategies import documents
+from hypothesis import given
 
 ONE, TWO, THREE = "198.19.0.1", "198.19.0.2", "198.19.0.3"
 

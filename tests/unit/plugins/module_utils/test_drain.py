@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _drain_wait
 from ansible_collections.evenflow.l4lb.plugins.module_utils._advance import advance
 from ansible_collections.evenflow.l4lb.plugins.module_utils._drain import Left, Request
@@ -26,8 +25,9 @@ B1, B2, B3 = "198.19.0.1", "198.19.0.2", "198.19.0.3"
 
 FLEET = document(
     listener("api", backend(B1, name="b1"), backend(B2, name="b2"), connection_draining_timeout_sec=20),
-    listener("web", backend(B1, name="b1"), backend(B2, name="b2"), connection_draining_timeout_sec=10,
-             address="198.18.0.99"),
+    listener(
+        "web", backend(B1, name="b1"), backend(B2, name="b2"), connection_draining_timeout_sec=10, address="198.18.0.99"
+    ),
     listener("db", backend(B3, name="b3"), drain_mode="natural", address="198.18.0.98"),
 )
 
@@ -75,9 +75,15 @@ def test_what_there_is_not() -> None:
     assert not faults.errors
 
 
-@pytest.mark.parametrize(("options", "wanted"), [
-    ({}, 20.0), ({"timeout": 5}, 5.0), ({"on_timeout": "fail"}, None), ({"on_timeout": "continue", "timeout": 5}, None),
-])
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, 20.0),
+        ({"timeout": 5}, 5.0),
+        ({"on_timeout": "fail"}, None),
+        ({"on_timeout": "continue", "timeout": 5}, None),
+    ],
+)
 def test_timeouts(options: dict[str, Any], wanted: float | None) -> None:
     asked = request("b1", **options)
     assert asked.timeouts(asked.edit(FLEET, Faults())) == {f"api/{B1}/0": wanted, f"web/{B1}/0": wanted}
@@ -111,11 +117,15 @@ def test_a_drain_by_configuration_has_each_listeners_own_time() -> None:
 
 def _guard(asked: Request, **health: str) -> None:
     checked = {name: {**one, "health_check": check()} for name, one in FLEET.items()}
-    known = {f"{name}/{one['address']}/0": Health(health.get(one["name"], "healthy"), 0.0)
-             for name in FLEET for one in FLEET[name]["backends"]}
+    known = {
+        f"{name}/{one['address']}/0": Health(health.get(one["name"], "healthy"), 0.0)
+        for name in FLEET
+        for one in FLEET[name]["backends"]
+    }
     runtime = replace(NOTHING_LEARNED, health=known)
-    before, after = (in_force(Configuration.from_document(found), runtime)
-                     for found in (checked, asked.edit(checked, Faults())))
+    before, after = (
+        in_force(Configuration.from_document(found), runtime) for found in (checked, asked.edit(checked, Faults()))
+    )
     asked.guard(before, after)
 
 
@@ -147,17 +157,34 @@ class Fake:
         self.now += seconds
 
     def look(self) -> list[Left]:
-        return [replace(one, is_past=one.deadline is not None and self.now >= one.deadline,
-                        connections=0 if self.is_ended and one.deadline and self.now > one.deadline + 2
-                        else one.connections) for one in self.left]
+        return [
+            replace(
+                one,
+                is_past=one.deadline is not None and self.now >= one.deadline,
+                connections=0 if self.is_ended and one.deadline and self.now > one.deadline + 2 else one.connections,
+            )
+            for one in self.left
+        ]
 
     def settle(self) -> None:
         self.settled += 1
 
 
 def _left(connections: int, deadline: float | None = None, **options: Any) -> Left:
-    return Left("web", "b1", B1, 0, **{"connections": connections, "deadline": deadline, "is_past": False,
-                                       "is_dead": False, "is_draining": True, **options})
+    return Left(
+        "web",
+        "b1",
+        B1,
+        0,
+        **{
+            "connections": connections,
+            "deadline": deadline,
+            "is_past": False,
+            "is_dead": False,
+            "is_draining": True,
+            **options,
+        },
+    )
 
 
 def _waited(fake: Fake, max_connections: int = 0, seconds: float = 30, at_most: float = float("inf")) -> Any:

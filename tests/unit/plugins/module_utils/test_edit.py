@@ -10,9 +10,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils._edit import (
     checked,
     with_backend,
@@ -25,6 +22,8 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Docume
 from ansible_collections.evenflow.l4lb.plugins.module_utils._validation import Faults, parse_backend, parse_listeners
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP6, backend, document, listener
 from ansible_collections.evenflow.l4lb.tests.unit.strategies import documents
+from hypothesis import given
+from hypothesis import strategies as st
 
 ONE, TWO, THREE = "198.19.0.1", "198.19.0.2", "198.19.0.3"
 WEB = listener("web", backend(ONE, weight=5, name="one"), backend(TWO), description="kept", scheduler="wrr")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils._eligibility import (
     FAILOVER,
     PRIMARY,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils._fate import Fate, fates
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Backend, FailoverPolicy
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, service

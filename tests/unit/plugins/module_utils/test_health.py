@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils._health import (
     HEALTHY,
     INITIAL,

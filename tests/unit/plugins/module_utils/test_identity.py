@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _identity
 from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import ANCHOR, OURS, backend_ids
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, configuration, listener
 from ansible_collections.evenflow.l4lb.tests.unit.strategies import documents
+from hypothesis import given
 
 WEB = listener("web", backend("198.19.0.1"), backend("198.19.0.1", 81), backend("198.19.0.2"))
 DNS = listener("dns", backend("198.19.0.1"), ports=["53"], protocol="udp")

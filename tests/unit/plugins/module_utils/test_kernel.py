@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _kernel, _nft
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import FoundChain, Transaction

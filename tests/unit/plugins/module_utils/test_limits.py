@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
 from ansible_collections.evenflow.l4lb.plugins.module_utils._limits import uncounted
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Settings
@@ -69,9 +68,15 @@ def test_what_ended_is_given_back(alive: int, left: int) -> None:
     assert told == ({name: left} if left else {})
 
 
-@pytest.mark.parametrize(("told", "backend_over", "reached_over", "listener_over"), [
-    (0, 3, 2, 10), (1, 2, 1, 9), (3, 0, 0, 7), (50, 0, 0, 0),
-])
+@pytest.mark.parametrize(
+    ("told", "backend_over", "reached_over", "listener_over"),
+    [
+        (0, 3, 2, 10),
+        (1, 2, 1, 9),
+        (3, 0, 0, 7),
+        (50, 0, 0, 0),
+    ],
+)
 def test_elements(told: int, backend_over: int, reached_over: int, listener_over: int) -> None:
     limited = web(10, 3)
     mark = marks(limited)[0]

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import (
     Configuration,
     Document,
@@ -18,6 +16,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._model import (
 from ansible_collections.evenflow.l4lb.plugins.module_utils._ports import PortRange
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP6, backend, document, listener
 from ansible_collections.evenflow.l4lb.tests.unit.strategies import documents
+from hypothesis import given
 
 
 def test_from_plain_data() -> None:

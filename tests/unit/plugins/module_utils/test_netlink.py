@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils import _netlink
 from hypothesis import given
 from hypothesis import strategies as st
-
-from ansible_collections.evenflow.l4lb.plugins.module_utils import _netlink
 
 
 @given(st.dictionaries(st.integers(1, 200), st.binary(max_size=40), max_size=8), st.integers(0, 8))

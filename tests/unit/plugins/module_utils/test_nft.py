@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _nft
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import (
     Chain,

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _addresses, _conntrack, _kernel
 from ansible_collections.evenflow.l4lb.plugins.module_utils._edit import Edit, checked, with_listeners, without_listener
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import ConditionNotMet, InvalidInput, NodeError
@@ -452,8 +451,11 @@ class TestLimits:
 
     def marks(self, machine: Machine) -> set[int]:
         """Return the ids of the backends of web."""
-        return set(content(table(Configuration.from_document(machine.node.configuration()), Settings()).sets[
-            "acct_new"].elements))
+        return set(
+            content(
+                table(Configuration.from_document(machine.node.configuration()), Settings()).sets["acct_new"].elements
+            )
+        )
 
     def limit(self, machine: Machine) -> Any:
         """Return what the one limit's element says."""

@@ -8,9 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils._options import (
     AFFINITIES,
     BACKEND,
@@ -23,6 +20,8 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._options import (
     Refused,
     argument_spec,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 OPTIONS = {"listener": LISTENER, "backend": BACKEND, "failover": FAILOVER_POLICY, "check": HEALTH_CHECK}
 

@@ -9,9 +9,6 @@ import dataclasses
 from typing import Any, Callable
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _nft
 from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, Settings
@@ -29,6 +26,8 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._ruleset import STAT
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, configuration, listener
 from ansible_collections.evenflow.l4lb.tests.unit.fake_nft import FakeNft, FakeTable
 from ansible_collections.evenflow.l4lb.tests.unit.strategies import documents
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 SETTINGS = Settings()
 ONE, TWO, THREE = "198.19.0.1", "198.19.0.2", "198.19.0.3"

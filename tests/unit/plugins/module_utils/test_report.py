@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _kernel
 from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, fingerprint

@@ -10,8 +10,6 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils._eligibility import accepts, eligible
 from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, Settings
@@ -21,6 +19,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._ruleset import SHAR
 from ansible_collections.evenflow.l4lb.plugins.module_utils._runtime import Runtime
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, configuration, listener
 from ansible_collections.evenflow.l4lb.tests.unit.strategies import documents
+from hypothesis import given
 
 
 def table_of(*listeners: dict[str, Any], seed: int = 24301) -> Table:

@@ -14,9 +14,6 @@ from fractions import Fraction
 from typing import Any, Sequence
 
 import pytest
-from hypothesis import assume, example, given
-from hypothesis import strategies as st
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _scheduler
 from ansible_collections.evenflow.l4lb.plugins.module_utils._eligibility import eligible
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Backend
@@ -31,6 +28,8 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._scheduler import (
     smooth_order,
 )
 from ansible_collections.evenflow.l4lb.tests.unit.factories import ids_of, machines, service, weighted
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
 SEED = 24301
 

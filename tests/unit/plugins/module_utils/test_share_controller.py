@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils._scheduler import SHARE_SLOTS, apportion, smooth_order
 from ansible_collections.evenflow.l4lb.plugins.module_utils._share_controller import CAP, TICK, Arrivals, deal
+from hypothesis import given
+from hypothesis import strategies as st
 
 WEIGHTS = st.dictionaries(st.integers(1, 50), st.sampled_from([1, 2, 3, 100, 1000]), min_size=1, max_size=20)
 

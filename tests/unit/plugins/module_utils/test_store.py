@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _store
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, Settings

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import InvalidInput
 from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Document
 from ansible_collections.evenflow.l4lb.plugins.module_utils._options import (
