@@ -23,14 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils import _kernel
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node import Node
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import runner
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
 from ansible_collections.evenflow.l4lb.plugins.modules.lb_config import build
 
 from .machine import Namespace, namespaces
 from .ratio import ratio
 
-_AGENT = "ansible_collections.evenflow.l4lb.plugins.module_utils._agent._main"
+_AGENT = "ansible_collections.evenflow.l4lb.plugins.module_utils._agent.main"
 _PORT = 9000
 _SERVER, _CHECKER = "198.18.0.2", "198.18.0.1"
 _SETTLE, _TICKS = 3.0, os.sysconf("SC_CLK_TCK")
@@ -130,13 +130,13 @@ def _storm(checker: Namespace, server: subprocess.Popen[bytes]) -> None:
         node = Node(folder)
         _wait_for(node, "healthy", 500)
         with checker.entered():
-            before = _kernel.generation()
+            before = runner.generation()
         began = time.monotonic()
         server.kill()
         _wait_for(node, "unhealthy", 500)
         took = time.monotonic() - began
         with checker.entered():
-            transactions = _kernel.generation() - before
+            transactions = runner.generation() - before
         print(
             f"500 backends gone at once: out after {took:.2f} s in {transactions} transactions, {_late(folder)} late "
             "probes (expected: within 2 x 1 + 1 + 0.1 s)"

@@ -10,14 +10,15 @@ import statistics
 import tempfile
 import time
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils import _conntrack, _kernel
-from ansible_collections.evenflow.l4lb.plugins.module_utils._drain import Request
-from ansible_collections.evenflow.l4lb.plugins.module_utils._drain_wait import Watch, wait
-from ansible_collections.evenflow.l4lb.plugins.module_utils._health import HEALTHY, Health
-from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
-from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node import Node
-from ansible_collections.evenflow.l4lb.plugins.module_utils._validation import Faults, parse_drain
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.identity import backend_ids
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_drain
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import runner
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import Watch, wait
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import Request
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import HEALTHY, Health
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system import conntrack
 from ansible_collections.evenflow.l4lb.plugins.modules.lb_config import build
 
 from .listeners import many
@@ -66,12 +67,12 @@ def _many_at_once(rounds: int, **options: object) -> None:
     with tempfile.TemporaryDirectory() as folder:
         node = _configured(folder, LISTENERS, BACKENDS, **options)
         for _round in range(rounds):
-            before, began = _kernel.generation(), time.monotonic()
+            before, began = runner.generation(), time.monotonic()
             outcome = node.change(
                 lambda document: drain.edit(document, Faults()), timeouts=drain.timeouts, guard=drain.guard
             )
             found.append(time.monotonic() - began)
-            transactions = _kernel.generation() - before
+            transactions = runner.generation() - before
             node.change(lambda document: back.edit(document, Faults()))
     checks = " and health checks" if "health_check" in options else ""
     print(
@@ -97,7 +98,7 @@ def _many_flows(namespace: Namespace, options: argparse.Namespace) -> None:
         wait(node, watch, 0, 3600, 1, options.seconds)
         share = (time.process_time() - used) / (time.monotonic() - began)
         began = time.monotonic()
-        _conntrack.forget({mark: "all"})
+        conntrack.forget({mark: "all"})
         took = time.monotonic() - began
         left = sum(one.connections for one in watch.look())
     print(

@@ -18,10 +18,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils import _kernel
-from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Document, Settings
-from ansible_collections.evenflow.l4lb.plugins.module_utils._plan import Live, Plan, plan
-from ansible_collections.evenflow.l4lb.plugins.module_utils._ruleset import table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document import Document
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.plan import Live, Plan, plan
 from ansible_collections.evenflow.l4lb.plugins.modules.lb_config import build
 
 from .listeners import many
@@ -79,7 +81,7 @@ class _Engine:
                 subprocess.run(["nft", "delete", "table", "inet", "evenflow"], check=True)
             seconds, wanted = _timed(_plan, document, Live())
             planned.append(seconds)
-            applied.append(_timed(_kernel.apply, wanted.transaction)[0])
+            applied.append(_timed(runner.apply, wanted.transaction)[0])
         batches = len(wanted.transaction.batches())
         self._row("first load: plan", planned)
         self._row(f"first load: nft, {batches} batch{'es' * (batches > 1)}", applied)
@@ -98,7 +100,7 @@ class _Engine:
             planned.append(seconds)
             assert not wanted
         for _round in range(self._options.rounds):
-            seconds, found = _timed(_kernel.read_table)
+            seconds, found = _timed(live_table.read_table)
             read.append(seconds)
             assert not _plan(document, Live(found))
         self._row("what is live, remembered", remembered)
@@ -130,8 +132,8 @@ class _Engine:
         for _round in range(max(5, self._options.rounds)):
             seconds, wanted = _timed(_plan, after, Live(_found(before)))
             planned.append(seconds)
-            applied.append(_timed(_kernel.apply, wanted.transaction)[0])
-            _kernel.apply(_plan(before, Live(_found(after))).transaction)
+            applied.append(_timed(runner.apply, wanted.transaction)[0])
+            runner.apply(_plan(before, Live(_found(after))).transaction)
         self._row("one listener added: plan", planned)
         self._row("one listener added: nft", applied, LISTENER_ADDED)
 

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node import Node
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
 from ansible_collections.evenflow.l4lb.plugins.modules.lb_config import build
 
 from .listeners import many

@@ -11,13 +11,14 @@ from typing import Any, Callable, Dict, NoReturn, Tuple
 
 from ansible.module_utils.basic import AnsibleModule, _load_params
 
-from ._edit import Edit
+from ._config.edit import Edit
+from ._config.option import argument_spec
+from ._config.options import BACKEND, LISTENER
+from ._config.rules import warnings
+from ._config.validation import Faults
 from ._errors import EvenflowError
-from ._node import Node, Outcome
-from ._options import BACKEND, LISTENER, argument_spec
-from ._rules import warnings
-from ._store import DEFAULT_CONFIG_DIR
-from ._validation import Faults
+from ._node.node import Node, Outcome
+from ._system.store import DEFAULT_CONFIG_DIR
 
 COMMANDS_LIMIT = 1 << 20
 """Characters of nft text that a module returns whole; of a longer one, long statements are cut."""

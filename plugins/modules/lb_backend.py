@@ -131,10 +131,16 @@ commands:
 from functools import partial
 from typing import Any
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils._edit import Edit, checked, with_backend, without_backend
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.edit import (
+    Edit,
+    checked,
+    with_backend,
+    without_backend,
+)
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.option import argument_spec
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options import BACKEND
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_backend
 from ansible_collections.evenflow.l4lb.plugins.module_utils._module import LbModule
-from ansible_collections.evenflow.l4lb.plugins.module_utils._options import BACKEND, argument_spec
-from ansible_collections.evenflow.l4lb.plugins.module_utils._validation import Faults, parse_backend
 
 
 def build(params: dict[str, Any]) -> tuple[Edit, Faults]:

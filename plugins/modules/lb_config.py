@@ -157,10 +157,10 @@ commands:
 from functools import partial
 from typing import Any
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils._edit import Edit, checked, with_listeners
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.edit import Edit, checked, with_listeners
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options import PURGES
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_listeners
 from ansible_collections.evenflow.l4lb.plugins.module_utils._module import LbModule, listener_spec
-from ansible_collections.evenflow.l4lb.plugins.module_utils._options import PURGES
-from ansible_collections.evenflow.l4lb.plugins.module_utils._validation import Faults, parse_listeners
 
 
 def build(params: dict[str, Any]) -> tuple[Edit, Faults]:

@@ -250,12 +250,13 @@ commands:
 from functools import partial
 from typing import Any
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils._drain import Request
-from ansible_collections.evenflow.l4lb.plugins.module_utils._drain_wait import carry_out
-from ansible_collections.evenflow.l4lb.plugins.module_utils._edit import Edit, checked
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.edit import Edit, checked
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.option import argument_spec
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options import DRAIN
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_drain
 from ansible_collections.evenflow.l4lb.plugins.module_utils._module import LbModule
-from ansible_collections.evenflow.l4lb.plugins.module_utils._options import DRAIN, argument_spec
-from ansible_collections.evenflow.l4lb.plugins.module_utils._validation import Faults, parse_drain
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import carry_out
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import Request
 
 
 def build(params: dict[str, Any]) -> tuple[Edit, Faults]:

@@ -125,9 +125,9 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import EvenflowError
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node import Node
-from ansible_collections.evenflow.l4lb.plugins.module_utils._report import GATHER, report
-from ansible_collections.evenflow.l4lb.plugins.module_utils._store import DEFAULT_CONFIG_DIR
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.report import GATHER, report
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import DEFAULT_CONFIG_DIR
 
 try:
     import jmespath

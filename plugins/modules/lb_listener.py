@@ -128,9 +128,14 @@ commands:
 from functools import partial
 from typing import Any
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils._edit import Edit, checked, with_listeners, without_listener
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.edit import (
+    Edit,
+    checked,
+    with_listeners,
+    without_listener,
+)
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_listener
 from ansible_collections.evenflow.l4lb.plugins.module_utils._module import LbModule, listener_spec
-from ansible_collections.evenflow.l4lb.plugins.module_utils._validation import Faults, parse_listener
 
 
 def build(params: dict[str, Any]) -> tuple[Edit, Faults]:

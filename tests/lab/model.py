@@ -8,10 +8,10 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils._eligibility import eligible
-from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
-from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Configuration, Listener
-from ansible_collections.evenflow.l4lb.plugins.module_utils._scheduler import slot_table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.identity import backend_ids
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration, Listener
+from ansible_collections.evenflow.l4lb.plugins.module_utils._schedule.scheduler import slot_table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import eligible
 
 _MASK = 0xFFFFFFFF
 _PROTOCOLS = {"tcp": 6, "udp": 17}

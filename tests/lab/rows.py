@@ -20,7 +20,7 @@ from .traffic import finish, start_load
 
 FAMILIES = (4, 6)
 
-_LIBRARY = "ansible_collections.evenflow.l4lb.plugins.module_utils._node"
+_LIBRARY = "ansible_collections.evenflow.l4lb.plugins.module_utils._errors"
 
 
 def vip(family: int, host: int) -> str:
@@ -143,8 +143,8 @@ def put_library(node: Node) -> str:
     """Put the collection's library on a node, as a package of its own; the name of its folder."""
     folder = "/run/evenflow-lab/library"
     library = Path(str(import_module(_LIBRARY).__file__)).parent
-    for file in sorted(library.glob("_*.py")):
-        node.put(f"{folder}/{file.name}", file.read_text(encoding="utf-8"))
+    for file in sorted(library.rglob("*.py")):
+        node.put(f"{folder}/{file.relative_to(library)}", file.read_text(encoding="utf-8"))
     return folder
 
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils._identity import backend_ids
-from ansible_collections.evenflow.l4lb.plugins.module_utils._model import (
-    Backend,
-    Configuration,
-    Document,
-    Listener,
-    address_bytes,
-)
-from ansible_collections.evenflow.l4lb.plugins.module_utils._options import BACKEND, HEALTH_CHECK, LISTENER, Option
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.address import address_bytes
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document import Document
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.identity import backend_ids
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Backend, Configuration, Listener
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.option import Option
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options import BACKEND, HEALTH_CHECK, LISTENER
 
 VIP = "198.18.0.10"
 VIP6 = "2001:db8::10"

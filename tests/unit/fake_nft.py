@@ -10,14 +10,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import (
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import (
     Element,
     FoundChain,
     FoundTable,
     Set,
     Timed,
-    Transaction,
 )
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
 
 
 class NftRefused(Exception):

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.evenflow.l4lb.plugins.module_utils._model import Document, family
-from ansible_collections.evenflow.l4lb.plugins.module_utils._options import (
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.address import family
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document import Document
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options import (
     AFFINITIES,
     HASH_SCHEDULERS,
     PROTOCOLS,
@@ -16,7 +17,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._options import (
     SNATS,
     TRACKING_MODES,
 )
-from ansible_collections.evenflow.l4lb.plugins.module_utils._ports import PortRange, parse_ports
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.ports import PortRange, parse_ports
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, document, listener
 from hypothesis import strategies as st
 

@@ -21,8 +21,8 @@ WEIGHTS = (3, 0, 1, 7, 2, 0, 5)
 def main() -> None:
     folder, count, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     sys.path.insert(0, str(folder.parent))
-    node_module = __import__(f"{folder.name}._node", fromlist=["Node"])
-    nft = __import__(f"{folder.name}._nft", fromlist=["RULES_VERSION"])
+    node_module = __import__(f"{folder.name}._node.node", fromlist=["Node"])
+    nft = __import__(f"{folder.name}._nft.objects", fromlist=["RULES_VERSION"])
     node = node_module.Node()
     changed = 0
     for number in range(count):

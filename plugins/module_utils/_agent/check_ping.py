@@ -1,0 +1,72 @@
+# Copyright (c) 2026 The Evenflow authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Checks by an ICMP echo request."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import struct
+
+from .._state.health import CheckResult
+from .target import CheckFailed, Target
+
+_PROTOCOLS = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
+_REQUESTS = {socket.AF_INET: 8, socket.AF_INET6: 128}
+_REPLIES = {socket.AF_INET: 0, socket.AF_INET6: 129}
+_HEADER = struct.Struct("!BBHHH")
+
+_sequence = itertools.count(1)
+
+
+async def ping(target: Target) -> CheckResult:
+    """Send one echo request and wait for its reply."""
+    family, loop = target.socket_family, asyncio.get_running_loop()
+    connection, is_raw = _socket(family)
+    try:
+        connection.setblocking(False)
+        # It only names the peer, so it does not wait; the loop's own call wants to resolve a port.
+        connection.connect((target.address, 0))
+        number = next(_sequence) & 0xFFFF
+        identity, mine = os.getpid() & 0xFFFF, os.urandom(16)
+        await loop.sock_sendall(connection, _request(_REQUESTS[family], identity, number, mine))
+        while True:
+            packet = await loop.sock_recv(connection, 2048)
+            if is_raw and family == socket.AF_INET:
+                packet = packet[(packet[0] & 0x0F) * 4 :]
+            kind, _code, _checksum, _identity, found = _HEADER.unpack_from(packet)
+            # A raw socket sees the replies to others too.
+            if kind == _REPLIES[family] and found == number and packet[_HEADER.size :] == mine:
+                return CheckResult(True, "echo reply")
+    finally:
+        connection.close()
+
+
+def _request(kind: int, identity: int, number: int, payload: bytes) -> bytes:
+    unsummed = _HEADER.pack(kind, 0, 0, identity, number) + payload
+    # For ICMPv6 and for datagram sockets the kernel fills it in.
+    return _HEADER.pack(kind, 0, _checksum(unsummed), identity, number) + payload
+
+
+def _checksum(packet: bytes) -> int:
+    total: int = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def _socket(family: socket.AddressFamily) -> tuple[socket.socket, bool]:
+    """Return a datagram socket where the kernel lets this user ping, else a raw one."""
+    try:
+        return socket.socket(family, socket.SOCK_DGRAM, _PROTOCOLS[family]), False
+    except PermissionError:
+        pass
+    try:
+        return socket.socket(family, socket.SOCK_RAW, _PROTOCOLS[family]), True
+    except PermissionError as error:
+        raise CheckFailed(
+            "the agent may not ping: run the role with the listeners that do, or set net.ipv4.ping_group_range"
+        ) from error

@@ -1,0 +1,225 @@
+# Copyright (c) 2026 The Evenflow authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A listener's own chains, sets and time-outs: what a rule must name, so what only a replaced rule can change.
+
+The order in a chain is the order of a new flow's fate: session, draw, spill from a full backend, limits, time-out.
+Two more chains see a flow's later life: one keeps its session from expiring, one logs it.
+"""
+
+from __future__ import annotations
+
+from .._config.model import Listener
+from .._config.settings import Settings
+from .._schedule.scheduler import SlotTable
+from .limits import BACKENDS, FULL, listener_key, listener_set_name, over
+from .objects import Chain, Group, Set
+
+SESSION_TIMEOUT = 600
+"""Seconds that a session lives without a new flow, if the listener does not say."""
+
+SESSIONS = 65536
+"""How many sessions a listener remembers."""
+
+FULL_TIMEOUT = 60
+"""Seconds that a full backend is passed over, unless one of its TCP flows ends before.
+
+A flow that then finds it still full is dropped, because the kernel has counted it; its retry goes elsewhere.
+"""
+
+_HEADER = {"4": "ip", "6": "ip6"}
+_FIVE = "{ip} saddr . {ip} daddr . meta l4proto . th sport . th dport"
+_THREE = "{ip} saddr . {ip} daddr . meta l4proto"
+_TUPLES = {
+    "none": _FIVE,
+    "client_ip_port_proto": _FIVE,
+    "client_ip_proto": _THREE,
+    "client_ip": "{ip} saddr . {ip} daddr",
+    "client_ip_no_destination": "{ip} saddr",
+    "sh": "{ip} saddr",
+    "dh": "{ip} daddr",
+}
+"""What of a packet is hashed, by session affinity, and for the schedulers that know only one tuple."""
+
+_WITH_PORTS = "{ tcp, udp, sctp }"
+
+SAMPLES = 1000000
+"""A sample rate is told to the kernel in parts of this."""
+
+_SNAPLEN = 128
+"""Bytes of a packet that are logged: its headers."""
+
+
+def chain_name(listener: str) -> str:
+    """Return the name of the chain that a listener's new flows enter."""
+    return f"l_{listener}"
+
+
+def slots_name(listener: str) -> str:
+    """Return the name of a listener's slot map."""
+    return f"slots_{listener}"
+
+
+def refresh_name(listener: str) -> str:
+    """Return the name of the chain in which a flow's packets keep its session alive."""
+    return f"r_{listener}"
+
+
+def log_name(listener: str) -> str:
+    """Return the name of the chain that logs a listener's new flows."""
+    return f"log_{listener}"
+
+
+def group(listener: Listener, slots: SlotTable, settings: Settings, uncounted: int) -> Group:
+    """Return what a listener adds to the table.
+
+    :param uncounted: flows that its limit's element does not count.
+    """
+    chains = {**_chains(listener, slots, settings), **_later_chains(listener, settings)}
+    return Group(chains, _sets(listener, slots, uncounted))
+
+
+def _chains(listener: Listener, slots: SlotTable, settings: Settings) -> dict[str, Chain]:
+    name = chain_name(listener.name)
+    if not slots.size:
+        return {name: Chain(("drop",))}
+    end = [*_limits(listener), *_idle_timeout(listener), "goto to_backend"]
+    choice = [*_draw(listener, slots, settings), *_spill(listener)]
+    if not listener.keeps_sessions:
+        return {name: Chain((*choice, *end))}
+    found = f"f_{listener.name}"
+    return {
+        found: Chain(tuple(end)),
+        name: Chain((*_session(listener, settings, found), *choice, *_remember(listener, settings), f"goto {found}")),
+    }
+
+
+def _later_chains(listener: Listener, settings: Settings) -> dict[str, Chain]:
+    wanted = {}
+    if listener.keeps_sessions:
+        wanted[refresh_name(listener.name)] = Chain(tuple(_refresh(listener, settings)))
+    if listener.log_config.is_on:
+        wanted[log_name(listener.name)] = Chain((_log(listener, settings),))
+    return wanted
+
+
+def _sets(listener: Listener, slots: SlotTable, uncounted: int) -> dict[str, Set]:
+    wanted = {slots_name(listener.name): Set("map", "typeof numgen inc mod 65536 : ct mark;", slots)}
+    if listener.keeps_sessions:
+        declaration = f"typeof numgen inc mod 65536 : ct mark; size {SESSIONS}; flags dynamic,timeout;"
+        wanted[_sessions_name(listener)] = Set("map", declaration, is_ours=False)
+    if listener.max_connections:
+        limit = {listener_key(listener): over(listener.max_connections, uncounted)}
+        wanted[listener_set_name(listener.name)] = Set("set", "type nf_proto; ct count over 1;", limit)
+    return wanted
+
+
+def timeouts(listener: Listener) -> dict[str, str]:
+    """Return the declarations of the ct time-outs that the listener's chains name."""
+    seconds = listener.idle_timeout_sec
+    if not seconds:
+        return {}
+    return {
+        f"tcp_{seconds}": f"protocol tcp; policy = {{ established : {seconds} }};",
+        f"udp_{seconds}": f"protocol udp; policy = {{ unreplied : {seconds}, replied : {seconds} }};",
+    }
+
+
+def _hashes(listener: Listener, hashed: str, modulus: int, seed: int) -> list[tuple[str, str]]:
+    """Return what to hash, as pairs of a condition on the packet and an expression.
+
+    A protocol without ports has no five-tuple, so a listener for every protocol hashes three fields of it.
+    """
+    tuples = [("", _TUPLES[hashed])]
+    if listener.protocol == "any" and _TUPLES[hashed] == _FIVE:
+        tuples = [(f"meta l4proto {_WITH_PORTS} ", _FIVE), (f"meta l4proto != {_WITH_PORTS} ", _THREE)]
+    ip = _HEADER[listener.family]
+    return [(condition, f"jhash {fields.format(ip=ip)} mod {modulus} seed {seed:#x}") for condition, fields in tuples]
+
+
+def _draw(listener: Listener, slots: SlotTable, settings: Settings) -> list[str]:
+    name = slots_name(listener.name)
+    if not listener.is_hashed:
+        return [f"ct mark set numgen inc mod {slots.size} map @{name}"]
+    hashed = listener.session_affinity if listener.scheduler == "mh" else listener.scheduler
+    return [
+        f"{condition}ct mark set {key} map @{name}"
+        for condition, key in _hashes(listener, hashed, slots.size, settings.hash_seed)
+    ]
+
+
+def _spill(listener: Listener) -> list[str]:
+    """Go on from a full backend to the next, until all have been asked; before anything is counted.
+
+    A flow that was counted against a full backend and then sent elsewhere would stay in that backend's count.
+    """
+    if not listener.is_limited:
+        return []
+    hops = len(listener.backends) - 1
+    return [*[f"ct mark @{FULL} ct mark set ct mark map @next"] * hops, f"ct mark @{FULL} goto refuse"]
+
+
+def _limits(listener: Listener) -> list[str]:
+    rules = [f"meta nfproto @{listener_set_name(listener.name)} goto refuse"] if listener.max_connections else []
+    if listener.is_limited:
+        mark_full = f"add @{FULL} {{ ct mark timeout {FULL_TIMEOUT}s }}"
+        rules += [f"ct mark @{BACKENDS} {mark_full} drop", f"ct mark @limit_reached {mark_full}"]
+    return rules
+
+
+def _idle_timeout(listener: Listener) -> list[str]:
+    protocols = [name for name in ("tcp", "udp") if listener.protocol in (name, "any")]
+    if not listener.idle_timeout_sec:
+        return []
+    return [f'meta l4proto {name} ct timeout set "{name}_{listener.idle_timeout_sec}"' for name in protocols]
+
+
+def _session(listener: Listener, settings: Settings, found: str) -> list[str]:
+    """Send a known client on to its backend, if that may still have it."""
+    rules = []
+    name = _sessions_name(listener)
+    for condition, key in _session_keys(listener, settings):
+        rules.append(f"{condition}ct mark set {key} map @{name}")
+        if listener.is_limited:
+            rules.append(f"ct mark @{FULL} ct mark set 0")
+        session = f"{{ {key}{_lifetime(listener)} : ct mark }}"
+        rules.append(f"{condition}ct mark @sticky update @{name} {session} goto {found}")
+    # What the lookup has left is no choice of the scheduler's.
+    return [*rules, "ct mark set 0"]
+
+
+def _remember(listener: Listener, settings: Settings) -> list[str]:
+    """Write the session down; an update would not change the backend of one that is there."""
+    name = _sessions_name(listener)
+    return [
+        f"{condition}{verb} @{name} {{ {key}{lifetime} : ct mark }}"
+        for condition, key in _session_keys(listener, settings)
+        for verb, lifetime in (("delete", ""), ("add", _lifetime(listener)))
+    ]
+
+
+def _refresh(listener: Listener, settings: Settings) -> list[str]:
+    name = _sessions_name(listener)
+    return [
+        f"{condition}update @{name} {{ {key}{_lifetime(listener)} : ct mark }}"
+        for condition, key in _session_keys(listener, settings)
+    ]
+
+
+def _log(listener: Listener, settings: Settings) -> str:
+    samples = round(listener.log_config.sample_rate * SAMPLES)
+    condition = "" if samples == SAMPLES else f"numgen random mod {SAMPLES} < {samples} "
+    return f'{condition}log prefix "evenflow {listener.name} " group {settings.log_group} snaplen {_SNAPLEN}'
+
+
+def _lifetime(listener: Listener) -> str:
+    return f" timeout {listener.idle_timeout_sec or SESSION_TIMEOUT}s"
+
+
+def _session_keys(listener: Listener, settings: Settings) -> list[tuple[str, str]]:
+    return _hashes(listener, listener.session_affinity, 4294967295, settings.hash_seed)
+
+
+def _sessions_name(listener: Listener) -> str:
+    return f"sess_{listener.name}"

@@ -1,0 +1,173 @@
+# Copyright (c) 2026 The Evenflow authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rules, sets and maps that are the same on every node, whatever its listeners."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from .._config.identity import OURS
+from .._config.model import Listener
+from .._config.ports import ALL, PortRange
+from .limits import BACKENDS, FULL
+from .objects import Chain
+
+_ADDRESS = {"4": "ipv4_addr", "6": "ipv6_addr"}
+
+
+def dispatch_key(listener: Listener, ports: PortRange) -> tuple[str, Any]:
+    """Return the map that dispatches these ports, and their key in it."""
+    if listener.protocol == "any":
+        return f"anyproto{listener.family}", listener.address
+    if ports == ALL:
+        return f"allports{listener.family}", (listener.address, listener.protocol)
+    if ports.is_single:
+        return f"listeners{listener.family}", (listener.address, listener.protocol, ports.first)
+    return f"ranges{listener.family}", (listener.address, listener.protocol, str(ports))
+
+
+def _per_family(declarations: dict[str, str]) -> dict[str, str]:
+    return {
+        name.format(family): declaration.replace("{}", "{0}").format(address)
+        for name, declaration in declarations.items()
+        for family, address in _ADDRESS.items()
+    }
+
+
+SHARED_SETS = {
+    **_per_family(
+        {
+            "listeners{}": "type {} . inet_proto . inet_service : verdict;",
+            "ranges{}": "type {} . inet_proto . inet_service : verdict; flags interval;",
+            "allports{}": "type {} . inet_proto : verdict;",
+            "anyproto{}": "type {} : verdict;",
+            "vips{}": "type {};",
+            "dedicated{}": "type {};",
+            "routed{}": "type {};",
+            "to{}port": "type mark : {} . inet_service;",
+            "to{}": "type mark : {};",
+            "endpoints{}": "type {} . inet_proto . inet_service;",
+            "closed{}": "type {} . inet_proto . inet_service;",
+            "peers{}": "type {0} . {0}; size 65536; flags dynamic,timeout; timeout 5m;",
+            "hairpins{}": "type {0} . {0} . iface_index; size 65536; flags dynamic,timeout; timeout 10s;",
+        }
+    ),
+    "sticky": "type mark;",
+    "ended": "type mark;",
+    "refreshed": "type mark : verdict;",
+    "logged": "type mark : verdict;",
+    "wide": "type mark;",
+    "snat_masquerade": "type mark;",
+    "snat_hairpin": "type mark;",
+    # Neither size nor flags: with them the kernel drops counts that are empty, or refuses the set.
+    BACKENDS: "type mark; ct count over 1;",
+    "limit_reached": "type mark; ct count over 1;",
+    FULL: "type mark; size 65536; flags dynamic,timeout;",
+    "next": "type mark : mark;",
+    "acct_new": "type mark; counter;",
+    "acct_in": "type mark; counter;",
+    "acct_out": "type mark; counter;",
+}
+"""Sets and maps that all listeners share, with their declarations."""
+
+KERNEL_OWNED = ("peers4", "peers6", "hairpins4", "hairpins6", FULL)
+"""Sets whose elements rules add and time removes."""
+
+_REFRESH = "ct direction original ct state != related ct mark vmap @refreshed"
+_LOG = "ct state new ct original packets 1 ct mark vmap @logged"
+
+STATIC_CHAINS = {
+    "to_backend": Chain(
+        (
+            "ct mark @acct_new",
+            "meta l4proto { tcp, udp, sctp } dnat ip to ct mark map @to4port",
+            "dnat ip to ct mark map @to4",
+            "meta l4proto { tcp, udp, sctp } dnat ip6 to ct mark map @to6port",
+            "dnat ip6 to ct mark map @to6",
+            "drop",
+        )
+    ),
+    "refuse": Chain(("meta l4proto tcp reject with tcp reset", "reject with icmpx port-unreachable")),
+    "silent": Chain(("drop",)),
+    "gate": Chain(("ct state established ct mark @ended goto refuse",)),
+    "dispatch": Chain(
+        (
+            "ip daddr . meta l4proto . th dport vmap @listeners4",
+            "ip daddr . meta l4proto . th dport vmap @ranges4",
+            "ip daddr . meta l4proto vmap @allports4",
+            "ip daddr vmap @anyproto4",
+            "ip6 daddr . meta l4proto . th dport vmap @listeners6",
+            "ip6 daddr . meta l4proto . th dport vmap @ranges6",
+            "ip6 daddr . meta l4proto vmap @allports6",
+            "ip6 daddr vmap @anyproto6",
+        )
+    ),
+    # 58 is ICMPv6, by number: without /etc/protocols nft knows no name for it.
+    # A VIP that is not an address of this node has no stack behind it that could answer for its unserved ports.
+    # A packet without an entry that comes from a backend would reach the client un-NATed. Where the listener serves
+    # more than single ports, the backend's other traffic is let through: only its peers of late are guarded.
+    "unserved": Chain(
+        (
+            "ct state invalid ip daddr @vips4 drop",
+            "ct state invalid ip6 daddr @vips6 drop",
+            "ct state new ip daddr @dedicated4 meta l4proto != icmp goto refuse",
+            "ct state new ip6 daddr @dedicated6 meta l4proto != 58 goto refuse",
+            "ct state new fib daddr type != local ip daddr @routed4 goto refuse",
+            "ct state new fib daddr type != local ip6 daddr @routed6 goto refuse",
+            "ct state new tcp flags & (syn | ack) == syn return",
+            "meta l4proto tcp ip saddr . meta l4proto . th sport @closed4 goto refuse",
+            "meta l4proto tcp ip6 saddr . meta l4proto . th sport @closed6 goto refuse",
+            "ip saddr . meta l4proto . th sport @endpoints4 drop",
+            "ip6 saddr . meta l4proto . th sport @endpoints6 drop",
+            "ip saddr . ip daddr @peers4 drop",
+            "ip6 saddr . ip6 daddr @peers6 drop",
+        )
+    ),
+    # Before the packet is translated: it has the tuple that the session is known by.
+    "early_in": Chain((_REFRESH,), "type filter hook prerouting priority -150; policy accept;"),
+    "gate_in": Chain(("jump gate",), "type filter hook prerouting priority -110; policy accept;"),
+    "gate_out": Chain(("jump gate",), "type filter hook output priority -110; policy accept;"),
+    "early_out": Chain((_REFRESH,), "type filter hook output priority -150; policy accept;"),
+    "nat_in": Chain(("jump dispatch",), "type nat hook prerouting priority -100; policy accept;"),
+    "nat_out": Chain(("jump dispatch",), "type nat hook output priority -100; policy accept;"),
+    "nat_post": Chain(
+        (
+            "ct mark @snat_masquerade masquerade",
+            "ct mark @snat_hairpin ip saddr . ip daddr . meta oif @hairpins4 masquerade",
+            "ct mark @snat_hairpin ip6 saddr . ip6 daddr . meta oif @hairpins6 masquerade",
+            f"ct mark & {OURS:#010x} != 0 ct direction original fib saddr type local masquerade",
+        ),
+        "type nat hook postrouting priority 100; policy accept;",
+    ),
+    # Invalid packets carry no mark, so they have a rule of their own.
+    # Where a flow ends there may be room again.
+    # A flow that leaves by the interface on which it came: its answer could pass this node by.
+    "late_in": Chain(
+        (
+            "ct state invalid jump unserved",
+            "ct direction original ct mark @acct_in",
+            "ct direction reply ct mark @acct_out",
+            f"tcp flags & (fin | rst) != 0 ct mark @{FULL} delete @{FULL} {{ ct mark }}",
+            "ct state new ct mark @wide update @peers4 { ip daddr . ip saddr }",
+            "ct state new ct mark @wide update @peers6 { ip6 daddr . ip6 saddr }",
+            "ct state new ct mark @snat_hairpin update @hairpins4 { ip saddr . ip daddr . meta iif }",
+            "ct state new ct mark @snat_hairpin update @hairpins6 { ip6 saddr . ip6 daddr . meta iif }",
+            f"ct state new ct mark & {OURS:#010x} == 0 jump unserved",
+            _LOG,
+        ),
+        "type filter hook prerouting priority -90; policy accept;",
+    ),
+    "late_out": Chain(
+        ("ct direction original ct mark @acct_in", _LOG), "type filter hook output priority -90; policy accept;"
+    ),
+}
+"""Chains that are the same on every node, in the order in which they can be loaded."""
+
+
+def rules_digest() -> str:
+    """Name what is the same for every configuration; what another version of this library wrote has another name."""
+    text = repr((SHARED_SETS, [(name, chain.hook, chain.comments) for name, chain in STATIC_CHAINS.items()]))
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()

@@ -1,0 +1,223 @@
+# Copyright (c) 2026 The Evenflow authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What ``lb_info`` tells of a node."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from dataclasses import asdict
+from typing import Any, Dict, Iterable, List, Tuple
+
+from .._config.document import Document, fingerprint
+from .._config.identity import backend_ids
+from .._config.model import Backend, Configuration, Listener, registration
+from .._config.settings import Settings
+from .._nft import live_table
+from .._schedule.scheduler import SlotTable, slot_table
+from .._state.effective import in_force
+from .._state.eligibility import FAILOVER, accepts, eligible, is_candidate, is_healthy, select
+from .._state.runtime import NOTHING_LEARNED, REMOVED, Runtime
+from .._system import conntrack
+from .node import Node
+
+Told = Tuple[Dict[str, Any], List[Dict[str, Any]]]
+"""What one part of a report says of a listener, and of each of its backends in their order."""
+
+
+def report(node: Node, gather: Iterable[str], names: Iterable[str] | None) -> dict[str, Any]:
+    """Read a node; nothing is changed.
+
+    :param gather: parts, keys of :data:`GATHER`.
+    :param names: listeners to tell of; ``None`` for all.
+    :returns: ``listeners`` (a list sorted by name), ``fingerprint``, ``table_digest``, ``node``.
+    """
+    document, settings = node.configuration(), node.settings()
+    view = _View(document, settings, node.runtime())
+    wanted = document.keys() if names is None else set(names)
+    parts = [_identities, *(GATHER[part] for part in GATHER if part in set(gather))]
+    told = []
+    for listener in view.configuration.listeners:
+        if listener.name in wanted:
+            entry: dict[str, Any] = {}
+            lines: list[dict[str, Any]] = [{} for _backend in listener.backends]
+            for part in parts:
+                fields, backends = part(view, listener)
+                entry.update(fields)
+                for line, more in zip(lines, backends):
+                    line.update(more)
+            told.append({**entry, "backends": lines})
+    return {
+        "listeners": told,
+        "fingerprint": fingerprint(document),
+        "table_digest": view.digest(),
+        "node": {
+            "name": platform.node(),
+            "kernel": platform.release(),
+            **asdict(settings),
+            "agent": node.agent(),
+            "leaving": view.leaving(),
+        },
+    }
+
+
+class _View:
+    """A configuration and what follows from it."""
+
+    def __init__(self, document: Document, settings: Settings, runtime: Runtime) -> None:
+        self.document = document
+        self.configuration = in_force(Configuration.from_document(document), runtime)
+        self.ids = backend_ids(self.configuration)
+        self._seed = settings.hash_seed
+        self.runtime = runtime
+        self._active: dict[int, int] | None = None
+        self._counters: dict[str, dict[int, tuple[int, int]]] = {}
+
+    def table(self, listener: Listener, runtime: Runtime = NOTHING_LEARNED) -> SlotTable:
+        return slot_table(listener, eligible(listener), self.ids, self._seed, runtime.shares.get(listener.name))
+
+    def current_table(self, listener: Listener) -> SlotTable:
+        return self.table(listener, self.runtime)
+
+    def marks(self, listener: Listener) -> list[int]:
+        return [self.ids[(listener.name, *backend.key)] for backend in listener.backends]
+
+    def counters(self, name: str) -> dict[int, tuple[int, int]]:
+        if name not in self._counters:
+            self._counters[name] = live_table.read_counters(name)
+        return self._counters[name]
+
+    def active(self) -> dict[int, int]:
+        """Count active flows by id."""
+        if self._active is None:
+            self._active = conntrack.count()
+        return self._active
+
+    def leaving(self) -> list[dict[str, Any]]:
+        """Tell which removed registrations drain still."""
+        now = time.time()
+        return [
+            {
+                "listener": drain.removed["name"],
+                "address": drain.removed["backends"][0]["address"],
+                "port": drain.removed["backends"][0]["port"],
+                "drain_remaining_sec": _remaining(drain.deadline, now),
+            }
+            for drain in self.runtime.drains.values()
+            if drain.cause == REMOVED and drain.removed
+        ]
+
+    def digest(self) -> str:
+        """Name what decides where a flow goes: equal on nodes that would send every flow to the same backend."""
+        routes = [
+            (
+                listener.address,
+                listener.protocol,
+                listener.ports,
+                listener.session_affinity,
+                accepts(listener),
+                # Shares dealt by load are each node's own.
+                repr(self.table(listener)),
+                [backend.key for backend in eligible(listener)],
+            )
+            for listener in self.configuration.listeners
+        ]
+        return hashlib.sha256(json.dumps(routes, separators=(",", ":")).encode("utf-8")).hexdigest()
+
+
+def _identities(view: _View, listener: Listener) -> Told:
+    return {"name": listener.name}, [
+        {"name": backend.name, "address": backend.address, "port": backend.port, "id": f"{mark:#010x}"}
+        for backend, mark in zip(listener.backends, view.marks(listener))
+    ]
+
+
+def _config(view: _View, listener: Listener) -> Told:
+    document = view.document[listener.name]
+    return document, document["backends"]
+
+
+def _status(view: _View, listener: Listener) -> Told:
+    lines = [_backend_status(view, listener, *pair) for pair in zip(listener.backends, view.marks(listener))]
+    return {"status": _listener_status(listener), "pool": select(listener).pool}, lines
+
+
+def _listener_status(listener: Listener) -> str:
+    if listener.admin_state == "disabled":
+        return "disabled"
+    if not accepts(listener):
+        return "offline"
+    if listener.health_check is None:
+        return "no_monitor"
+    candidates = [backend for backend in listener.backends if is_candidate(backend)]
+    in_order = all(is_healthy(backend) for backend in candidates) and select(listener).pool != FAILOVER
+    return "online" if in_order else "degraded"
+
+
+def _backend_status(view: _View, listener: Listener, backend: Backend, mark: int) -> dict[str, Any]:
+    name = registration(listener, backend)
+    health, drain = view.runtime.health.get(name), view.runtime.drains.get(name)
+    flows = view.active().get(mark, 0)
+    if backend.admin_state == "disabled":
+        status, since = "disabled", None
+    elif backend.admin_state == "drained":
+        status = "drained" if backend.is_past_drain or not flows else "draining"
+        since = drain.since if drain else None
+    else:
+        status, since = backend.health or "no_monitor", health.since if health else None
+    told: dict[str, Any] = {"status": status, "since": _time(since), "active_flows": flows}
+    if health:
+        told["health"] = {"state": health.state, "since": _time(health.since), "last_check": health.words}
+        if listener.health_check:
+            told["health"]["detection_sec"] = listener.health_check.detection_sec
+        if health.weight is not None:
+            told["health"]["weight"] = health.weight
+    if status == "draining" and drain:
+        told["drain_remaining_sec"] = _remaining(drain.deadline, time.time())
+    return told
+
+
+def _remaining(deadline: float | None, now: float) -> int | None:
+    return None if deadline is None else max(0, round(deadline - now))
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _connections(view: _View, listener: Listener) -> Told:
+    flows = [view.active().get(mark, 0) for mark in view.marks(listener)]
+    return {"active_flows": sum(flows)}, [{"active_flows": count} for count in flows]
+
+
+def _counters(view: _View, listener: Listener) -> Told:
+    names = ("flows", "packets_in", "bytes_in", "packets_out", "bytes_out")
+    lines = []
+    for mark in view.marks(listener):
+        flows, _bytes = view.counters("acct_new").get(mark, (0, 0))
+        ways = (*view.counters("acct_in").get(mark, (0, 0)), *view.counters("acct_out").get(mark, (0, 0)))
+        lines.append(dict(zip(names, (flows, *ways))))
+    return {"counters": {name: sum(line[name] for line in lines) for name in names}}, [
+        {"counters": line} for line in lines
+    ]
+
+
+def _tables(view: _View, listener: Listener) -> Told:
+    table = view.current_table(listener)
+    shares = table.shares()
+    total = sum(entry.weight for entry in table.entries)
+    errors = [abs(shares[entry.id] - entry.weight * table.size / total) for entry in table.entries]
+    told = {
+        "scheduler": table.scheduler,
+        "size": table.size,
+        "worst_error_slots": round(max(errors, default=0.0), 6),
+    }
+    return {"table": told}, [{"slots": shares.get(mark, 0)} for mark in view.marks(listener)]
+
+
+GATHER = {"config": _config, "status": _status, "connections": _connections, "counters": _counters, "tables": _tables}
+"""The parts of a report that may be asked for."""

@@ -1,0 +1,5 @@
+# Copyright (c) 2026 The Evenflow authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a node has learned and begun, and what follows for eligibility and for live flows. Pure."""

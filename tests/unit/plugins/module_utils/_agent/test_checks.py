@@ -1,0 +1,495 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Row 24: what each kind of check says of servers that are well and of servers that are not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import h2.connection
+import h2.events
+import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import check_script, script_runner
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.checks import CHECKS, probe
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.target import Target
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options import CHECK_TYPES
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import CheckResult
+from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, configuration, listener
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def target_of(port: int, kind: str, **options: Any) -> Target:
+    one = configuration(listener("web", backend("198.19.0.1"), health_check=check(kind, **options))).listeners[0]
+    if one.health_check is None:
+        raise ValueError("there is a check")
+    return replace(
+        Target.of("web/198.19.0.1/0", one, one.backends[0], one.health_check), address="127.0.0.1", port=port
+    )
+
+
+def checked(serve: Serve, kind: str, tls: ssl.SSLContext | None = None, **options: Any) -> CheckResult:
+    """Check a server on loopback once."""
+
+    async def work() -> CheckResult:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+        try:
+            return await probe(target_of(server.sockets[0].getsockname()[1], kind, **options))
+        finally:
+            server.close()
+
+    return asyncio.run(work())
+
+
+def says(*parts: bytes, reads: bool = True, is_reset: bool = False, stays: bool = False) -> Serve:
+    """Return a server that reads something, says something and closes."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if reads:
+                await reader.read(4096)
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            if is_reset:
+                own = writer.transport.get_extra_info("socket")
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            if stays:
+                await asyncio.sleep(5)
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    return serve
+
+
+def page(body: bytes = b"", status: str = "200 OK", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def test_every_type_has_a_check() -> None:
+    assert tuple(CHECKS) == CHECK_TYPES
+
+
+class TestTcp:
+    def test_connected(self) -> None:
+        assert checked(says(reads=False), "tcp") == CheckResult(True, "connected")
+
+    def test_refused(self) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            result = asyncio.run(probe(target_of(unused.getsockname()[1], "tcp")))
+        assert result == CheckResult(False, "refused")
+
+    def test_an_answer_in_pieces(self) -> None:
+        assert checked(says(b"+PO", b"NG\r\n"), "tcp", request="PING\r\n", response="+PONG").success
+
+    def test_a_wrong_prefix(self) -> None:
+        result = checked(says(b"-ERR no\r\n"), "tcp", request="PING\r\n", response="+PONG")
+        assert result == CheckResult(False, "answer '-ERR no\\r\\n', wanted '+PONG'")
+
+    def test_closed_too_soon(self) -> None:
+        assert checked(says(b"+P"), "tcp", request="x", response="+PONG").words == "closed after '+P', wanted '+PONG'"
+
+    def test_reset(self) -> None:
+        assert checked(says(is_reset=True), "tcp", request="x", response="y").words == "reset"
+
+    def test_silent_for_as_long_as_the_time_out(self) -> None:
+        began = time.monotonic()
+        result = checked(says(stays=True), "tcp", request="x", response="y", timeout_sec=1)
+        assert result == CheckResult(False, "timed out after 1 s")
+        assert time.monotonic() - began < 4
+
+    def test_who_connects_is_told_first(self) -> None:
+        seen = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.append(await reader.readline())
+            writer.write(b"ok")
+            writer.close()
+
+        assert checked(serve, "tcp", proxy_header="proxy_v1", response="ok").success
+        words = seen[0].split()
+        assert words[:4] == [b"PROXY", b"TCP4", b"127.0.0.1", b"127.0.0.1"] and len(words) == 6
+
+
+class TestHttp:
+    def test_a_page(self) -> None:
+        assert checked(says(page(b"hello")), "http") == CheckResult(True, "status 200")
+
+    @pytest.mark.parametrize(
+        ("status", "wanted", "expected"),
+        [
+            ("503 no", ["200"], "status 503, wanted 200"),
+            ("302 to", ["200", "300-399"], "status 302"),
+            ("404 no", ["200-299", "301"], "status 404, wanted 200-299, 301"),
+            ("204 none", ["204"], "status 204"),
+        ],
+    )
+    def test_status(self, status: str, wanted: list[str], expected: str) -> None:
+        result = checked(says(page(b"", status)), "http", status=wanted)
+        assert result == CheckResult("wanted" not in expected, expected)
+
+    def test_what_comes_before_the_answer(self) -> None:
+        assert checked(says(b"HTTP/1.1 100 Continue\r\n\r\n" + page()), "http").success
+
+    def test_the_body_begins_as_wanted(self) -> None:
+        assert checked(says(page(b"ready now")), "http", response="ready").success
+        result = checked(says(page(b"starting")), "http", response="ready")
+        assert result.words == "body 'start', wanted 'ready'" or result.words == "body 'starting', wanted 'ready'"
+
+    def test_a_chunked_body(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        chunks = b'7\r\n{"ok": \r\n', b"5\r\ntrue}\r\n", b"0\r\n\r\n"
+        assert checked(says(head, *chunks), "http", json_query="ok").success
+
+    @pytest.mark.parametrize(
+        ("body", "query", "words"),
+        [
+            ('{"ok": false}', "ok", "json_query gives false, wanted true"),
+            ('{"n": 3}', "n > `2`", "status 200"),
+            ('{"n": 1}', "n", "json_query gives 1, wanted true"),
+            ("{}", "missing", "json_query gives null, wanted true"),
+        ],
+    )
+    def test_json(self, body: str, query: str, words: str) -> None:
+        assert checked(says(page(body.encode())), "http", json_query=query).words == words
+
+    def test_json_that_is_none(self) -> None:
+        assert checked(says(page(b"<html>")), "http", json_query="ok").words.startswith("the body is not JSON")
+        assert "cannot be applied" in checked(says(page(b"{}")), "http", json_query="[[[").words
+
+    def test_a_body_that_does_not_end(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\n\r\n"
+        result = checked(says(head, b"x" * (1 << 21)), "http", json_query="ok")
+        assert result.words == "the body is longer than 1048576 bytes"
+
+    def test_headers_that_do_not_end(self) -> None:
+        assert checked(says(b"HTTP/1.1 200 OK\r\nA: " + b"x" * (1 << 20)), "http").words.startswith("not HTTP")
+
+    def test_something_else_than_http(self) -> None:
+        assert checked(says(b"220 mail.example ESMTP\r\n"), "http").words.startswith("not HTTP")
+
+    def test_nothing(self) -> None:
+        assert not checked(says(), "http").success
+
+    @pytest.mark.parametrize(
+        ("value", "weight"), [("0", 0), ("42", 42), ("65536", 65535), ("many", None), ("-1", None)]
+    )
+    def test_a_weight(self, value: str, weight: int | None) -> None:
+        served = says(page(b"", "200 OK", f"X-Load-Balancing-Endpoint-Weight: {value}"))
+        assert checked(served, "http", dynamic_weight=True).weight == weight
+
+    def test_the_request(self) -> None:
+        seen = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(page())
+            writer.close()
+
+        checked(serve, "http", request_path="/a?b", host="www.example.com")
+        assert seen[0].startswith(b"GET /a?b HTTP/1.1\r\nHost: www.example.com\r\n")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLContext]:
+    """A certificate of www.example.com that signs itself, and a server's context with it."""
+    folder = tmp_path_factory.mktemp("tls")
+    names = "subjectAltName=DNS:www.example.com"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
+    command += ["-addext", names, "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(str(folder / "cert.pem"), str(folder / "key.pem"))
+    return str(folder / "cert.pem"), context
+
+
+class TestHttps:
+    def test_a_certificate_that_is_known(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        found = checked(says(page()), "https", certificate[1], ca_file=certificate[0], host="www.example.com")
+        assert found == CheckResult(True, "status 200")
+
+    def test_another_name(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        found = checked(says(page()), "https", certificate[1], ca_file=certificate[0], host="other.example.com")
+        assert found.words.startswith("TLS: ") and "other.example.com" in found.words
+
+    def test_a_certificate_that_is_not_known(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        assert checked(says(page()), "https", certificate[1], host="www.example.com").words.startswith("TLS: ")
+
+    def test_not_verified(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        assert checked(says(page()), "https", certificate[1], tls_verify=False).success
+
+    def test_no_tls_at_all(self) -> None:
+        assert checked(says(page()), "https").words.startswith("TLS: ")
+
+    def test_a_ca_file_that_is_not_there(self) -> None:
+        assert "/nowhere.pem" in checked(says(page()), "https", ca_file="/nowhere.pem").words
+
+
+class TestUdp:
+    @pytest.mark.parametrize(("answer", "success"), [(b"pong!", True), (b"no", False)])
+    def test_an_answer(self, answer: bytes, success: bool) -> None:
+        assert datagram(lambda _request: answer, "udp", request="ping", response="pong").success is success
+
+    def test_refused(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
+            unused.bind(("127.0.0.1", 0))
+            port = unused.getsockname()[1]
+        assert asyncio.run(probe(target_of(port, "udp", request="a", response="b"))).words == "refused"
+
+    def test_silence(self) -> None:
+        assert datagram(lambda _request: None, "udp", request="a", response="b").words == "timed out after 1 s"
+
+
+class TestDns:
+    @pytest.mark.parametrize(
+        ("records", "code", "words"),
+        [
+            (["192.0.2.1", "192.0.2.2"], dns.rcode.NOERROR, "2 records"),
+            ([], dns.rcode.NOERROR, "no A record of example.com"),
+            ([], dns.rcode.NXDOMAIN, "NXDOMAIN for example.com"),
+            ([], dns.rcode.SERVFAIL, "SERVFAIL for example.com"),
+        ],
+    )
+    def test_an_answer(self, records: list[str], code: dns.rcode.Rcode, words: str) -> None:
+        def answer(request: bytes) -> bytes:
+            response = dns.message.make_response(dns.message.from_wire(request))
+            response.set_rcode(code)
+            if records:
+                response.answer.append(dns.rrset.from_text("example.com.", 60, "IN", "A", *records))
+            return response.to_wire()
+
+        assert datagram(answer, "dns", query="example.com").words == words
+
+    def test_to_another_question(self) -> None:
+        other = dns.message.make_response(dns.message.make_query("other.example", "A")).to_wire()
+        assert datagram(lambda _request: other, "dns", query="example.com").words == "the answer is to another question"
+
+    def test_nonsense(self) -> None:
+        assert datagram(lambda _request: b"x", "dns", query="a").words.startswith("not a DNS answer")
+
+
+def datagram(answer: Callable[[bytes], bytes | None], kind: str, **options: Any) -> CheckResult:
+    """Check a datagram server on loopback once."""
+
+    class Server(asyncio.DatagramProtocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            found = answer(data)
+            if found is not None:
+                self.transport.sendto(found, addr)
+
+    async def work() -> CheckResult:
+        transport, _protocol = await asyncio.get_running_loop().create_datagram_endpoint(
+            Server, local_addr=("127.0.0.1", 0)
+        )
+        try:
+            port = transport.get_extra_info("sockname")[1]
+            return await probe(target_of(port, kind, timeout_sec=1, **options))
+        finally:
+            transport.close()
+
+    return asyncio.run(work())
+
+
+class TestGrpc:
+    @pytest.mark.parametrize(
+        ("message", "status", "words"),
+        [
+            (b"\x08\x01", "0", "SERVING"),
+            (b"\x08\x02", "0", "NOT_SERVING"),
+            (b"", "0", "UNKNOWN"),
+            (None, "5", "gRPC status 5 unknown service"),
+            (None, "12", "gRPC status 12 unknown service"),
+        ],
+    )
+    def test_an_answer(self, message: bytes | None, status: str, words: str) -> None:
+        seen: list[Any] = []
+        found = checked(_grpc_server(message, status, seen), "grpc", grpc_service_name="a.B")
+        assert (found.success, found.words) == (words == "SERVING", words)
+        headers = {name.decode() if isinstance(name, bytes) else name: value for name, value in seen[0]}
+        path = headers[":path"]
+        assert (path.decode() if isinstance(path, bytes) else path) == "/grpc.health.v1.Health/Check"
+        assert seen[1] == b"\0\0\0\0\x05\x0a\x03a.B"
+
+    def test_something_else(self) -> None:
+        # Of HTTP/1 as of a frame that is not whole yet, until the server closes.
+        assert checked(says(page()), "grpc").words == "closed without an answer"
+        assert checked(says(b"\0\0\1\0\0\0\0\0\0x" * 9), "grpc").words.startswith("not HTTP/2")
+
+
+def _grpc_server(message: bytes | None, status: str, seen: list[Any]) -> Serve:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        speaker = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        speaker.initiate_connection()
+        writer.write(speaker.data_to_send())
+        while True:
+            received = await reader.read(65536)
+            if not received:
+                return
+            for event in speaker.receive_data(received):
+                if isinstance(event, h2.events.RequestReceived):
+                    seen.append(event.headers)
+                elif isinstance(event, h2.events.DataReceived):
+                    seen.append(event.data)
+                elif isinstance(event, h2.events.StreamEnded):
+                    stream = event.stream_id
+                    trailers = [("grpc-status", status), ("grpc-message", "" if status == "0" else "unknown service")]
+                    head = [(":status", "200"), ("content-type", "application/grpc")]
+                    if message is None:
+                        speaker.send_headers(stream, head + trailers, end_stream=True)
+                    else:
+                        speaker.send_headers(stream, head)
+                        speaker.send_data(stream, b"\0" + len(message).to_bytes(4, "big") + message)
+                        speaker.send_headers(stream, trailers, end_stream=True)
+            writer.write(speaker.data_to_send())
+
+    return serve
+
+
+class TestPing:
+    def test_an_echo(self) -> None:
+        result = asyncio.run(probe(target_of(0, "ping")))
+        # Whether this user may ping is the machine's matter; that it is told is ours.
+        assert result.words == "echo reply" or "ping_group_range" in result.words
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., CheckResult]]:
+    """A function that has a script run by a runner of this process."""
+    path = str(tmp_path / "socket")
+    monkeypatch.setattr(check_script, "SOCKET", path)
+
+    def run(*command: str, **options: Any) -> CheckResult:
+        async def work() -> CheckResult:
+            server = await asyncio.start_unix_server(script_runner._serve, path)
+            try:
+                return await probe(target_of(80, "script", command=list(command), **options))
+            finally:
+                server.close()
+
+        return asyncio.run(work())
+
+    yield run
+
+
+class TestScript:
+    @pytest.mark.parametrize(
+        ("script", "options", "expected"),
+        [
+            ("exit 0", {}, CheckResult(True, "exit code 0")),
+            ("exit 1", {}, CheckResult(False, "exit code 1")),
+            ("echo out of   space; exit 3", {}, CheckResult(False, "exit code 3: out of space")),
+            ("exit 9", {"dynamic_weight": True}, CheckResult(True, "exit code 9, weight 7", 7)),
+            ("exit 255", {"dynamic_weight": True}, CheckResult(True, "exit code 255, weight 253", 253)),
+            ("exit 1", {"dynamic_weight": True}, CheckResult(False, "exit code 1")),
+            ("exit 0", {"dynamic_weight": True}, CheckResult(True, "exit code 0")),
+            ("kill -9 $$", {}, CheckResult(False, "killed by signal 9")),
+        ],
+    )
+    def test_exit_codes(
+        self, runner: Callable[..., CheckResult], script: str, options: dict[str, Any], expected: CheckResult
+    ) -> None:
+        assert runner("/bin/sh", "-c", script, **options) == expected
+
+    def test_the_environment_is_clean_and_names_the_target(self, runner: Callable[..., CheckResult]) -> None:
+        found = runner("/bin/sh", "-c", "env | sort | tr '\\n' ' '; exit 1").words
+        assert "EVENFLOW_ADDRESS=127.0.0.1 EVENFLOW_BACKEND=198.19.0.1 EVENFLOW_LISTENER=web EVENFLOW_PORT=80" in found
+        assert "PYTEST" not in found
+
+    def test_past_its_time_the_whole_group_goes(self, runner: Callable[..., CheckResult], tmp_path: Path) -> None:
+        pids = tmp_path / "pids"
+        script = f"sleep 60 & echo $! $$ > {pids}; wait"
+        assert runner("/bin/sh", "-c", script, timeout_sec=1).words == "timed out after 1 s"
+        deadline = time.monotonic() + 5
+        for pid in pids.read_text().split():
+            while _is_alive(pid):
+                assert time.monotonic() < deadline, f"{pid} lives"
+                time.sleep(0.05)
+
+    def test_a_flood_is_stopped(self, runner: Callable[..., CheckResult]) -> None:
+        assert runner("/bin/sh", "-c", "yes").words == "wrote more than 1048576 bytes"
+
+    def test_a_child_that_holds_the_output_open(self, runner: Callable[..., CheckResult]) -> None:
+        began = time.monotonic()
+        assert runner("/bin/sh", "-c", "sleep 60 & exit 0").success
+        assert time.monotonic() - began < 4
+
+    def test_no_shell_is_involved(self, runner: Callable[..., CheckResult]) -> None:
+        assert runner("/bin/echo", "$HOME; exit 1").success
+
+    def test_no_runner(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(check_script, "SOCKET", "/nowhere/socket")
+        words = asyncio.run(probe(target_of(80, "script", command=["/bin/true"]))).words
+        assert words == "evenflow-scripts.socket: No such file or directory; does the service run?"
+
+
+class TestScriptSecurity:
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of root")
+    @pytest.mark.parametrize(("what", "mode"), [("script", 0o777), ("script", 0o757), ("folder", 0o777)])
+    def test_what_others_can_write_to_is_refused(self, what: str, mode: int) -> None:
+        with _folder() as folder:
+            script = folder / "check"
+            script.write_text("#!/bin/sh\nexit 0\n")
+            script.chmod(0o755)
+            script_runner.check_script(str(script))
+            place = script if what == "script" else folder
+            place.chmod(mode)
+            with pytest.raises(script_runner.Refused) as refused:
+                script_runner.check_script(str(script))
+            assert str(refused.value) == f"{place} can be written to by others than root"
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of root")
+    def test_a_link_is_followed(self, tmp_path: Path) -> None:
+        bad = tmp_path / "bad"
+        bad.write_text("#!/bin/sh\n")
+        with _folder() as folder:
+            (folder / "good").symlink_to(bad)
+            with pytest.raises(script_runner.Refused):
+                script_runner.check_script(str(folder / "good"))
+
+    @pytest.mark.parametrize("path", ["/nowhere/check", "/etc", "/etc/passwd"])
+    def test_what_is_not_a_program(self, path: str) -> None:
+        with pytest.raises(script_runner.Refused):
+            script_runner.check_script(path)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder that only root can write to, and all above it."""
+    folder = Path("/var/lib") / f"evenflow-test-{os.getpid()}"
+    folder.mkdir(mode=0o755)
+    try:
+        yield folder
+    finally:
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,47 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What differs between two configurations."""
+
+from __future__ import annotations
+
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.difference import difference
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document import Document
+from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, document, listener
+from ansible_collections.evenflow.l4lb.tests.unit.strategies import documents
+from hypothesis import given
+
+ONE, TWO, THREE = "198.19.0.1", "198.19.0.2", "198.19.0.3"
+
+
+def test_everything_at_once() -> None:
+    before = document(listener("gone", backend(ONE)), listener("web", backend(ONE), backend(TWO), ports=["80"]))
+    after = document(
+        listener("new", backend(ONE), ports=["81"]),
+        listener("web", backend(ONE, weight=5), backend(THREE, 81), ports=["80", "443"]),
+    )
+    found = difference(before, after)
+    assert found.added == [{"listener": "new"}, {"listener": "web", "address": THREE, "port": 81}]
+    assert found.removed == [{"listener": "gone"}, {"listener": "web", "address": TWO, "port": 0}]
+    assert found.modified == [
+        {"listener": "web", "option": "ports", "before": ["80"], "after": ["80", "443"]},
+        {"listener": "web", "address": ONE, "port": 0, "option": "weight", "before": 100, "after": 5},
+    ]
+    assert found.listeners() == ["gone", "new", "web"]
+
+
+@given(documents(), documents())
+def test_there_is_one_if_and_only_if_the_configurations_differ(before: Document, after: Document) -> None:
+    found = difference(before, after)
+    assert bool(found) is (before != after)
+    assert found.listeners() == sorted(
+        name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+    )
+
+
+@given(documents(), documents())
+def test_the_way_back_is_the_mirror_image(before: Document, after: Document) -> None:
+    there, back = difference(before, after), difference(before=after, after=before)
+    assert (there.added, there.removed) == (back.removed, back.added)
+    swapped = [{**entry, "before": entry["after"], "after": entry["before"]} for entry in back.modified]
+    assert there.modified == swapped

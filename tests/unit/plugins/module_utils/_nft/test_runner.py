@@ -1,0 +1,251 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What nft and the kernel say, read; the samples are what nft 1.0.6 printed on a kernel 6.18."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import transaction as transaction_module
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import FoundChain
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
+
+SAMPLES = Path(__file__).parent / "fixtures"
+
+Program = Callable[[str], Path]
+
+
+@pytest.fixture
+def nft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
+    """Return a maker of the program nft from shell text; it notes its arguments and input, numbered by call."""
+    monkeypatch.setattr(runner, "_PATH", str(tmp_path))
+
+    def make(text: str) -> Path:
+        program = tmp_path / "nft"
+        program.write_text(
+            '#!/bin/sh\ncd "${0%/*}" || exit\nn=0\nwhile [ -e "call$n" ]; do n=$((n + 1)); done\n'
+            f'{{ echo "$@"; /bin/cat; }} >"call$n"\n{text}\n',
+            encoding="ascii",
+        )
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        return tmp_path
+
+    return make
+
+
+def calls(folder: Path) -> list[str]:
+    """Return the arguments and input of each call."""
+    return [path.read_text(encoding="ascii") for path in sorted(folder.glob("call*"))]
+
+
+def transaction(*statements: str) -> Transaction:
+    """Return a transaction of statements."""
+    found = Transaction()
+    found.statements = list(statements)
+    return found
+
+
+class TestTable:
+    def test_read(self, nft: Program) -> None:
+        folder = nft(f"exec /bin/cat {SAMPLES}/table.json")
+        found = live_table.read_table()
+        assert found is not None
+        assert calls(folder) == ["-j list table inet evenflow\n"]
+        assert found.chains == {
+            "to_backend": FoundChain(("aa 1/2", "aa 2/2")),
+            "refuse": FoundChain(("",)),
+            "l_web": FoundChain(("bb 1/1", "")),
+            "gate_in": FoundChain((), "type filter hook prerouting priority -110; policy accept;"),
+        }
+        assert {name: (one.kind, one.elements) for name, one in found.sets.items()} == {
+            "listeners4": ("map", {("198.18.0.1", "tcp", 80): "goto l_web", ("198.18.0.1", "udp", 53): "drop"}),
+            "listeners6": ("map", {("2001:db8::1", "tcp", 80): "goto l_web"}),
+            "to4port": ("map", {0x80000001: ("198.18.1.1", 8080)}),
+            "to4": ("map", {0x80000002: "198.18.1.2"}),
+            "endpoints4": ("set", {("198.18.1.1", "tcp", 8080): None}),
+            "vips6": ("set", {"2001:db8::1": None}),
+            "acct_in": ("set", {0x80000001: None, 0x80000002: None}),
+            "slots_web": ("map", {0: 0x80000001, 1: 0x80000002}),
+        }
+
+    def test_what_others_put_into_the_table_does_not_disturb(self, nft: Program) -> None:
+        """Intervals, prefixes, time-outs, comments, a counter: their objects are to be removed, not understood."""
+        nft(f"exec /bin/cat {SAMPLES}/foreign.json")
+        found = live_table.read_table()
+        assert found is not None
+        assert {name: one.kind for name, one in found.sets.items()} == {
+            "blocked": "set",
+            "nets": "set",
+            "timed": "set",
+            "m": "map",
+            "im": "map",
+        }
+        assert found.sets["m"].elements == {"198.18.9.1": 1}
+        assert set(found.chains) == {"c", "d"}
+
+    def test_none(self, nft: Program) -> None:
+        nft('echo "Error: No such file or directory" >&2; exit 1')
+        assert live_table.read_table() is None
+
+    def test_refused(self, nft: Program) -> None:
+        nft('echo "Error: Operation not permitted" >&2; exit 1')
+        expected = r"nft -j list table inet evenflow: Error: Operation not permitted \(exit code 1\)"
+        with pytest.raises(NodeError, match=expected):
+            live_table.read_table()
+
+    def test_no_program(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(runner, "_PATH", str(tmp_path))
+        with pytest.raises(NodeError, match="install the package nftables"):
+            live_table.read_table()
+
+
+class TestCounters:
+    def test_read(self, nft: Program) -> None:
+        text = (SAMPLES / "counters.json").read_text(encoding="ascii")
+        folder = nft("exec /bin/cat counted.json")
+        (folder / "counted.json").write_text(text.replace('"packets": 0, "bytes": 0', '"packets": 3, "bytes": 99', 1))
+        assert live_table.read_counters("acct_in") == {0x80000001: (3, 99), 0x80000002: (0, 0)}
+        assert calls(folder) == ["-j list set inet evenflow acct_in\n"]
+
+    def test_empty_and_missing(self, nft: Program) -> None:
+        nft("""echo '{"nftables": [{"metainfo": {}}, {"set": {"name": "acct_in"}}]}'""")
+        assert live_table.read_counters("acct_in") == {}
+        nft('echo "Error: No such file or directory" >&2; exit 1')
+        assert live_table.read_counters("acct_in") == {}
+
+
+class TestApply:
+    STATEMENTS = ("flush chain inet evenflow l_a", "delete chain inet evenflow l_a", "delete map inet evenflow slots_a")
+
+    def test_one_run_with_the_text_as_input(self, nft: Program) -> None:
+        folder = nft("exit 0")
+        runner.apply(transaction(*self.STATEMENTS))
+        assert calls(folder) == ["-f -\n" + "\n".join(self.STATEMENTS) + "\n"]
+
+    def test_refused(self, nft: Program) -> None:
+        folder = nft('echo "/dev/stdin:1:1: Error: File exists" >&2; exit 1')
+        with pytest.raises(NodeError, match="File exists"):
+            runner.apply(transaction(*self.STATEMENTS))
+        assert len(calls(folder)) == 1
+
+    def test_busy_deletions_come_second(self, nft: Program) -> None:
+        folder = nft('[ $n -gt 0 ] || { echo "Error: Device or resource busy" >&2; exit 1; }')
+        runner.apply(transaction(*self.STATEMENTS))
+        assert calls(folder)[1:] == [
+            f"-f -\n{self.STATEMENTS[0]}\n",
+            f"-f -\n{self.STATEMENTS[1]}\n{self.STATEMENTS[2]}\n",
+        ]
+
+    @pytest.mark.parametrize("last", [1, 2])
+    def test_busy_and_then_refused(self, nft: Program, last: int) -> None:
+        folder = nft(
+            f'[ $n -eq 0 ] && {{ echo "Error: Device or resource busy" >&2; exit 1; }}\n'
+            f'[ $n -lt {last} ] || {{ echo "Error: still" >&2; exit 1; }}'
+        )
+        with pytest.raises(NodeError, match="still"):
+            runner.apply(transaction(*self.STATEMENTS))
+        assert len(calls(folder)) == last + 1
+
+    def test_busy_without_deletions_is_an_error(self, nft: Program) -> None:
+        folder = nft('echo "Error: Device or resource busy" >&2; exit 1')
+        with pytest.raises(NodeError, match="busy"):
+            runner.apply(transaction(self.STATEMENTS[0]))
+        assert len(calls(folder)) == 1
+
+
+class TestBatches:
+    @pytest.fixture
+    def three(self, monkeypatch: pytest.MonkeyPatch) -> Transaction:
+        """A transaction of three batches."""
+        monkeypatch.setattr(transaction_module, "BATCH", 1)
+        found = Transaction()
+        for name in ("a", "b", "c"):
+            found.flush_chain(name)
+            found.checkpoint()
+        return found
+
+    def test_one_after_the_other(self, nft: Program, three: Transaction) -> None:
+        folder = nft("exit 0")
+        assert runner.apply(three) == 3
+        assert calls(folder) == [f"-f -\nflush chain inet evenflow {name}\n" for name in ("a", "b", "c")]
+
+    def test_what_was_begun_is_taken_back(self, nft: Program, three: Transaction) -> None:
+        folder = nft('[ $n -lt 2 ] || { echo "Error: File exists" >&2; exit 1; }')
+        with pytest.raises(NodeError, match="File exists"):
+            runner.apply(three)
+        assert calls(folder)[-1] == "delete table inet evenflow\n"
+
+    def test_what_was_not_begun_is_not(self, nft: Program, three: Transaction) -> None:
+        folder = nft('echo "Error: File exists" >&2; exit 1')
+        with pytest.raises(NodeError, match="File exists"):
+            runner.apply(three)
+        assert len(calls(folder)) == 1
+
+
+class Netlink:
+    """A netlink socket that gives one answer."""
+
+    answer = b""
+
+    def __init__(self, *_arguments: Any) -> None:
+        self.sent = b""
+
+    def __enter__(self) -> Netlink:
+        return self
+
+    def __exit__(self, *_error: Any) -> None:
+        return None
+
+    def settimeout(self, seconds: float) -> None:
+        """Take any time-out."""
+
+    def bind(self, address: tuple[int, int]) -> None:
+        """Take any address."""
+
+    def send(self, message: bytes) -> None:
+        """Keep what is sent."""
+        assert message == bytes.fromhex("14000000100a0100010000000000000000000000")
+
+    def recv(self, _size: int) -> bytes:
+        """Give the answer."""
+        return self.answer
+
+
+class TestGeneration:
+    @pytest.mark.parametrize(
+        ("answer", "generation"),
+        [
+            ("300000000f0a000001000000f025000000000001080001000000000108000200000025f00c000300707974686f6e3300", 1),
+            ("300000000f0a000001000000ef25000000000002080001000000000208000200000025ef0c000300707974686f6e3300", 2),
+            # The same attributes in another order, a padded one first.
+            (
+                "300000000f0a000001000000ef25000000000002090003007079746800000000080001000a0b0c0d08000200000025ef",
+                0x0A0B0C0D,
+            ),
+        ],
+    )
+    def test_read(self, monkeypatch: pytest.MonkeyPatch, answer: str, generation: int) -> None:
+        monkeypatch.setattr(socket, "socket", Netlink)
+        monkeypatch.setattr(Netlink, "answer", bytes.fromhex(answer))
+        assert runner.generation() == generation
+
+    @pytest.mark.parametrize(
+        ("answer", "text"),
+        [
+            ("280000000200000001000000fa0c0000ffffffff14000000100a0100010000000000000000000000", "not permitted"),
+            ("1c0000000f0a000001000000ef2500000000000208000200000025ef", "does not hold an nftables generation"),
+            ("140000000f0a000001000000ef25000000000002", "does not hold an nftables generation"),
+        ],
+    )
+    def test_refused(self, monkeypatch: pytest.MonkeyPatch, answer: str, text: str) -> None:
+        monkeypatch.setattr(socket, "socket", Netlink)
+        monkeypatch.setattr(Netlink, "answer", bytes.fromhex(answer))
+        with pytest.raises(NodeError, match=text):
+            runner.generation()

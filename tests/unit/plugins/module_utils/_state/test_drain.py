@@ -1,0 +1,219 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whom a drain is about, how long it lasts, what it may not take away, and how it is waited for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_drain
+from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import InvalidInput
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node import drain_wait
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import GRACE_SECONDS, wait
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import Left, Request
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.effective import in_force
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import NOTHING_LEARNED
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.transition import advance
+from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, document, listener
+
+B1, B2, B3 = "198.19.0.1", "198.19.0.2", "198.19.0.3"
+
+FLEET = document(
+    listener("api", backend(B1, name="b1"), backend(B2, name="b2"), connection_draining_timeout_sec=20),
+    listener(
+        "web", backend(B1, name="b1"), backend(B2, name="b2"), connection_draining_timeout_sec=10, address="198.18.0.99"
+    ),
+    listener("db", backend(B3, name="b3"), drain_mode="natural", address="198.18.0.98"),
+)
+
+
+def request(*machines: str, **options: Any) -> Request:
+    faults = Faults()
+    found = Request.from_options(parse_drain({"backends": list(machines), **options}, faults))
+    faults.refuse()
+    return found
+
+
+def states(found: Any) -> dict[str, str]:
+    return {f"{name}/{one['name']}": one["admin_state"] for name in found for one in found[name]["backends"]}
+
+
+@pytest.mark.parametrize("machine", ["b1", B1])
+def test_a_machine_in_all_its_listeners(machine: str) -> None:
+    after = request(machine).edit(FLEET, Faults())
+    changed = {name for name, state in states(after).items() if state != states(FLEET)[name]}
+    assert changed == {"api/b1", "web/b1"}
+    assert request(machine, state="active").edit(after, Faults()) == FLEET
+    assert request(machine).edit(after, Faults()) == after
+
+
+def test_one_listener() -> None:
+    after = request("b1", "b2", listener=["web"]).edit(FLEET, Faults())
+    assert {name for name, state in states(after).items() if state == "drained"} == {"web/b1", "web/b2"}
+
+
+def test_disabled_stays_disabled() -> None:
+    before = document(listener("web", backend(B1, admin_state="disabled"), backend(B2)))
+    assert request(B1).edit(before, Faults()) == before
+    assert request(B1, state="active").edit(before, Faults()) == before
+
+
+def test_what_there_is_not() -> None:
+    faults = Faults()
+    request("b9", listener=["web", "nowhere"]).edit(FLEET, faults)
+    assert faults.errors == [
+        "listener: 'nowhere' is not a listener of this node; there are ['api', 'db', 'web']",
+        "backends: 'b9' is neither name nor address of a backend there; there are ['b1', 'b2', 'b3']",
+    ]
+    faults = Faults()
+    assert request("b9", not_found="ignore").edit(FLEET, faults) == FLEET
+    assert not faults.errors
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, 20.0),
+        ({"timeout": 5}, 5.0),
+        ({"on_timeout": "fail"}, None),
+        ({"on_timeout": "continue", "timeout": 5}, None),
+    ],
+)
+def test_timeouts(options: dict[str, Any], wanted: float | None) -> None:
+    asked = request("b1", **options)
+    assert asked.timeouts(asked.edit(FLEET, Faults())) == {f"api/{B1}/0": wanted, f"web/{B1}/0": wanted}
+
+
+def test_natural_mode_ends_only_with_a_timeout() -> None:
+    for options, wanted in (({}, None), ({"timeout": 5}, 5.0)):
+        asked = request("b3", **options)
+        assert asked.timeouts(asked.edit(FLEET, Faults())) == {f"db/{B3}/0": wanted}
+
+
+def test_a_second_drain_does_not_move_the_deadline_but_another_timeout_does() -> None:
+    first = request("b1")
+    after = first.edit(FLEET, Faults())
+    old, new = Configuration.from_document(FLEET), Configuration.from_document(after)
+    begun = advance(old, new, NOTHING_LEARNED, 100.0, dict, timeouts=first.timeouts(after))
+    assert {drain.deadline for drain in begun.drains.values()} == {120.0}
+    again = advance(new, new, begun, 110.0, dict, timeouts=first.timeouts(after))
+    assert again.drains == begun.drains
+    longer = advance(new, new, begun, 110.0, dict, timeouts=request("b1", timeout=60).timeouts(after))
+    assert {drain.deadline for drain in longer.drains.values()} == {160.0}
+
+
+def test_a_drain_by_configuration_has_each_listeners_own_time() -> None:
+    after = request("b1").edit(FLEET, Faults())
+    old, new = Configuration.from_document(FLEET), Configuration.from_document(after)
+    begun = advance(old, new, NOTHING_LEARNED, 100.0, dict)
+    found = {name: drain.deadline for name, drain in begun.drains.items()}
+    assert found == {f"api/{B1}/0": 120.0, f"web/{B1}/0": 110.0}
+
+
+def _guard(asked: Request, **health: str) -> None:
+    checked = {name: {**one, "health_check": check()} for name, one in FLEET.items()}
+    known = {
+        f"{name}/{one['address']}/0": Health(health.get(one["name"], "healthy"), 0.0)
+        for name in FLEET
+        for one in FLEET[name]["backends"]
+    }
+    runtime = replace(NOTHING_LEARNED, health=known)
+    before, after = (
+        in_force(Configuration.from_document(found), runtime) for found in (checked, asked.edit(checked, Faults()))
+    )
+    asked.guard(before, after)
+
+
+def test_guard() -> None:
+    """Row 38: what counts is healthy, takes new flows, and is not out on another node."""
+    _guard(request("b1"))
+    _guard(request("b1", "b2", min_eligible=0))
+    _guard(request("b1", min_eligible=2), b1="unhealthy")
+    with pytest.raises(InvalidInput, match=r"min_eligible: 2: api would keep 1 eligible backends \(b2\) of 2; "):
+        _guard(request("b1", min_eligible=2))
+    with pytest.raises(InvalidInput, match="api would keep 0 eligible backends of 1"):
+        _guard(request("b1"), b2="unhealthy")
+    with pytest.raises(InvalidInput, match="api would keep 0 eligible backends of 1"):
+        _guard(request("b1", out_elsewhere=["b2"]))
+    with pytest.raises(InvalidInput, match="db would keep 0"):
+        _guard(request("b3"))
+
+
+class Fake:
+    """A node whose time passes when somebody sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, left: list[Left], is_ended: bool = True) -> None:
+        self.left, self.is_ended, self.now, self.settled = left, is_ended, 1000.0, 0
+        for name in ("time", "monotonic"):
+            monkeypatch.setattr(drain_wait.time, name, lambda: self.now)
+        monkeypatch.setattr(drain_wait.time, "sleep", self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def look(self) -> list[Left]:
+        return [
+            replace(
+                one,
+                is_past=one.deadline is not None and self.now >= one.deadline,
+                connections=0 if self.is_ended and one.deadline and self.now > one.deadline + 2 else one.connections,
+            )
+            for one in self.left
+        ]
+
+    def settle(self) -> None:
+        self.settled += 1
+
+
+def _left(connections: int, deadline: float | None = None, **options: Any) -> Left:
+    return Left(
+        "web",
+        "b1",
+        B1,
+        0,
+        **{
+            "connections": connections,
+            "deadline": deadline,
+            "is_past": False,
+            "is_dead": False,
+            "is_draining": True,
+            **options,
+        },
+    )
+
+
+def _waited(fake: Fake, max_connections: int = 0, seconds: float = 30, at_most: float = float("inf")) -> Any:
+    began = fake.now
+    found = wait(fake, fake, max_connections, seconds, 1.0, at_most)  # type: ignore[arg-type]
+    return found.is_done, found.is_over, found.ended, round(fake.now - began)
+
+
+def test_nothing_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for left in ([], [_left(0)], [_left(5, is_dead=True)], [_left(5, is_draining=False)]):
+        assert _waited(Fake(monkeypatch, left)) == (True, False, 0, 0)
+    assert _waited(Fake(monkeypatch, [_left(3)]), max_connections=3) == (True, False, 0, 0)
+
+
+def test_a_deadline_ends_flows(monkeypatch: pytest.MonkeyPatch) -> None:
+    done, over, ended, took = _waited(Fake(monkeypatch, [_left(7, 1010.0)]))
+    assert (done, over, ended) == (True, True, 7) and 12 <= took <= 14
+
+
+def test_without_a_deadline_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _waited(Fake(monkeypatch, [_left(7)])) == (False, True, 0, 30)
+
+
+def test_flows_that_do_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(monkeypatch, [_left(7, 1010.0)], is_ended=False)
+    done, over, _ended, took = _waited(fake)
+    assert (done, over) == (False, True) and took >= 10 + GRACE_SECONDS and fake.settled
+
+
+def test_a_slice_ends_but_not_near_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _waited(Fake(monkeypatch, [_left(7, 1100.0)]), at_most=10) == (False, False, 0, 10)
+    assert _waited(Fake(monkeypatch, [_left(7, 1012.0)]), at_most=10)[:3] == (True, True, 7)

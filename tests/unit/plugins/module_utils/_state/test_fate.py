@@ -1,0 +1,97 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Section 2 of the behaviour: the table in code says what the table in the text says, cell by cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Backend, FailoverPolicy
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.fate import Fate, fates
+from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, service
+
+LETTERS = {"K": "keep", "D": "move", "E": "end"}
+
+COLUMNS: dict[str, dict[str, Any]] = {
+    "TCP-p": {"protocol": "tcp"},
+    "TCP-n": {"protocol": "tcp", "connection_persistence_on_unhealthy_backends": "never_persist"},
+    "TCP always": {"protocol": "tcp", "connection_persistence_on_unhealthy_backends": "always_persist"},
+    "UDP": {"protocol": "udp"},
+    "UDP always": {"protocol": "udp", "connection_persistence_on_unhealthy_backends": "always_persist"},
+}
+
+HEALTHY = {"health": "healthy"}
+UNHEALTHY = {"health": "unhealthy"}
+DROP = FailoverPolicy(0.0, True, False)
+NOT_DRAINED = FailoverPolicy(0.0, False, True)
+
+# What the backend is, what the other one is, the listener's options, and the cells of the row.
+ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
+    "unhealthy, others healthy": (UNHEALTHY, HEALTHY, {}, "KDKDK"),
+    "all unhealthy, fail open": (UNHEALTHY, UNHEALTHY, {}, "KKKKK"),
+    "all unhealthy, drop": (UNHEALTHY, UNHEALTHY, {"failover_policy": DROP}, "KEKEK"),
+    "recovers": (HEALTHY, HEALTHY, {}, "KKKKK"),
+    "weight 0": ({"weight": 0, **HEALTHY}, HEALTHY, {}, "KKKKK"),
+    "scaler 0": ({"capacity_scaler": 0.0, **HEALTHY}, HEALTHY, {}, "KKKKK"),
+    "drained, before": ({"admin_state": "drained", **HEALTHY}, HEALTHY, {}, "KKKKK"),
+    "drained, past": ({"admin_state": "drained", "is_past_drain": True, **HEALTHY}, HEALTHY, {}, "EEEDD"),
+    "drained, unhealthy": ({"admin_state": "drained", **UNHEALTHY}, HEALTHY, {}, "KDKDK"),
+    "disabled": ({"admin_state": "disabled", **HEALTHY}, HEALTHY, {}, "EEEDD"),
+    "failover": (HEALTHY, {"failover": True, **HEALTHY}, {"ratio": 1.0}, "KKKKK"),
+    "failover, past": ({"is_past_drain": True, **HEALTHY}, {"failover": True, **HEALTHY}, {"ratio": 1.0}, "EKKDK"),
+    "failback": ({"failover": True, **HEALTHY}, HEALTHY, {}, "KKKKK"),
+    "failback, past": ({"failover": True, "is_past_drain": True, **HEALTHY}, HEALTHY, {}, "EKKDK"),
+    "failover, no drain": ({"failover": True, **HEALTHY}, HEALTHY, {"failover_policy": NOT_DRAINED}, "EEE"),
+}
+
+
+def _fate(row: str, column: str) -> Fate:
+    this, other, options, _cells = ROWS[row]
+    options = dict(options)
+    one = Backend(**backend("198.19.0.1"))
+    more = ()
+    if "ratio" in options:
+        options["failover_policy"] = FailoverPolicy(options.pop("ratio"), False, False)
+        more = (Backend(**backend("198.19.0.3"), health="unhealthy"),)
+    backends = (one._replace(**this), one._replace(address="198.19.0.2", **other), *more)
+    return fates(service(backends, **COLUMNS[column], **options))[0]
+
+
+CELLS = [(row, column, cell) for row, entry in ROWS.items() for column, cell in zip(COLUMNS, entry[3])]
+
+
+@pytest.mark.parametrize(("row", "column", "cell"), CELLS)
+def test_row_30_a_cell_of_the_table(row: str, column: str, cell: str) -> None:
+    assert _fate(row, column) == Fate(LETTERS[cell], LETTERS[cell])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"tracking_mode": "per_session", "session_affinity": "client_ip_port_proto"}, "keep"),
+        ({"tracking_mode": "per_session"}, "keep"),
+        ({"tracking_mode": "per_session", "session_affinity": "client_ip"}, "move"),
+        ({"session_affinity": "client_ip"}, "keep"),
+        ({"protocol": "sctp"}, "keep"),
+        ({"protocol": "sctp", "connection_persistence_on_unhealthy_backends": "never_persist"}, "move"),
+    ],
+)
+def test_which_streams_persist(options: dict[str, Any], expected: str) -> None:
+    assert _unhealthy(**options).stream == expected
+
+
+def test_every_protocol_at_once() -> None:
+    """A listener for all protocols keeps streams and moves the rest."""
+    assert _unhealthy(protocol="any") == Fate("keep", "move")
+
+
+def test_a_removed_registration_is_one_that_drains() -> None:
+    gone = Backend(**backend("198.19.0.9"), is_leaving=True, is_past_drain=True)
+    assert fates(service((Backend(**backend("198.19.0.1")), gone))) == (Fate(), Fate("end", "end"))
+
+
+def _unhealthy(**options: Any) -> Fate:
+    backends = (Backend(**backend("198.19.0.1"), **UNHEALTHY), Backend(**backend("198.19.0.2"), **HEALTHY))
+    return fates(service(backends, **options))[0]

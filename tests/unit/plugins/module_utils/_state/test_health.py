@@ -1,0 +1,79 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Row 23: when results change a state."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import HealthCheck
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import (
+    HEALTHY,
+    INITIAL,
+    UNHEALTHY,
+    CheckResult,
+    Health,
+)
+from ansible_collections.evenflow.l4lb.tests.unit.factories import check, configuration, listener
+
+
+def _check(healthy: int, unhealthy: int) -> HealthCheck:
+    found = check(healthy_threshold=healthy, unhealthy_threshold=unhealthy)
+    one = configuration(listener("web", health_check=found)).listeners[0].health_check
+    if one is None:
+        raise ValueError("there is a check")
+    return one
+
+
+def _after(state: str, results: str, healthy: int, unhealthy: int) -> str:
+    health = Health(state, 0.0)
+    for number, letter in enumerate(results, 1):
+        health = health.after(CheckResult(letter == "+", letter), _check(healthy, unhealthy), float(number))
+    return health.state
+
+
+@pytest.mark.parametrize(
+    ("state", "results", "expected"),
+    [
+        (HEALTHY, "--", HEALTHY),
+        (HEALTHY, "---", UNHEALTHY),
+        (HEALTHY, "--+--+--", HEALTHY),
+        (HEALTHY, "-+" * 20, HEALTHY),
+        (UNHEALTHY, "+", UNHEALTHY),
+        (UNHEALTHY, "++", HEALTHY),
+        (UNHEALTHY, "+-" * 20, UNHEALTHY),
+        (INITIAL, "+", HEALTHY),
+        (INITIAL, "--", INITIAL),
+        (INITIAL, "---", UNHEALTHY),
+        (INITIAL, "---+", UNHEALTHY),
+        (INITIAL, "--+", HEALTHY),
+    ],
+)
+def test_the_nth_result_in_a_row_counts(state: str, results: str, expected: str) -> None:
+    assert _after(state, results, healthy=2, unhealthy=3) == expected
+
+
+@pytest.mark.parametrize("threshold", range(1, 11))
+def test_one_less_changes_nothing(threshold: int) -> None:
+    assert _after(HEALTHY, "-" * (threshold - 1), 1, threshold) == HEALTHY
+    assert _after(HEALTHY, "-" * threshold, 1, threshold) == UNHEALTHY
+    assert _after(UNHEALTHY, "+" * (threshold - 1), threshold, 1) == UNHEALTHY
+    assert _after(UNHEALTHY, "+" * threshold, threshold, 1) == HEALTHY
+
+
+def test_since_is_when_the_state_changed_and_words_are_the_last_result() -> None:
+    health = Health(HEALTHY, 1.0)
+    health = health.after(CheckResult(False, "refused"), _check(2, 2), 5.0)
+    assert (health.since, health.words) == (1.0, "refused")
+    health = health.after(CheckResult(False, "timed out after 2 s"), _check(2, 2), 6.0)
+    assert (health.state, health.since, health.words) == (UNHEALTHY, 6.0, "timed out after 2 s")
+
+
+def test_a_weight_outlives_a_failure() -> None:
+    health = Health(HEALTHY, 1.0).after(CheckResult(True, "ok", 7), _check(1, 3), 2.0)
+    assert health.after(CheckResult(False, "refused"), _check(1, 3), 3.0).weight == 7
+
+
+def test_written_and_read() -> None:
+    health = Health(UNHEALTHY, 12.5, 1, "refused", 3)
+    assert Health.from_json(health.as_json()) == health

@@ -1,0 +1,313 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a node has learned and begun, as configuration, health and time change it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document import Document
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.identity import backend_ids
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.plan import Live, plan
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.effective import in_force
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import eligible
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import NOTHING_LEARNED, Runtime
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.transition import (
+    AT_ONCE,
+    ENDED_SECONDS,
+    GUARD_SECONDS,
+    HOLD,
+    advance,
+    forgotten,
+    next_event,
+)
+from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP6, backend, check, document, listener
+
+B1, B2 = "198.19.0.1", "198.19.0.2"
+POLICY = {"failover_ratio": 0.0, "drop_traffic_if_unhealthy": False, "disable_connection_drain_on_failover": False}
+
+
+def web(*backends: dict[str, Any], **options: Any) -> Document:
+    return document(listener("web", *backends, **options))
+
+
+def ids(wanted: Document) -> dict[str, int]:
+    return {key[1]: mark for key, mark in backend_ids(Configuration.from_document(wanted)).items()}
+
+
+class Story:
+    """A node over time."""
+
+    def __init__(self) -> None:
+        self.document: Document = {}
+        self.runtime = NOTHING_LEARNED
+        self.now = 1000.0
+        self.flows: Mapping[int, int] = {}
+
+    def change(self, after: Document, **learned: str) -> dict[int, str]:
+        """Give it a configuration, or health by the backends' last digits; returns what is forgotten."""
+        health = {f"web/198.19.0.{name[1:]}/0": Health(state, self.now) for name, state in learned.items()}
+        old, known = Configuration.from_document(self.document), self.runtime
+        new = old if after == self.document else Configuration.from_document(after)
+        self.runtime = advance(old, new, known, self.now, self._active, health)
+        self.document = after
+        return forgotten(known, self.runtime)
+
+    def wait(self, seconds: float) -> dict[int, str]:
+        self.now += seconds
+        return self.change(self.document)
+
+    def learn(self, **learned: str) -> dict[int, str]:
+        return self.change(self.document, **learned)
+
+    def present(self) -> Configuration:
+        return in_force(Configuration.from_document(self.document), self.runtime)
+
+    def chosen(self) -> list[str]:
+        return [one.address for one in eligible(self.present().listeners[0])]
+
+    def elements(self, name: str) -> Any:
+        wanted = plan(self.present(), Settings(), Live(), self.runtime)
+        return wanted.boot.shared.sets[name].elements if name != "ended" else set(self.runtime.ending)
+
+    def _active(self) -> Mapping[int, int]:
+        return self.flows
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story()
+
+
+def test_a_new_registration_under_a_check_waits(story: Story) -> None:
+    story.change(web(backend(B1), backend(B2), health_check=check()))
+    assert story.chosen() == []
+    story.learn(b1="healthy")
+    assert story.chosen() == [B1]
+
+
+def test_one_that_has_served_unchecked_is_trusted(story: Story) -> None:
+    """No pool passes through empty because a check is added."""
+    story.change(web(backend(B1)))
+    story.change(web(backend(B1), backend(B2), health_check=check()))
+    assert story.chosen() == [B1]
+
+
+def test_another_check_keeps_what_is_known(story: Story) -> None:
+    story.change(web(backend(B1), backend(B2), health_check=check()), b1="healthy", b2="unhealthy")
+    story.learn(b1="healthy", b2="unhealthy")
+    story.change(web(backend(B1), backend(B2), health_check=check("http")))
+    assert story.chosen() == [B1]
+
+
+def test_unhealthy_moves_datagrams_once(story: Story) -> None:
+    wanted = web(backend(B1), backend(B2), protocol="udp", health_check=check())
+    story.change(wanted)
+    story.learn(b1="healthy", b2="healthy")
+    assert story.learn(b2="unhealthy") == {ids(wanted)[B2]: "all"}
+    assert story.wait(1) == {}
+    assert story.learn(b2="healthy") == {}
+    assert story.learn(b2="unhealthy") == {ids(wanted)[B2]: "all"}
+
+
+def test_disabled_ends_in_two_steps(story: Story) -> None:
+    wanted = web(backend(B1), backend(B2))
+    story.change(wanted)
+    assert story.change(web(backend(B1), backend(B2, admin_state="disabled"))) == {}
+    mark = ids(wanted)[B2]
+    assert set(story.runtime.ending) == {mark}
+    assert next_event(story.runtime) == story.now + ENDED_SECONDS
+    assert story.wait(ENDED_SECONDS) == {mark: "all"}
+    assert not story.runtime.ending
+    assert story.wait(10) == {}
+    # In use again, and disabled again.
+    story.change(wanted)
+    story.change(web(backend(B1), backend(B2, admin_state="disabled")))
+    assert set(story.runtime.ending) == {mark}
+
+
+def test_a_drain_has_one_deadline(story: Story) -> None:
+    story.change(web(backend(B1), backend(B2), connection_draining_timeout_sec=20))
+    story.change(web(backend(B1), backend(B2, admin_state="drained"), connection_draining_timeout_sec=20))
+    begun = story.runtime.drains
+    assert next_event(story.runtime) == 1020.0
+    story.wait(19)
+    assert story.runtime.drains == begun and not story.runtime.past
+    story.runtime = Runtime.from_json(json.loads(json.dumps(story.runtime.as_json())))
+    assert story.runtime.drains == begun
+    story.wait(1)
+    assert story.runtime.past and story.runtime.ending
+    assert story.wait(ENDED_SECONDS)
+    assert not story.wait(1000)
+
+
+def test_a_natural_drain_has_none(story: Story) -> None:
+    story.change(web(backend(B1, admin_state="drained"), drain_mode="natural"))
+    story.wait(100000)
+    assert not story.runtime.past
+    assert next_event(story.runtime) is None
+
+
+def test_a_cancelled_drain_forgets_nothing(story: Story) -> None:
+    story.change(web(backend(B1, admin_state="drained"), backend(B2)))
+    story.wait(10)
+    story.change(web(backend(B1), backend(B2)))
+    assert not story.runtime.drains
+    assert story.wait(1000) == {}
+    assert story.chosen() == [B1, B2]
+
+
+def test_a_removed_registration_drains_ends_and_is_guarded(story: Story) -> None:
+    both = web(backend(B1), backend(B2), connection_draining_timeout_sec=10)
+    mark = ids(both)[B2]
+    story.flows = {mark: 1}
+    story.change(both)
+    story.change(web(backend(B1), connection_draining_timeout_sec=10))
+    assert story.chosen() == [B1]
+    assert (B2, "tcp", 80) in story.elements("endpoints4")
+    story.wait(10)
+    assert set(story.runtime.ending) == {mark}
+    assert story.wait(ENDED_SECONDS) == {mark: "all"}
+    assert (B2, "tcp", 80) in story.elements("endpoints4")
+    assert (B2, "tcp", 80) in story.elements("closed4")
+    story.wait(GUARD_SECONDS)
+    assert (B2, "tcp", 80) not in story.elements("endpoints4")
+    assert replace(story.runtime, settled={}) == NOTHING_LEARNED
+
+
+def test_a_removed_registration_without_flows_goes_at_once(story: Story) -> None:
+    story.flows = {}
+    story.change(web(backend(B1), backend(B2)))
+    story.change(web(backend(B1)))
+    assert story.runtime == NOTHING_LEARNED
+
+
+def test_a_removed_registration_that_comes_back_keeps_its_flows(story: Story) -> None:
+    both = web(backend(B1), backend(B2))
+    story.flows = {ids(both)[B2]: 1}
+    story.change(both)
+    story.change(web(backend(B1)))
+    story.change(both)
+    assert story.chosen() == [B1, B2]
+    assert story.runtime == NOTHING_LEARNED
+
+
+def test_a_removed_listener_rejects_until_its_drains_end(story: Story) -> None:
+    wanted = web(backend(B1), connection_draining_timeout_sec=10)
+    story.flows = {ids(wanted)[B1]: 1}
+    story.change(wanted)
+    story.change({})
+    assert story.elements("listeners4") == {("198.18.0.10", "tcp", 80): "goto refuse"}
+    assert list(story.elements("vips4")) == ["198.18.0.10"]
+    story.wait(10)
+    story.wait(ENDED_SECONDS)
+    assert not story.elements("listeners4") and not story.elements("vips4")
+
+
+def test_a_removed_listener_gives_way_to_one_on_its_port(story: Story) -> None:
+    wanted = web(backend(B1))
+    story.flows = {ids(wanted)[B1]: 1}
+    story.change(wanted)
+    story.change(document(listener("www", backend(B1))))
+    assert story.elements("listeners4") == {("198.18.0.10", "tcp", 80): "goto l_www"}
+
+
+def test_a_removed_registration_of_another_family(story: Story) -> None:
+    """A listener may get a VIP of the other family, with other backends, while the old ones drain."""
+    wanted = web(backend(B1))
+    story.flows = {ids(wanted)[B1]: 1}
+    story.change(wanted)
+    story.change(document(listener("web", backend("2001:db8:1::1"), address=VIP6)))
+    assert set(story.elements("to4")) == {ids(wanted)[B1]}
+    assert (B1, "tcp", 80) in story.elements("endpoints4")
+    assert not [key for key in story.elements("endpoints6") if key[0] == B1]
+    assert story.elements("listeners4") == {("198.18.0.10", "tcp", 80): "goto refuse"}
+
+
+def test_removed_ranges_that_overlap(story: Story) -> None:
+    first = document(listener("a", backend(B1), ports=["80-90"]))
+    second = document(listener("b", backend(B1), ports=["85-95"]))
+    story.flows = {mark: 1 for one in (first, second) for mark in ids(one).values()}
+    story.change(first)
+    story.change(second)
+    story.change({})
+    assert list(story.elements("ranges4")) == [("198.18.0.10", "tcp", "80-90")]
+
+
+def test_a_failover_drains_the_pool_that_is_left(story: Story) -> None:
+    wanted = web(
+        backend(B1),
+        backend(B2, failover=True),
+        health_check=check(),
+        protocol="udp",
+        connection_draining_timeout_sec=10,
+    )
+    story.change(wanted)
+    story.learn(b1="healthy", b2="healthy")
+    assert not story.runtime.drains
+    story.learn(b1="unhealthy")
+    assert story.chosen() == [B2]
+    # Back again: what the failover backend has may end by itself.
+    assert story.learn(b1="healthy") == {}
+    assert story.chosen() == [B1]
+    assert list(story.runtime.drains) == [f"web/{B2}/0"]
+    assert story.wait(10) == {ids(wanted)[B2]: "all"}
+    story.learn(b1="unhealthy")
+    assert f"web/{B2}/0" not in story.runtime.drains
+
+
+def test_what_joins_rises(story: Story) -> None:
+    options = {"slow_start_sec": 10, "scheduler": "rr", "health_check": check()}
+    story.change(web(backend(B1), backend(B2), **options))
+    story.learn(b1="healthy")
+    story.wait(20)
+    story.learn(b2="healthy")
+    assert _ramps(story) == [1.0, 0.05]
+    story.wait(5)
+    assert _ramps(story) == [1.0, 0.5]
+    story.wait(5)
+    assert _ramps(story) == [1.0, 1.0]
+
+
+def test_a_module_leaves_what_rises_to_the_agent(story: Story) -> None:
+    """Else a run that is asked for nothing would change something; without an agent nothing would rise."""
+    options = {"slow_start_sec": 10, "scheduler": "rr"}
+    story.change(web(backend(B1), **options))
+    story.wait(20)
+    story.change(web(backend(B1), backend(B2), **options))
+    story.now += 5
+    same = Configuration.from_document(story.document)
+    held = advance(same, same, story.runtime, story.now, dict, slow_start=HOLD)
+    assert held == story.runtime
+    at_once = advance(same, same, story.runtime, story.now, dict, slow_start=AT_ONCE)
+    assert not at_once.ramps and not at_once.joined
+
+
+def test_a_weight_that_the_server_asks_for(story: Story) -> None:
+    story.change(web(backend(B1), backend(B2), health_check=check("script", dynamic_weight=True)))
+    known = {f"web/{B1}/0": Health("healthy", 1.0, weight=0), f"web/{B2}/0": Health("healthy", 1.0, weight=9)}
+    story.runtime = replace(story.runtime, health=known)
+    assert story.chosen() == [B2]
+    found = story.present()
+    assert found.listeners[0].backends[1].weight == 9
+
+
+def _ramps(story: Story) -> list[float]:
+    found = story.present()
+    return [one.ramp for one in found.listeners[0].backends]
+
+
+def test_written_and_read(story: Story) -> None:
+    both = web(backend(B1), backend(B2, admin_state="disabled"), health_check=check(), slow_start_sec=10)
+    story.change(both)
+    story.learn(b1="healthy")
+    assert Runtime.from_json(json.loads(json.dumps(story.runtime.as_json()))) == story.runtime
+    assert Runtime.from_json("nonsense") == NOTHING_LEARNED

@@ -1,0 +1,133 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Flows of a kernel that answers with prepared messages; a live one is in the integration target `conntrack`."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import Any, Iterator
+
+import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.address import Destination
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.ports import ALL, PortRange
+from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system import conntrack, netlink
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system.conntrack import count, forget_unmarked
+
+TCP, UDP, ICMP = 6, 17, 1
+WEB = PortRange(80, 80)
+
+
+def entry(mark: int | None, protocol: int = TCP, state: int = 3, address: str = "198.18.0.10", port: int = 80) -> bytes:
+    """Return an entry as the kernel lists it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    kind = 4 if family == socket.AF_INET6 else 2
+    ports = netlink.attribute(3, struct.pack("!H", port)) if protocol != ICMP else b""
+    original = netlink.nested(1, netlink.attribute(kind, socket.inet_pton(family, address))) + netlink.nested(
+        2, netlink.attribute(1, bytes([protocol])) + ports
+    )
+    message = struct.pack("=BBH", family, 0, 0) + netlink.nested(1, original) + netlink.attribute(12, b"\0\0\0\1")
+    if protocol == TCP:
+        message += netlink.nested(4, netlink.nested(1, netlink.attribute(1, bytes([state]))))
+    return message if mark is None else message + netlink.attribute(8, struct.pack("!I", mark))
+
+
+class Kernel:
+    """A kernel that lists some entries and remembers what it was told to delete."""
+
+    def __init__(self, *entries: bytes, error: int = 0) -> None:
+        self.entries, self.error = entries, error
+        self.deleted: list[dict[int, bytes]] = []
+
+    def dump(self, *_arguments: Any) -> Iterator[bytes]:
+        """List."""
+        yield from self.entries
+
+    def do(self, subsystem: int, message: int, _family: int, attributes: bytes) -> None:
+        """Delete."""
+        assert (subsystem, message) == (1, 2)
+        if self.error:
+            raise OSError(self.error, "as told")
+        self.deleted.append(netlink.parse(attributes))
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that puts a kernel in the place of the real one."""
+
+    def put(*entries: bytes, error: int = 0) -> Kernel:
+        found = Kernel(*entries, error=error)
+        monkeypatch.setattr(netlink, "dump", found.dump)
+        monkeypatch.setattr(netlink, "do", found.do)
+        return found
+
+    return put
+
+
+def test_active_flows_are_counted_by_backend(kernel: Any) -> None:
+    one, two = 0x80000001, 0x80000002
+    kernel(
+        *(entry(one, state=state) for state in range(1, 9)),
+        entry(two, UDP),
+        entry(two, ICMP),
+        entry(two, UDP, address="2001:db8::10"),
+        entry(1),
+        entry(0),
+        entry(None),
+    )
+    assert count() == {one: 5, two: 3}
+
+
+@pytest.mark.parametrize(
+    ("destination", "forgotten"),
+    [
+        (Destination("198.18.0.10", "tcp", WEB), 1),
+        (Destination("198.18.0.10", "tcp", PortRange(70, 90)), 1),
+        (Destination("198.18.0.10", "tcp", PortRange(81, 90)), 0),
+        (Destination("198.18.0.10", "udp", ALL), 2),
+        (Destination("198.18.0.10", "any", ALL), 4),
+        (Destination("198.18.0.11", "any", ALL), 0),
+        (Destination("2001:db8::10", "tcp", WEB), 1),
+    ],
+)
+def test_unmarked_flows_to_a_listener_are_forgotten(kernel: Any, destination: Destination, forgotten: int) -> None:
+    found = kernel(
+        entry(0),
+        entry(None, UDP),
+        entry(0, UDP, port=53),
+        entry(0, ICMP),
+        entry(0x80000001),
+        entry(7),
+        entry(0, address="198.18.0.9"),
+        entry(0, address="2001:db8::10"),
+    )
+    assert forget_unmarked([destination]) == forgotten
+    # Without a tuple the kernel would delete everything.
+    assert all(set(attributes) == {1, 12} for attributes in found.deleted)
+
+
+def test_nothing_is_listed_for_no_destination(kernel: Any) -> None:
+    assert forget_unmarked([]) == 0
+
+
+def test_an_entry_that_is_gone_already_is_no_error(kernel: Any) -> None:
+    kernel(entry(0), error=errno.ENOENT)
+    assert forget_unmarked([Destination("198.18.0.10", "tcp", WEB)]) == 0
+
+
+def test_a_refusal_is_told(kernel: Any) -> None:
+    kernel(entry(0), error=errno.EPERM)
+    with pytest.raises(NodeError, match="conntrack: an entry cannot be deleted: as told"):
+        forget_unmarked([Destination("198.18.0.10", "tcp", WEB)])
+
+
+def test_a_kernel_that_lists_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: Any) -> Iterator[bytes]:
+        raise OSError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(netlink, "dump", refuse)
+    with pytest.raises(NodeError, match="conntrack: the flows cannot be listed: not permitted"):
+        conntrack.count()

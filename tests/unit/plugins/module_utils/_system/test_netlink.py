@@ -1,0 +1,30 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Attributes as they are written and read; the exchange itself runs on a live kernel in the integration tests."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system import netlink
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(st.dictionaries(st.integers(1, 200), st.binary(max_size=40), max_size=8), st.integers(0, 8))
+def test_what_is_written_is_read(attributes: dict[int, bytes], offset: int) -> None:
+    message = bytes(offset) + b"".join(netlink.attribute(kind, payload) for kind, payload in attributes.items())
+    assert netlink.parse(message, offset) == attributes
+    few = set(list(attributes)[::2])
+    assert netlink.parse(message, offset, few) == {kind: attributes[kind] for kind in few}
+
+
+def test_nested_attributes_are_marked_and_padded() -> None:
+    written = netlink.nested(4, netlink.attribute(1, b"\x03"))
+    assert written == bytes.fromhex("0c000480 05000100 03000000")
+    assert netlink.parse(netlink.parse(written)[4]) == {1: b"\x03"}
+
+
+@pytest.mark.parametrize("cut", ["0300", "08000100", "08000100010203040000", "00000000"])
+def test_a_message_that_ends_early_is_read_as_far_as_it_goes(cut: str) -> None:
+    netlink.parse(bytes.fromhex(cut))

@@ -1,0 +1,487 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The node's files, on a real file system."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.address import Address
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document import Document
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
+from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.parts import LISTENER_FILES, Part, parts
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system import store as store_module
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import Change, Store
+from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, configuration, document, listener
+
+WEB = listener("web", backend("198.19.0.1"))
+API = listener("api", backend("198.19.0.1"), ports=["443"], scheduler="rr")
+PARTS = ["0_static", "1_api", "1_web", "2_elements"]
+FILE_OF_WEB = "1_11"
+OLD, NEW = document(WEB), document(WEB, API)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Return the store of a node without any file."""
+    return Store(str(tmp_path / "etc"))
+
+
+def save(store: Store, wanted: Document) -> None:
+    """Write a configuration."""
+    change = store.change()
+    change.configuration(Configuration.from_document(wanted))
+    change.commit()
+
+
+def write(path: str, content: str | bytes) -> None:
+    """Write a file as somebody else would."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    Path(path).write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+
+
+def tree(folder: str) -> dict[str, bytes]:
+    """Return all files below a folder."""
+    return {str(path): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+class TestPlaces:
+    @pytest.mark.parametrize("folder", ["/etc/evenflow", "/etc/evenflow/"])
+    def test_usual(self, folder: str) -> None:
+        usual = Store(folder)
+        assert (usual.state_dir, usual.run_dir) == ("/var/lib/evenflow", "/run/evenflow")
+        assert os.path.normpath(usual.listeners_file) == "/etc/evenflow/listeners.json"
+
+    def test_any_other(self, tmp_path: Path) -> None:
+        other = Store(str(tmp_path))
+        assert (other.state_dir, other.run_dir) == (str(tmp_path / "state"), str(tmp_path / "run"))
+
+
+class TestConfiguration:
+    def test_nothing_yet(self, store: Store) -> None:
+        assert store.configuration() == {}
+
+    def test_there_and_back(self, store: Store) -> None:
+        wanted = document(listener("web", backend("2001:db8::1"), address=VIP6, description='é "quoted" {x}'))
+        save(store, wanted)
+        assert store.configuration() == wanted
+
+    def test_the_previous_version_is_kept(self, store: Store) -> None:
+        save(store, OLD)
+        first = Path(store.listeners_file).read_bytes()
+        assert os.listdir(store.config_dir) == ["listeners.json"]
+        save(store, NEW)
+        assert Path(f"{store.listeners_file}.previous").read_bytes() == first
+        assert store.configuration() == NEW
+        assert sorted(os.listdir(store.config_dir)) == ["listeners.json", "listeners.json.previous"]
+
+    def test_nobody_else_may_read_it(self, store: Store) -> None:
+        save(store, OLD)
+        save(store, NEW)
+        for name in os.listdir(store.config_dir):
+            assert os.stat(os.path.join(store.config_dir, name)).st_mode & 0o027 == 0
+
+    def test_until_the_commit_the_old_one_stands(self, store: Store) -> None:
+        save(store, OLD)
+        change = store.change()
+        change.configuration(Configuration.from_document(NEW))
+        assert store.configuration() == OLD
+        change.abandon()
+        assert os.listdir(store.config_dir) == ["listeners.json"]
+        assert store.configuration() == OLD
+
+    def test_abandoning_after_the_commit_does_nothing(self, store: Store) -> None:
+        change = store.change()
+        change.configuration(Configuration.from_document(NEW))
+        change.commit()
+        change.abandon()
+        assert store.configuration() == NEW
+
+    def test_a_reader_never_sees_half_a_file(self, store: Store) -> None:
+        versions = [document(WEB), document(*(listener(f"l{number}") for number in range(200)))]
+        save(store, versions[0])
+        stop = threading.Event()
+        seen: list[Any] = []
+
+        def read() -> None:
+            while not stop.is_set():
+                try:
+                    seen.append(len(store.configuration()))
+                except NodeError as error:
+                    seen.append(error)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        for number in range(60):
+            save(store, versions[number % 2])
+        stop.set()
+        reader.join()
+        assert set(seen) <= {1, 200}
+        assert seen
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "",
+            "{",
+            '{"format": 1, "listeners": {"web": {"na',
+            "null",
+            "[]",
+            "{}",
+            '{"format": 1}',
+            '{"format": 1, "listeners": []}',
+            '{"listeners": {}}',
+            '{"format": 2, "listeners": {}}',
+            '{"format": 0, "listeners": {}}',
+            '{"format": "1", "listeners": {}}',
+            '{"format": 1, "listeners": {"web": 5}}',
+            '{"format": 1, "listeners": {"web": {}}}',
+            '{"format": 1, "listeners": {"web": {"name": "web", "backends": [{}]}}}',
+            b"\xff\xfe\x00",
+            b"\x00" * 4096,
+        ],
+    )
+    def test_what_cannot_be_understood_is_refused_and_left_as_it_is(self, store: Store, content: str | bytes) -> None:
+        """Row 49."""
+        write(store.listeners_file, content)
+        before = tree(store.config_dir)
+        with pytest.raises(NodeError) as error:
+            store.configuration()
+        assert store.listeners_file in str(error.value)
+        assert tree(store.config_dir) == before
+
+    def test_a_newer_format_is_called_newer(self, store: Store) -> None:
+        """Row 49."""
+        write(store.listeners_file, '{"format": 2, "listeners": {}}')
+        with pytest.raises(NodeError, match="format 2 is not 1, the one this version reads.*newer version"):
+            store.configuration()
+
+    def test_the_remedy_is_told(self, store: Store) -> None:
+        write(store.listeners_file, "{")
+        with pytest.raises(NodeError, match="not JSON .*restore it from listeners.json.previous"):
+            store.configuration()
+
+    def test_unreadable(self, store: Store) -> None:
+        """Row 49."""
+        os.makedirs(store.listeners_file)
+        with pytest.raises(NodeError, match="listeners.json: Is a directory"):
+            store.configuration()
+
+
+class TestFullDisk:
+    """Row 49: a full disk shows before anything is replaced."""
+
+    @pytest.fixture
+    def small(self, tmp_path: Path) -> Iterator[Callable[[str], Store]]:
+        """Return a maker of stores on a file system of their own, by its mount options."""
+        folder = tmp_path / "small"
+        folder.mkdir()
+
+        def make(options: str) -> Store:
+            command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"needs the right to mount: {done.stderr.strip()}")
+            return Store(str(folder))
+
+        yield make
+        if os.path.ismount(folder):
+            subprocess.run(["umount", str(folder)], check=True)
+
+    @staticmethod
+    def big(kibibytes: int) -> Document:
+        """Return a configuration whose file has about this size."""
+        return document(*(listener(f"l{number}", description="x" * 700) for number in range(kibibytes)))
+
+    def test_no_room_for_the_new_file(self, store: Store) -> None:
+        save(store, OLD)
+        before = tree(store.config_dir)
+        os.symlink("/dev/full", f"{store.listeners_file}.new")
+        change = store.change()
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            change.configuration(Configuration.from_document(NEW))
+        change.abandon()
+        assert tree(store.config_dir) == before
+        assert os.listdir(store.config_dir) == ["listeners.json"]
+
+    def test_a_file_system_without_room(self, small: Callable[[str], Store]) -> None:
+        store = small("size=256k")
+        save(store, self.big(100))
+        before = tree(store.config_dir)
+        change = store.change()
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            change.configuration(Configuration.from_document(self.big(300)))
+        change.abandon()
+        assert tree(store.config_dir) == before
+
+    def test_a_file_system_without_inodes(self, small: Callable[[str], Store]) -> None:
+        store = small("size=1m,nr_inodes=2")
+        save(store, OLD)
+        before = tree(store.config_dir)
+        change = store.change()
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            change.configuration(Configuration.from_document(NEW))
+        change.abandon()
+        assert tree(store.config_dir) == before
+
+    def test_a_commit_needs_no_more_room(self, small: Callable[[str], Store]) -> None:
+        """The kernel has been changed by then."""
+        store = small("size=360k")
+        save(store, self.big(100))
+        # Room for one more file of this size, not for two.
+        assert 360 * 1024 / 3 < os.stat(store.listeners_file).st_size < 360 * 1024 / 2.2
+        before = store.configuration()
+        change = store.change()
+        try:
+            change.configuration(Configuration.from_document(self.big(101)))
+        except OSError:
+            change.abandon()
+            assert store.configuration() == before
+        else:
+            change.commit()
+            assert store.configuration() == self.big(101)
+
+    def test_no_room_for_the_ruleset(self, small: Callable[[str], Store]) -> None:
+        store = small("size=64k")
+        save(store, OLD)
+        before = tree(store.config_dir)
+        wanted = table(configuration(*(listener(f"l{n}", backend("198.19.0.1")) for n in range(20))), Settings())
+        change = store.change()
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            change.restore(parts(wanted), Transaction())
+        change.abandon()
+        assert tree(store.config_dir) == before
+
+
+class TestSettings:
+    def test_defaults(self, store: Store) -> None:
+        assert store.settings() == Settings(hash_seed=24301, vip_mode="none", vip_interface="")
+
+    @pytest.mark.parametrize(
+        ("written", "settings"),
+        [
+            ({}, Settings()),
+            ({"hash_seed": 0}, Settings(hash_seed=0)),
+            ({"hash_seed": 4294967295}, Settings(hash_seed=4294967295)),
+            ({"vip_mode": "address", "vip_interface": "lo"}, Settings(24301, "address", "lo")),
+            ({"vip_interface": "lo"}, Settings(vip_interface="lo")),
+        ],
+    )
+    def test_read(self, store: Store, written: dict[str, Any], settings: Settings) -> None:
+        write(os.path.join(store.config_dir, "node.json"), json.dumps(written))
+        assert store.settings() == settings
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "{",
+            "[]",
+            "5",
+            '{"colour": "red"}',
+            '{"hash_seed": -1}',
+            '{"hash_seed": 4294967296}',
+            '{"hash_seed": "1"}',
+            '{"hash_seed": true}',
+            '{"hash_seed": 1.5}',
+            '{"hash_seed": null}',
+            '{"vip_mode": "vrrp"}',
+            '{"vip_mode": null}',
+            '{"vip_mode": ["none"]}',
+            '{"vip_mode": "address"}',
+            '{"vip_mode": "address", "vip_interface": ""}',
+            '{"vip_mode": "address", "vip_interface": 7}',
+        ],
+    )
+    def test_refused(self, store: Store, content: str) -> None:
+        write(os.path.join(store.config_dir, "node.json"), content)
+        with pytest.raises(NodeError, match="node.json: "):
+            store.settings()
+
+
+class TestLock:
+    def test_one_at_a_time(self, store: Store) -> None:
+        inside: list[str] = []
+
+        def other() -> None:
+            with Store(store.config_dir).lock():
+                inside.append("other")
+
+        thread = threading.Thread(target=other)
+        with store.lock():
+            thread.start()
+            time.sleep(0.15)
+            inside.append("first")
+        thread.join()
+        assert inside == ["first", "other"]
+
+    def test_waiting_has_an_end(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(store_module, "LOCK_TIMEOUT", 0.1)
+        with store.lock():
+            with pytest.raises(NodeError, match="lock: still held by somebody else"):
+                with Store(store.config_dir).lock():
+                    pytest.fail("two hold the lock")
+
+    def test_it_is_free_after_an_error(self, store: Store) -> None:
+        with pytest.raises(NodeError, match="made: No such file or directory"):
+            with store.lock():
+                open(os.path.join(store.config_dir, "never", "made"), encoding="utf-8").close()
+        with store.lock():
+            pass
+
+    def test_a_place_that_is_a_file(self, store: Store) -> None:
+        write(store.run_dir, "")
+        with pytest.raises(NodeError, match="run: "):
+            with store.lock():
+                pytest.fail("there is no lock")
+
+
+class TestMemory:
+    def test_there_and_back(self, store: Store) -> None:
+        assert store.read_run("applied.json") is None
+        store.write_run("applied.json", {"generation": 7})
+        assert store.read_run("applied.json") == {"generation": 7}
+        assert os.listdir(store.run_dir) == ["applied.json"]
+
+    def test_a_broken_one_is_no_memory(self, store: Store) -> None:
+        write(os.path.join(store.run_dir, "applied.json"), "{")
+        assert store.read_run("applied.json") is None
+
+
+class TestVips:
+    OURS = (Address("lan", VIP6), Address("lan", VIP))
+
+    def test_there_and_back_with_what_boots(self, store: Store) -> None:
+        change = store.change()
+        change.vips(self.OURS)
+        assert store.vips() == []
+        change.commit()
+        assert set(store.vips()) == set(self.OURS)
+        assert Path(store.state_dir, "vips.batch").read_text(encoding="ascii") == (
+            f"address replace {VIP}/32 dev lan\naddress replace {VIP6}/128 dev lan nodad\n"
+        )
+
+    def test_the_same_again_is_not_written(self, store: Store) -> None:
+        for _turn in range(2):
+            change = store.change()
+            change.vips(self.OURS)
+            change.commit()
+            stamp = os.stat(os.path.join(store.state_dir, "vips.json")).st_ino
+        change = store.change()
+        change.vips(reversed(self.OURS))
+        change.commit()
+        assert os.stat(os.path.join(store.state_dir, "vips.json")).st_ino == stamp
+
+    def test_none_left(self, store: Store) -> None:
+        for ours in (self.OURS, ()):
+            change = store.change()
+            change.vips(ours)
+            change.commit()
+        assert store.vips() == []
+        assert Path(store.state_dir, "vips.batch").read_text(encoding="ascii") == ""
+
+
+class TestRestore:
+    HEAD = Transaction()
+    HEAD.statements = ["delete table inet evenflow"]
+
+    def saved(self, store: Store, *listeners: dict[str, Any]) -> Change:
+        """Write the ruleset of listeners."""
+        change = store.change()
+        change.restore(parts(table(configuration(*listeners), Settings())), self.HEAD)
+        change.commit()
+        return change
+
+    @staticmethod
+    def folder(store: Store) -> Path:
+        """Return the folder that boots."""
+        return Path(store.state_dir, "restore", "current")
+
+    def text(self, store: Store) -> str:
+        """Return the parts as they are loaded."""
+        return "".join(path.read_text("ascii") for path in sorted((self.folder(store) / "parts").iterdir()))
+
+    def inodes(self, store: Store) -> dict[str, int]:
+        """Return the parts' inodes by the names of their files."""
+        return {path.name: path.stat().st_ino for path in (self.folder(store) / "parts").iterdir()}
+
+    def test_what_boots_is_the_whole_ruleset_in_order(self, store: Store) -> None:
+        self.saved(store, WEB, API)
+        lines = self.text(store).splitlines(keepends=True)
+        assert [line.split()[1] for line in lines if line.startswith("#")] == PARTS
+        written = {part.name: part.write().text() for part in parts(table(configuration(WEB, API), Settings()))}
+        assert [line for line in lines if not line.startswith("#")] == "".join(
+            written[name] for name in PARTS
+        ).splitlines(keepends=True)
+        assert (self.folder(store) / "main.nft").read_text("utf-8") == (
+            f'delete table inet evenflow\ninclude "{self.folder(store)}/parts/*.nft"\n'
+        )
+
+    def test_unchanged_parts_are_the_same_files(self, store: Store) -> None:
+        self.saved(store, WEB, API)
+        before = self.inodes(store)
+        self.saved(store, WEB, {**API, "backends": [backend("198.19.0.1"), backend("198.19.0.2")]})
+        after = self.inodes(store)
+        same = [name for name in after if before.get(name) == after[name]]
+        assert [name.split(".")[0] for name in sorted(same)] == ["0_static", FILE_OF_WEB]
+        assert sorted(os.listdir(self.folder(store).parent)) == sorted(["current", os.readlink(self.folder(store))])
+
+    def test_the_same_again_is_not_written(self, store: Store) -> None:
+        self.saved(store, WEB)
+        target = os.readlink(self.folder(store))
+        self.saved(store, WEB)
+        assert os.readlink(self.folder(store)) == target
+
+    def test_a_file_is_made_of_what_is_known_and_what_is_new(self, store: Store) -> None:
+        many = [listener(f"l{number}", backend("198.19.0.1")) for number in range(200)]
+        self.saved(store, *many)
+        assert len(self.inodes(store)) <= LISTENER_FILES + 2
+        many[7] = {**many[7], "backends": [backend("198.19.0.2")]}
+        wanted = parts(table(configuration(*many), Settings()))
+        computed: list[str] = []
+
+        def noted(part: Part) -> Part:
+            return replace(part, write=lambda: (computed.append(part.name), part.write())[1])
+
+        change = store.change()
+        change.restore([noted(part) for part in wanted], self.HEAD)
+        change.commit()
+        assert sorted(computed) == ["1_l7", "2_elements"]
+        again = [line for line in self.text(store).splitlines() if not line.startswith("#")]
+        assert sorted(again) == sorted("".join(part.write().text() for part in wanted).splitlines())
+
+    def test_a_removed_listener_is_gone(self, store: Store) -> None:
+        self.saved(store, WEB, API)
+        assert "l_web" in self.text(store)
+        self.saved(store, API)
+        assert "web" not in self.text(store)
+
+    def test_until_the_commit_the_old_one_boots(self, store: Store) -> None:
+        self.saved(store, WEB)
+        before = tree(store.state_dir)
+        change = store.change()
+        change.restore(parts(table(configuration(API), Settings())), self.HEAD)
+        assert {name: text for name, text in tree(store.state_dir).items() if name in before} == before
+        change.abandon()
+        assert tree(store.state_dir) == before
+
+    def test_a_folder_that_lost_its_parts_is_made_anew(self, store: Store) -> None:
+        self.saved(store, WEB)
+        for path in (self.folder(store) / "parts").iterdir():
+            path.unlink()
+        (self.folder(store) / "parts").rmdir()
+        self.saved(store, WEB)
+        assert len(self.inodes(store)) == 3
