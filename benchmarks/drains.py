@@ -50,8 +50,8 @@ def _configured(folder: str, listeners: int, backends: int, **options: object) -
     wanted = [{**one, **options} for one in many("wrr", listeners, backends)]
     node.change(build({"listeners": wanted, "purge": "all", "state": "replaced"})[0])
     known = Configuration.from_document(node.configuration())
-    names = [name for one in known.listeners if one.health_check for name in one.registrations]
-    node.keep({name: Health(HEALTHY, time.time()) for name in names}, save=True)
+    names = [name for one in known.listeners if one.health_check for name in one.backend_keys]
+    node.reconcile({name: Health(HEALTHY, time.time()) for name in names}, save=True)
     return node
 
 
@@ -92,13 +92,13 @@ def _many_flows(namespace: Namespace, options: argparse.Namespace) -> None:
         _make_flows(namespace, folder, options.flows, listener["address"], mark)
         drain = _request([backend["address"]])
         outcome = node.change(lambda found: drain.edit(found, Faults()), timeouts=drain.timeouts, guard=drain.guard)
-        watch = Watch(node, drain, outcome.after)
+        watch = Watch(node, drain, outcome.config_after)
         flows = sum(one.connections for one in watch.look())
         used, began = time.process_time(), time.monotonic()
         wait(node, watch, 0, 3600, 1, options.seconds)
         share = (time.process_time() - used) / (time.monotonic() - began)
         began = time.monotonic()
-        conntrack.forget({mark: "all"})
+        conntrack.delete_flows({mark: "all"})
         took = time.monotonic() - began
         left = sum(one.connections for one in watch.look())
     print(

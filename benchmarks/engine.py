@@ -155,7 +155,7 @@ def _plan(document: Document, live: Live) -> Plan:
 
 
 def _found(document: Document) -> Any:
-    return table(Configuration.from_document(document), SETTINGS).as_found()
+    return table(Configuration.from_document(document), SETTINGS).as_live()
 
 
 def _nft(text: str) -> None:

@@ -89,7 +89,7 @@ options:
     choices: [per_connection, per_session]
   idle_timeout_sec:
     description:
-      - Seconds after which an idle session, established TCP flow or UDP flow is forgotten, 60 to 57600.
+      - Seconds after which an idle session, established TCP flow or UDP flow is flows_to_delete, 60 to 57600.
       - If it was never given, sessions live 600 seconds after the client's last packet, and flows have the kernel's own
         time-outs.
     type: int
@@ -408,7 +408,7 @@ options:
         choices: [per_connection, per_session]
       idle_timeout_sec:
         description:
-          - Seconds after which an idle session, established TCP flow or UDP flow is forgotten, 60 to 57600.
+          - Seconds after which an idle session, established TCP flow or UDP flow is flows_to_delete, 60 to 57600.
           - If it was never given, sessions live 600 seconds after the client's last packet, and flows have the kernel's
             own time-outs.
         type: int

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping
 
-Told = Mapping[str, Dict[str, Any]]
+Reports = Mapping[str, Dict[str, Any]]
 """What ``lb_info`` with ``config`` and ``status`` returned, by node."""
 
 _NODE = ("hash_seed",)
 _ABSENT = "not there"
 
 
-def disagreements(told: Told) -> list[str]:
+def disagreements(told: Reports) -> list[str]:
     """Compare nodes.
 
     :returns: a text for each thing in which they differ; empty if they send every flow to the same backend.

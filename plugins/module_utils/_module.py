@@ -99,7 +99,7 @@ class LbModule(AnsibleModule):  # type: ignore[misc]
     def told(self, outcome: Outcome) -> dict[str, Any]:
         """Return what is told of every change; warn of what may surprise."""
         for name in outcome.difference.listeners():
-            for text in warnings(outcome.after[name]) if name in outcome.after else ():
+            for text in warnings(outcome.config_after[name]) if name in outcome.config_after else ():
                 self.warn(text)
         result = _result(outcome)
         if self._diff:
@@ -111,8 +111,8 @@ def _result(outcome: Outcome) -> dict[str, Any]:
     names = outcome.difference.listeners()
     return {
         "changed": outcome.changed,
-        "before": [outcome.before[name] for name in names if name in outcome.before],
-        "after": [outcome.after[name] for name in names if name in outcome.after],
+        "before": [outcome.config_before[name] for name in names if name in outcome.config_before],
+        "after": [outcome.config_after[name] for name in names if name in outcome.config_after],
         "fingerprint": outcome.fingerprint,
         "changes": asdict(outcome.difference),
         "commands": _commands(outcome),
@@ -128,8 +128,12 @@ def _commands(outcome: Outcome) -> list[str]:
 
 def _diff(outcome: Outcome) -> dict[str, Any]:
     names = outcome.difference.listeners()
-    before: dict[str, Any] = {"listeners": {name: outcome.before[name] for name in names if name in outcome.before}}
-    after: dict[str, Any] = {"listeners": {name: outcome.after[name] for name in names if name in outcome.after}}
+    before: dict[str, Any] = {
+        "listeners": {name: outcome.config_before[name] for name in names if name in outcome.config_before}
+    }
+    after: dict[str, Any] = {
+        "listeners": {name: outcome.config_after[name] for name in names if name in outcome.config_after}
+    }
     if outcome.plan and not outcome.difference:
         before["put_right"], after["put_right"] = [], _commands(outcome)
         for address in outcome.plan.add + outcome.plan.remove:

@@ -255,7 +255,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.option impor
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options import DRAIN
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_drain
 from ansible_collections.evenflow.l4lb.plugins.module_utils._module import LbModule
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import carry_out
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import run_module
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import Request
 
 
@@ -272,7 +272,7 @@ def main() -> None:
     for name, option in DRAIN.items():
         if option.default is not None:
             spec[name]["default"] = option.default
-    carry_out(LbModule(build, spec))
+    run_module(LbModule(build, spec))
 
 
 if __name__ == "__main__":

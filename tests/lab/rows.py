@@ -167,7 +167,7 @@ def sniffed(lab: Lab, expression: str) -> Iterator[dict[str, str]]:
 
 
 def leaked(lab: Lab, targets: list[str], family: int, port: int = 80) -> str:
-    """Let a server speak on connections that the node has forgotten; what the client sees from its own address.
+    """Let a server speak on connections that the node has flows_to_delete; what the client sees from its own address.
 
     `targets` are on one port of listeners over the stream service; the client's route leads by lb1.
     """

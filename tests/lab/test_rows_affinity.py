@@ -92,7 +92,7 @@ def test_row_19_affinity(
             for port in range(24000, 24006)
             for protocol, address in (("tcp", first), ("tcp", second), ("udp", first))
         ]
-        found = {flow: record.backend for flow, record in zip(flows, _in_order(client, flows))}
+        found = {flow: record.backend for flow, record in zip(flows, _reconcile(client, flows))}
 
         def met(*kinds: tuple[str, str], found: dict[Flow, str | None] = found) -> bool:
             by_source: dict[str, set[str | None]] = {}
@@ -126,7 +126,7 @@ def test_row_20_sessions(fleet: Fleet, lab: Lab, client: Node, family: int) -> N
 
     def backends(port: int) -> list[str | None]:
         flows: list[Flow] = [("tcp", source, port, vip(family, 20), 80) for source in _sources(family)]
-        return [record.backend for record in _in_order(client, flows)]
+        return [record.backend for record in _reconcile(client, flows)]
 
     fleet.configure(wanted(1, 1))
     lab.route("lb1")
@@ -224,7 +224,7 @@ def _sources(family: int) -> list[str]:
     return [FRONT.v6(host) if family == 6 else FRONT.v4(host) for host in CLIENT_MORE_HOSTS]
 
 
-def _in_order(client: Node, flows: list[Flow]) -> list[Any]:
+def _reconcile(client: Node, flows: list[Flow]) -> list[Any]:
     """Send the flows and return their records in the same order."""
     records = run_tuples(client, flows)
     assert not failures(records), failures(records)[:3]
@@ -238,7 +238,7 @@ def _in_order(client: Node, flows: list[Flow]) -> list[Any]:
 def _backends(client: Node, flows: list[Flow], key: int) -> dict[Any, set[str]]:
     """Send the flows and return the backends that each value of one field of the tuple reached."""
     found: dict[Any, set[str]] = {}
-    for flow, record in zip(flows, _in_order(client, flows)):
+    for flow, record in zip(flows, _reconcile(client, flows)):
         found.setdefault(flow[key], set()).add(record.backend)
     return found
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import (
     Element,
-    FoundChain,
-    FoundTable,
+    LiveChain,
+    LiveTable,
     Set,
     Timed,
 )
@@ -78,16 +78,16 @@ class FakeNft:
             raise
         self.runs.append(statements)
 
-    def found(self) -> FoundTable | None:
+    def found(self) -> LiveTable | None:
         """Return what a reader of the kernel finds."""
         if self.table is None:
             return None
         chains = {
-            name: FoundChain(tuple(comment for _rule, comment in chain.rules), chain.hook)
+            name: LiveChain(tuple(comment for _rule, comment in chain.rules), chain.hook)
             for name, chain in self.table.chains.items()
         }
         sets = {name: Set(one.kind, "", dict(one.elements)) for name, one in self.table.sets.items()}
-        return FoundTable(chains, sets, set(self.table.timeouts))
+        return LiveTable(chains, sets, set(self.table.timeouts))
 
     def _statement(self, statement: str) -> None:
         for pattern, act in _STATEMENTS:

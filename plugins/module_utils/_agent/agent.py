@@ -16,8 +16,8 @@ from functools import partial
 from typing import Any, Callable
 
 from .._config.document import Document
-from .._config.model import Configuration, registration
-from .._config.options import SHARE_SCHEDULERS
+from .._config.model import Configuration, backend_key
+from .._config.options import LEAST_CONN_SCHEDULERS
 from .._errors import EvenflowError, NodeError
 from .._node import agent_status
 from .._node.node import Node, Outcome
@@ -27,7 +27,7 @@ from .._state.runtime import REMOVED, Runtime
 from .._state.transition import next_event
 from .._system.store import Store
 from .anchor import Anchor
-from .least_conn_loop import ShareLoop
+from .least_conn_loop import LeastConnLoop
 from .notify import notify, watchdog_interval
 from .prober import Prober
 from .target import Target
@@ -60,7 +60,7 @@ class Agent:
         self._store = Store(config_dir)
         self._node = Node(config_dir)
         self._anchor = Anchor()
-        self._shares = ShareLoop(self._node)
+        self._shares = LeastConnLoop(self._node)
         self._prober = Prober(self._health_changed, time.time)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="node")
         self._wanted = asyncio.Event()
@@ -83,10 +83,10 @@ class Agent:
         tasks = [
             asyncio.ensure_future(work())
             for work in (
-                self._keep_in_order,
+                self._reconcile_loop,
                 self._deal_shares,
-                self._tell_manager,
-                self._write_words,
+                self._feed_watchdog,
+                self._persist_check_messages,
                 self._stopping.wait,
             )
         ]
@@ -110,7 +110,7 @@ class Agent:
     def _watch(self) -> None:
         os.makedirs(self._store.config_dir, mode=0o750, exist_ok=True)
         files = FileWatch(self._store.config_dir, (os.path.basename(self._store.listeners_file), "node.json"))
-        asked = FileWatch(self._store.run_dir, (agent_status.LOOK_AGAIN,))
+        asked = FileWatch(self._store.run_dir, (agent_status.WAKE_AGENT,))
         self._watches = [files, asked, TableWatch(), AddressWatch()]
         for watch in self._watches:
             asyncio.get_running_loop().add_reader(watch.fileno(), self._look, watch)
@@ -121,19 +121,21 @@ class Agent:
 
     def _health_changed(self, name: str) -> None:
         health = self._prober.health[name]
-        log.log(logging.INFO if health.state == HEALTHY else logging.WARNING, _HEALTH, name, health.state, health.words)
+        log.log(
+            logging.INFO if health.state == HEALTHY else logging.WARNING, _HEALTH, name, health.state, health.message
+        )
         self._wanted.set()
 
-    async def _keep_in_order(self) -> None:
+    async def _reconcile_loop(self) -> None:
         """Bring the node in order whenever something has happened, and when time alone changes something."""
         is_ready = False
         while True:
             await self._wait_for(self._seconds_to_wait())
             await asyncio.sleep(GATHER_SECONDS)
             self._wanted.clear()
-            outcome = await self._in_order()
+            outcome = await self._reconcile()
             if outcome:
-                self._take_over(outcome)
+                self._adopt(outcome)
             if not is_ready:
                 is_ready = True
                 notify(READY="1", STATUS=self._status())
@@ -147,7 +149,7 @@ class Agent:
             pass
 
     def _seconds_to_wait(self) -> float | None:
-        times = [max(_AGAIN_SECONDS, _PARTS_OF_LOOK * self._took)] if self._wants_another_look() else []
+        times = [max(_AGAIN_SECONDS, _PARTS_OF_LOOK * self._took)] if self._needs_polling() else []
         event = next_event(self._runtime)
         if event is not None:
             times.append(max(0.0, event - time.time()))
@@ -155,29 +157,29 @@ class Agent:
             times.append(_BOOT_SECONDS)
         return min(times, default=None)
 
-    def _wants_another_look(self) -> bool:
+    def _needs_polling(self) -> bool:
         """Tell whether something changes that no event tells of: flows that end, shares that rise."""
         is_leaving = any(drain.cause == REMOVED for drain in self._runtime.drains.values())
         return bool(is_leaving or self._runtime.joined or self._runtime.uncounted)
 
-    async def _in_order(self) -> Outcome | None:
+    async def _reconcile(self) -> Outcome | None:
         learned = dict(self._prober.health)
         is_quiet = self._is_boot_old and not self._wanted.is_set()
         began = time.monotonic()
         try:
-            outcome: Outcome = await self._call(partial(self._node.keep, learned, is_quiet))
+            outcome: Outcome = await self._call(partial(self._node.reconcile, learned, is_quiet))
         except EvenflowError as error:
-            self._complain(str(error))
+            self._report_error(str(error))
             return None
         except OSError as error:
-            self._complain(f"{error.filename or 'node'}: {error.strerror}")
+            self._report_error(f"{error.filename or 'node'}: {error.strerror}")
             return None
-        self._complain("")
+        self._report_error("")
         self._took = time.monotonic() - began
         self._is_boot_old = outcome.changed and not is_quiet
         return outcome
 
-    def _complain(self, text: str) -> None:
+    def _report_error(self, text: str) -> None:
         if text != self._error:
             self._error = text
             if text:
@@ -185,25 +187,25 @@ class Agent:
             self._tell()
             notify(STATUS=self._status())
 
-    def _take_over(self, outcome: Outcome) -> None:
+    def _adopt(self, outcome: Outcome) -> None:
         """Check, hold and tell what follows from the node as it is now."""
         repairs = outcome.repairs
         for text in repairs:
             log.warning("put right: %s", text)
         self._repairs = (self._repairs + [{"time": round(time.time()), "found": text} for text in repairs])[-REPAIRS:]
-        is_new = outcome.after != self._document
-        self._runtime, self._document = outcome.learned, outcome.after
-        if is_new or outcome.learned.health.keys() != self._prober.health.keys():
-            self._prober.update(_targets(outcome.present), outcome.learned.health)
+        is_new = outcome.config_after != self._document
+        self._runtime, self._document = outcome.runtime_after, outcome.config_after
+        if is_new or outcome.runtime_after.health.keys() != self._prober.health.keys():
+            self._prober.update(_targets(outcome.effective_after), outcome.runtime_after.health)
             notify(STATUS=self._status())
         try:
-            self._anchor.hold(outcome.present)
-            complaints = self._anchor.complaints()
+            self._anchor.hold(outcome.effective_after)
+            errors = self._anchor.errors()
         except NodeError as error:
             self._anchor.close()
-            complaints = str(error)
-        if complaints:
-            log.error("the anchor table: %s", complaints)
+            errors = str(error)
+        if errors:
+            log.error("the anchor table: %s", errors)
         if repairs or is_new:
             self._tell()
 
@@ -229,7 +231,7 @@ class Agent:
         """Deal the shares of lc and wlc, at most a part of the time."""
         while True:
             took = 0.0
-            if any(listener["scheduler"] in SHARE_SCHEDULERS for listener in (self._document or {}).values()):
+            if any(listener["scheduler"] in LEAST_CONN_SCHEDULERS for listener in (self._document or {}).values()):
                 began = time.monotonic()
                 try:
                     await self._call(self._shares.tick)
@@ -238,14 +240,14 @@ class Agent:
                 took = time.monotonic() - began
             await asyncio.sleep(max(TICK - took, took * (_PARTS_OF_TIME - 1)))
 
-    async def _tell_manager(self) -> None:
+    async def _feed_watchdog(self) -> None:
         interval = watchdog_interval()
         while interval:
             notify(WATCHDOG="1")
             await asyncio.sleep(interval / 3)
         await asyncio.Event().wait()
 
-    async def _write_words(self) -> None:
+    async def _persist_check_messages(self) -> None:
         """Write down what checks told and how they fare where no state changed, now and then."""
         late = 0
         while True:
@@ -253,10 +255,10 @@ class Agent:
             if self._prober.late != late:
                 late = self._prober.late
                 self._tell()
-            if self._prober.are_words_new:
-                self._prober.are_words_new = False
+            if self._prober.has_new_messages:
+                self._prober.has_new_messages = False
                 try:
-                    await self._call(partial(self._node.note, dict(self._prober.health)))
+                    await self._call(partial(self._node.save_check_results, dict(self._prober.health)))
                 except (EvenflowError, OSError) as error:
                     log.error("%s", error)
 
@@ -266,10 +268,10 @@ class Agent:
 
 def _targets(present: Configuration) -> dict[str, Target]:
     targets = {}
-    for listener in present.present:
+    for listener in present.listeners_and_leaving:
         check = listener.health_check
         if check:
             for backend in listener.backends:
-                name = registration(listener, backend)
+                name = backend_key(listener, backend)
                 targets[name] = Target.of(name, listener, backend, check)
     return targets

@@ -71,7 +71,7 @@ class Anchor:
             self._say_elements("add", name, keys - self._held[name])
         self._held = wanted
 
-    def complaints(self) -> str:
+    def errors(self) -> str:
         """Return what nft has said since the last time; it says something only if it refuses."""
         if not self._process or not self._process.stdout:
             return ""

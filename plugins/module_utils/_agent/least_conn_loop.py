@@ -12,13 +12,13 @@ from .._config.model import Configuration, Listener
 from .._nft import live_table
 from .._node.node import Node
 from .._schedule.least_conn import Arrivals, deal
-from .._schedule.scheduler import share_slots, weight_of
+from .._schedule.scheduler import least_conn_slots, weight_of
 from .._state.eligibility import eligible
 from .._state.runtime import Shares
 from .._system import conntrack
 
 
-class ShareLoop:
+class LeastConnLoop:
     """Counts flows and deals shares, for one node."""
 
     def __init__(self, node: Node) -> None:
@@ -44,17 +44,19 @@ class ShareLoop:
         started = {mark: packets for mark, (packets, _bytes) in live_table.read_counters("acct_new").items()}
         shares: dict[str, Mapping[int, int]] = {}
         for listener in configuration.listeners:
-            marks = [ids[(listener.name, *backend.key)] for backend in listener.backends]
+            marks = [ids[(listener.name, *backend.endpoint)] for backend in listener.backends]
             # A counter that is lower than before began anew.
             came = sum(max(0, started.get(mark, 0) - self._started.get(mark, 0)) for mark in marks)
             arrivals = self._arrivals.get(listener.name, Arrivals()).after(came)
             self._arrivals[listener.name] = arrivals
             weights = _weights(listener, ids)
             if weights:
-                shares[listener.name] = deal(weights, active, arrivals.per_tick, share_slots(len(listener.backends)))
+                shares[listener.name] = deal(
+                    weights, active, arrivals.per_tick, least_conn_slots(len(listener.backends))
+                )
         self._started = started
         return shares
 
 
 def _weights(listener: Listener, ids: Mapping[tuple[str, str, int], int]) -> dict[int, int]:
-    return {ids[(listener.name, *backend.key)]: weight_of(listener, backend) for backend in eligible(listener)}
+    return {ids[(listener.name, *backend.endpoint)]: weight_of(listener, backend) for backend in eligible(listener)}

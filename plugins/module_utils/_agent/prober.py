@@ -29,13 +29,13 @@ class Prober:
     :param told: called with a registration's name when its state changes.
     :param clock: seconds since the epoch, for states.
     :ivar health: by registration.
-    :ivar are_words_new: whether a result changed that changed no state.
+    :ivar has_new_messages: whether a result changed that changed no state.
     :ivar late: checks that began more than :data:`LATE_SECONDS` after their time.
     """
 
     def __init__(self, told: Callable[[str], None], clock: Callable[[], float]) -> None:
         self.health: dict[str, Health] = {}
-        self.are_words_new = False
+        self.has_new_messages = False
         self.late = 0
         self._told = told
         self._clock = clock
@@ -83,8 +83,8 @@ class Prober:
         self.health[target.name] = after
         if after.state != before.state or after.weight != before.weight:
             self._told(target.name)
-        elif after.words != before.words:
-            self.are_words_new = True
+        elif after.message != before.message:
+            self.has_new_messages = True
 
 
 class _Round:

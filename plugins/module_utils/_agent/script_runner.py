@@ -31,28 +31,28 @@ _FIRST_PASSED = 3
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class Refused(Exception):
+class ScriptRefused(Exception):
     """A script is not run; the text says why."""
 
 
 def check_script(path: str) -> None:
     """Refuse a program that others than root can change, as keepalived's script security does.
 
-    :raises Refused: it, or a folder above it, can be written to by others, or it is not a program.
+    :raises ScriptRefused: it, or a folder above it, can be written to by others, or it is not a program.
     """
     for place in dict.fromkeys(_places(path)):
         try:
             found = os.stat(place)
         except OSError as error:
-            raise Refused(f"{place}: {error.strerror}") from error
+            raise ScriptRefused(f"{place}: {error.strerror}") from error
         if found.st_uid != 0:
-            raise Refused(f"{place} belongs to another user than root")
+            raise ScriptRefused(f"{place} belongs to another user than root")
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not (
             found.st_gid == 0 and not found.st_mode & stat.S_IWOTH
         ):
-            raise Refused(f"{place} can be written to by others than root")
+            raise ScriptRefused(f"{place} can be written to by others than root")
     if not os.path.isfile(path) or not os.access(path, os.X_OK):
-        raise Refused(f"{path} is not a program that may be run")
+        raise ScriptRefused(f"{path} is not a program that may be run")
 
 
 def _places(path: str) -> list[str]:
@@ -161,7 +161,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
                 working.cancel()
                 return
             answer = working.result()
-        except Refused as refused:
+        except ScriptRefused as refused:
             answer = {"refused": str(refused)}
         except OSError as error:
             answer = {"refused": f"{request['command'][0]}: {error.strerror}"}

@@ -32,7 +32,7 @@ _WORDS = {
 class Target:
     """One registration and how it is checked.
 
-    :ivar name: the registration's, as :func:`~.._model.registration` gives it.
+    :ivar name: the registration's, as :func:`~.._config.model.backend_key` gives it.
     :ivar address: the address that is checked.
     :ivar port: the port that is checked; 0 where the check needs none.
     """

@@ -29,7 +29,7 @@ def backend_ids(configuration: Configuration) -> dict[tuple[str, str, int], int]
     ids: dict[tuple[str, str, int], int] = {}
     taken: set[int] = set()
     registrations = [
-        sorted((listener.name, *backend.key) for listener in listeners for backend in listener.backends)
+        sorted((listener.name, *backend.endpoint) for listener in listeners for backend in listener.backends)
         for listeners in (configuration.listeners, configuration.leaving)
     ]
     for registration in registrations[0] + registrations[1]:

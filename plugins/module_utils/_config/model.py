@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from .address import family
 from .document import Document, fingerprint_of_texts, listener_text
-from .options import HASH_SCHEDULERS, SHARE_SCHEDULERS
+from .options import HASH_SCHEDULERS, LEAST_CONN_SCHEDULERS
 from .ports import PortRange, parse_ports
 
 
@@ -22,7 +22,7 @@ class Backend(NamedTuple):
     :ivar port: 0 means that a packet keeps its destination port.
     :ivar ramp: the part of its share that it has while it joins.
     :ivar health: its state by its checks; empty without a check.
-    :ivar is_past_drain: whether the time for its flows to end by themselves is over.
+    :ivar is_drain_expired: whether the time for its flows to end by themselves is over.
     :ivar is_leaving: whether the configuration no longer has it.
     """
 
@@ -36,11 +36,11 @@ class Backend(NamedTuple):
     max_connections: int
     ramp: float = 1.0
     health: str = ""
-    is_past_drain: bool = False
+    is_drain_expired: bool = False
     is_leaving: bool = False
 
     @property
-    def key(self) -> tuple[str, int]:
+    def endpoint(self) -> tuple[str, int]:
         """Identity within the listener."""
         return self.address, self.port
 
@@ -157,9 +157,9 @@ class Listener:
         return self.scheduler in HASH_SCHEDULERS
 
     @property
-    def is_shared_out(self) -> bool:
+    def is_least_conn(self) -> bool:
         """Whether its shares follow the number of active flows."""
-        return self.scheduler in SHARE_SCHEDULERS
+        return self.scheduler in LEAST_CONN_SCHEDULERS
 
     @property
     def keeps_sessions(self) -> bool:
@@ -167,9 +167,9 @@ class Listener:
         return self.tracking_mode == "per_session"
 
     @cached_property
-    def registrations(self) -> tuple[str, ...]:
+    def backend_keys(self) -> tuple[str, ...]:
         """The names of its registrations, see :func:`named`, in the backends' order."""
-        return tuple(registration(self, backend) for backend in self.backends)
+        return tuple(backend_key(self, backend) for backend in self.backends)
 
     @property
     def is_limited(self) -> bool:
@@ -198,8 +198,8 @@ class Configuration:
     document: Document = field(default_factory=dict, compare=False, repr=False)
 
     @property
-    def present(self) -> tuple[Listener, ...]:
-        """All whose backends may have flows."""
+    def listeners_and_leaving(self) -> tuple[Listener, ...]:
+        """The listeners, and what is left of removed ones while their flows may live."""
         return self.listeners + self.leaving
 
     def texts(self) -> dict[str, str]:
@@ -231,12 +231,12 @@ class Configuration:
         )
 
 
-def registration(listener: Listener, backend: Backend) -> str:
+def backend_key(listener: Listener, backend: Backend) -> str:
     """Name a registration as files do."""
-    return named(listener.name, *backend.key)
+    return backend_key_of(listener.name, *backend.endpoint)
 
 
-def named(listener: str, address: str, port: int) -> str:
+def backend_key_of(listener: str, address: str, port: int) -> str:
     """Name a registration by what identifies it: ``listener/address/port``."""
     return f"{listener}/{address}/{port}"
 

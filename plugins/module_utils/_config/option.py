@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 
-class Refused(ValueError):
+class InvalidValue(ValueError):
     """A value breaks its option's rule; the text says what is allowed, without the path."""
 
 
@@ -28,7 +28,7 @@ class Option:
     :ivar options: options of a dict; given as a whole, what is left out has its default. Where the default of the
         dict is ``None``, an empty one means that.
     :ivar required: a new listener or backend cannot be without it.
-    :ivar check: brings a value into its canonical form or raises :class:`Refused`.
+    :ivar check: brings a value into its canonical form or raises :class:`InvalidValue`.
     """
 
     type: str
@@ -44,25 +44,25 @@ class Option:
     def canonical(self, value: Any) -> Any:
         """Return the value in the one form in which it is stored and compared.
 
-        :raises Refused: the value is not allowed.
+        :raises InvalidValue: the value is not allowed.
         """
         if self.type == "int":
             value = _integer(value)
             if self.bounds and not self.bounds[0] <= value <= self.bounds[1]:
-                raise Refused(f"{value} is not in {self.bounds[0]}–{self.bounds[1]}")
+                raise InvalidValue(f"{value} is not in {self.bounds[0]}–{self.bounds[1]}")
         elif self.type == "str":
             value = text_of(value)
             if self.choices and value not in self.choices:
-                raise Refused(f"{value!r} is not one of {', '.join(self.choices)}{self.hints.get(value, '')}")
+                raise InvalidValue(f"{value!r} is not one of {', '.join(self.choices)}{self.hints.get(value, '')}")
         elif self.type == "float":
             value = _number(value)
         elif self.type == "bool":
             value = _truth(value)
         elif self.type == "dict":
             if not isinstance(value, dict):
-                raise Refused(f"{shown(value)} is not a dictionary")
+                raise InvalidValue(f"{shown(value)} is not a dictionary")
         elif not isinstance(value, list):
-            raise Refused(f"{shown(value)} is not a list")
+            raise InvalidValue(f"{shown(value)} is not a list")
         return self.check(value) if self.check else value
 
 
@@ -76,7 +76,7 @@ def _integer(value: Any) -> int:
         return value
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,12}", value, re.ASCII):
         return int(value)
-    raise Refused(f"{shown(value)} is not a whole number")
+    raise InvalidValue(f"{shown(value)} is not a whole number")
 
 
 def _number(value: Any) -> float:
@@ -85,7 +85,7 @@ def _number(value: Any) -> float:
             return float(value)
         except (TypeError, ValueError):
             pass
-    raise Refused(f"{shown(value)} is not a number")
+    raise InvalidValue(f"{shown(value)} is not a number")
 
 
 def _truth(value: Any) -> bool:
@@ -94,7 +94,7 @@ def _truth(value: Any) -> bool:
     words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
     if str(value).lower() in words:
         return words[str(value).lower()]
-    raise Refused(f"{shown(value)} is not true or false")
+    raise InvalidValue(f"{shown(value)} is not true or false")
 
 
 def text_of(value: Any) -> str:
@@ -102,7 +102,7 @@ def text_of(value: Any) -> str:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise Refused(f"{shown(value)} is not text")
+    raise InvalidValue(f"{shown(value)} is not text")
 
 
 def defaults(options: dict[str, Option]) -> dict[str, Any]:

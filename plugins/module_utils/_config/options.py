@@ -30,7 +30,7 @@ from .values import (
 SCHEDULERS = ("mh", "wrr", "rr", "wlc", "lc", "sh", "dh")
 HASH_SCHEDULERS = ("mh", "sh", "dh")
 """Schedulers that choose by a hash of the packet, in a table of Maglev's."""
-SHARE_SCHEDULERS = ("wlc", "lc")
+LEAST_CONN_SCHEDULERS = ("wlc", "lc")
 """Schedulers whose shares follow the number of active flows."""
 EVEN_SCHEDULERS = ("rr", "lc")
 """Schedulers to which every weight above 0 is the same."""

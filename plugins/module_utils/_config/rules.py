@@ -26,7 +26,7 @@ def check_document(document: Document, before: Document, faults: Faults) -> None
         listener = document[name]
         prefix = faults.prefix(name)
         for option, rule in LISTENER.items():
-            if rule.required and listener[option] is None and not faults.told(f"{prefix}{option}"):
+            if rule.required and listener[option] is None and not faults.has_error(f"{prefix}{option}"):
                 faults.add(f"{prefix}{option}", "required for a new listener")
         _check_protocol(listener, before.get(name), prefix, faults)
         _check_ports(listener, prefix, faults)
@@ -39,7 +39,7 @@ def check_document(document: Document, before: Document, faults: Faults) -> None
             _check_backends(listener, faults)
         if listener["address"] and listener["protocol"]:
             for ports in parse_ports(listener["ports"]) if listener["ports"] else ():
-                entry = (ports, faults.written(name), name)
+                entry = (ports, faults.mentions(name), name)
                 served.setdefault((listener["address"], listener["protocol"]), []).append(entry)
     for (address, protocol), entries in served.items():
         _check_overlap(address, protocol, sorted(entries), faults)
@@ -157,7 +157,7 @@ def _check_health_check(listener: dict[str, Any], prefix: str, faults: Faults) -
         )
     needed = {"dns": ("query",), "udp": ("request", "response"), "script": ("command",)}
     for name in needed.get(kind, ()):
-        if not check[name] and not faults.told(f"{prefix}{name}"):
+        if not check[name] and not faults.has_error(f"{prefix}{name}"):
             faults.add(f"{prefix}{name}", f"required with type {kind}")
     if listener["ports"] and not check["port"] and kind not in CHECKS_WITHOUT_PORT:
         if not all(ports.is_single for ports in parse_ports(listener["ports"])):

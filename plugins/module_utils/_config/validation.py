@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Iterable
 
 from .._errors import InvalidInput
-from .option import Option, Refused, defaults
+from .option import InvalidValue, Option, defaults
 from .options import BACKEND, DRAIN, LISTENER
 
 
@@ -23,7 +23,7 @@ class Faults:
     def add(self, path: str, text: str) -> None:
         self.errors.append(f"{path}: {text}")
 
-    def written_at(self, prefix: str, *identity: Any) -> None:
+    def record_prefix(self, prefix: str, *identity: Any) -> None:
         """Remember the prefix of a listener's (name) or a registration's (name, address, port) options."""
         self._prefixes[identity] = prefix
 
@@ -35,11 +35,11 @@ class Faults:
             return f"{self.prefix(name)}backend {key[0]} port {key[1]}."
         return f"listener {name}."
 
-    def written(self, name: str) -> bool:
+    def mentions(self, name: str) -> bool:
         """Tell whether the user wrote something about this listener."""
         return (name,) in self._prefixes
 
-    def told(self, path: str) -> bool:
+    def has_error(self, path: str) -> bool:
         """Tell whether there is an error of this option or inside it."""
         return any(error.startswith((f"{path}:", f"{path}[")) for error in self.errors)
 
@@ -80,8 +80,8 @@ def parse_listener(item: Any, faults: Faults, prefix: str = "", extra: Iterable[
     listener = _parse(item, LISTENER, faults, prefix, ("backends", *extra))
     name = listener.get("name")
     if name is not None:
-        faults.written_at(prefix, name)
-    elif isinstance(item, dict) and not faults.told(f"{prefix}name"):
+        faults.record_prefix(prefix, name)
+    elif isinstance(item, dict) and not faults.has_error(f"{prefix}name"):
         faults.add(f"{prefix}name", "required")
     if "backends" in listener:
         listener["backends"] = _parse_backends(listener["backends"], faults, f"{prefix}backends", name)
@@ -94,7 +94,7 @@ def _parse_backends(items: Any, faults: Faults, path: str, listener: str | None)
     for index, item in enumerate(_list(items, path, faults)):
         place = f"{path}[{index}]"
         backend = parse_backend(item, faults, f"{place}.", listener)
-        if "address" not in backend or faults.told(f"{place}.port"):
+        if "address" not in backend or faults.has_error(f"{place}.port"):
             continue
         key = backend["address"], backend["port"]
         if key in seen:
@@ -113,8 +113,8 @@ def parse_backend(item: Any, faults: Faults, prefix: str = "", listener: str | N
     backend = _parse(item, BACKEND, faults, prefix)
     backend.setdefault("port", BACKEND["port"].default)
     if "address" in backend:
-        faults.written_at(prefix, listener, backend["address"], backend["port"])
-    elif isinstance(item, dict) and not faults.told(f"{prefix}address"):
+        faults.record_prefix(prefix, listener, backend["address"], backend["port"])
+    elif isinstance(item, dict) and not faults.has_error(f"{prefix}address"):
         faults.add(f"{prefix}address", "required")
     return backend
 
@@ -130,7 +130,7 @@ def parse_drain(params: dict[str, Any], faults: Faults) -> dict[str, Any]:
         # A text is a list as Ansible reads it.
         given[name] = value.split(",") if option.type == "list" and isinstance(value, str) else value
     parsed = _parse(given, DRAIN, faults, "")
-    if "backends" not in parsed and not faults.told("backends"):
+    if "backends" not in parsed and not faults.has_error("backends"):
         faults.add("backends", "required")
     return {**defaults(DRAIN), **parsed}
 
@@ -151,7 +151,7 @@ def _parse(
         elif value is not None:
             try:
                 parsed[name] = options[name].canonical(value)
-            except Refused as refused:
+            except InvalidValue as refused:
                 faults.add(f"{prefix}{name}", str(refused))
             else:
                 if options[name].options:
@@ -164,7 +164,7 @@ def _parse_whole(value: dict[str, Any], option: Option, faults: Faults, prefix: 
         return None
     given = _parse(value, option.options, faults, prefix)
     for name, rule in option.options.items():
-        if rule.required and name not in given and not faults.told(f"{prefix}{name}"):
+        if rule.required and name not in given and not faults.has_error(f"{prefix}{name}"):
             faults.add(f"{prefix}{name}", f"required{_choices(rule)}")
     return {**defaults(option.options), **given}
 

@@ -10,25 +10,25 @@ import ipaddress
 import re
 from typing import Any
 
-from .option import Refused, shown, text_of
+from .option import InvalidValue, shown, text_of
 from .ports import parse_ports, written
 
 
 def listener_name(value: str) -> str:
     """Check an RFC 1035 label: 1 to 63 letters, digits and hyphens."""
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", value):
-        raise Refused(
+        raise InvalidValue(
             f"{shown(value)} is not a name: 1 to 63 of a-z, 0-9 and -, a letter first, no hyphen last (RFC 1035)"
         )
     if value == "all":
-        raise Refused("'all' is not a name: it stands for every listener")
+        raise InvalidValue("'all' is not a name: it stands for every listener")
     return value
 
 
 def backend_name(value: str) -> str:
     """Check a machine's name: what hosts are called in an inventory, or an address."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}", value):
-        raise Refused(
+        raise InvalidValue(
             f"{shown(value)} is not a name: 1 to 253 of letters, digits, '.', ':', '_' and '-', "
             "a letter, digit or '_' first"
         )
@@ -38,7 +38,7 @@ def backend_name(value: str) -> str:
 def description(value: str) -> str:
     """Check free text: one printable line."""
     if len(value) > 1024 or not value.isprintable():
-        raise Refused(f"{shown(value)} is not one line of at most 1024 printable characters")
+        raise InvalidValue(f"{shown(value)} is not one line of at most 1024 printable characters")
     return value
 
 
@@ -57,7 +57,7 @@ def unicast_address(value: str) -> str:
         or (address.version == 6 and (address.is_link_local or int(address) >> 32 in (0, 0xFFFF)))
         or (address.version == 4 and (int(address) >> 24 == 0 or int(address) == 0xFFFFFFFF))
     ):
-        raise Refused(f"{shown(value)} is not a unicast IPv4 or IPv6 address without prefix or zone")
+        raise InvalidValue(f"{shown(value)} is not a unicast IPv4 or IPv6 address without prefix or zone")
     return str(address)
 
 
@@ -68,7 +68,7 @@ def machines(value: list[Any]) -> list[str]:
         text = text_of(item)
         try:
             found.append(unicast_address(text))
-        except Refused:
+        except InvalidValue:
             found.append(text)
     return list(dict.fromkeys(found))
 
@@ -76,56 +76,58 @@ def machines(value: list[Any]) -> list[str]:
 def capacity_scaler(value: float) -> float:
     """Check a factor of a weight; thousandths are kept."""
     if value != 0 and not 0.1 <= value <= 1:
-        raise Refused(f"{value:g} is not 0 or in 0.1–1.0")
+        raise InvalidValue(f"{value:g} is not 0 or in 0.1–1.0")
     return round(value, 3)
 
 
 def ratio(value: float) -> float:
     """Check a part of a whole; millionths are kept."""
     if not 0 <= value <= 1:
-        raise Refused(f"{value:g} is not in 0–1")
+        raise InvalidValue(f"{value:g} is not in 0–1")
     return round(value, 6)
 
 
 def absolute_path(value: str) -> str:
     """Check the path of a file on the node."""
     if not re.fullmatch(r"/[^\x00-\x1f]{1,1023}", value):
-        raise Refused(f"{shown(value)} is not an absolute path")
+        raise InvalidValue(f"{shown(value)} is not an absolute path")
     return value
 
 
 def request_path(value: str) -> str:
     """Check what follows the host in a URL."""
     if not re.fullmatch(r"/[!-~]{0,2047}", value):
-        raise Refused(f"{shown(value)} is not a path: /, then at most 2047 printable ASCII characters without space")
+        raise InvalidValue(
+            f"{shown(value)} is not a path: /, then at most 2047 printable ASCII characters without space"
+        )
     return value
 
 
 def host_name(value: str) -> str:
     """Check a host's name, or an address, as a Host header and SNI take them."""
     if not re.fullmatch(r"([A-Za-z0-9_][-A-Za-z0-9_.:]{0,252})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", value):
-        raise Refused(f"{shown(value)} is not a host name of at most 253 letters, digits, '-', '_' and '.'")
+        raise InvalidValue(f"{shown(value)} is not a host name of at most 253 letters, digits, '-', '_' and '.'")
     return value
 
 
 def payload(value: str) -> str:
     """Check what is sent to a server, or expected from it."""
     if len(value.encode("utf-8", "surrogatepass")) > 1024:
-        raise Refused(f"{shown(value)} is longer than 1024 bytes")
+        raise InvalidValue(f"{shown(value)} is longer than 1024 bytes")
     return value
 
 
 def domain_name(value: str) -> str:
     """Check a name to ask a DNS server for."""
     if not re.fullmatch(r"\.?|([A-Za-z0-9_-]{1,63}\.){0,126}[A-Za-z0-9_-]{1,63}\.?", value) or len(value) > 254:
-        raise Refused(f"{shown(value)} is not a domain name")
+        raise InvalidValue(f"{shown(value)} is not a domain name")
     return value
 
 
 def service_name(value: str) -> str:
     """Check the name of a gRPC service."""
     if not re.fullmatch(r"[!-~]{0,255}", value):
-        raise Refused(f"{shown(value)} is not the name of a gRPC service: at most 255 printable ASCII characters")
+        raise InvalidValue(f"{shown(value)} is not the name of a gRPC service: at most 255 printable ASCII characters")
     return value
 
 
@@ -135,20 +137,20 @@ def status_list(value: list[Any]) -> list[str]:
     for item in value:
         match = re.fullmatch(r"([0-9]{3})(?:-([0-9]{3}))?", str(item))
         if isinstance(item, bool) or not match:
-            raise Refused(f"{item!r} is not a status code or a range a-b of them")
+            raise InvalidValue(f"{item!r} is not a status code or a range a-b of them")
         first, last = int(match[1]), int(match[2] or match[1])
         if not 100 <= first <= last <= 599:
-            raise Refused(f"{item!r} is not in 100–599")
+            raise InvalidValue(f"{item!r} is not in 100–599")
         found.append((first, last))
     if not found:
-        raise Refused("[] is empty: give at least one status code or range")
+        raise InvalidValue("[] is empty: give at least one status code or range")
     return [str(first) if first == last else f"{first}-{last}" for first, last in sorted(set(found))]
 
 
 def json_query(value: str) -> str:
     """Check that an expression may be JMESPath; whether it is one shows where the library is."""
     if len(value) > 1024 or not value.isprintable():
-        raise Refused(f"{shown(value)} is not one line of at most 1024 printable characters")
+        raise InvalidValue(f"{shown(value)} is not one line of at most 1024 printable characters")
     return value
 
 
@@ -156,7 +158,7 @@ def command(value: list[Any]) -> list[str]:
     """Check an argument list: a program by its absolute path, and its arguments."""
     found = [str(item) for item in value]
     if len(found) > 64 or any("\0" in item or len(item) > 4096 for item in found):
-        raise Refused(f"{shown(value)} is not a list of at most 64 arguments of at most 4096 characters")
+        raise InvalidValue(f"{shown(value)} is not a list of at most 64 arguments of at most 4096 characters")
     return [absolute_path(item) for item in found[:1]] + found[1:]
 
 
@@ -165,4 +167,4 @@ def port_list(value: list[Any]) -> list[str]:
     try:
         return written(parse_ports(value))
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise InvalidValue(str(error)) from error

@@ -20,7 +20,7 @@ from .._config.settings import Settings
 from .._schedule.scheduler import slot_table
 from .._state.eligibility import accepts, drops, is_healthy, select
 from .._state.fate import fates
-from .._state.runtime import NOTHING_LEARNED, Runtime
+from .._state.runtime import EMPTY_RUNTIME, Runtime
 from .limits import BACKENDS, backend_limit_name, over
 from .listener_chains import chain_name, group, log_name, refresh_name, timeouts
 from .objects import Group, Set, Table
@@ -34,11 +34,11 @@ def table(
     configuration: Configuration,
     settings: Settings,
     owned: Collection[str] = (),
-    runtime: Runtime = NOTHING_LEARNED,
+    runtime: Runtime = EMPTY_RUNTIME,
 ) -> Table:
     """Return what the kernel should hold for a configuration.
 
-    :param configuration: in force, see :func:`~._in_force.in_force`.
+    :param configuration: in force, see :func:`~._in_force.effective`.
     :param owned: the VIPs that are on an interface of this node because we put them there.
     """
     ids = backend_ids(configuration)
@@ -109,7 +109,7 @@ _ADDED = "_added"
 
 
 def _marks(listener: Listener, backends: Iterable[Backend], ids: Mapping[tuple[str, str, int], int]) -> list[int]:
-    return [ids[(listener.name, *backend.key)] for backend in backends]
+    return [ids[(listener.name, *backend.endpoint)] for backend in backends]
 
 
 def _add_listener(elements: _Elements, listener: Listener, settings: Settings, is_owned: bool) -> None:
@@ -149,7 +149,7 @@ def _add_leaving(elements: _Elements, configuration: Configuration, settings: Se
 
 def _add_backends(elements: _Elements, listener: Listener, marks: list[int], runtime: Runtime) -> None:
     endpoints = list(zip(marks, listener.backends))
-    elements[f"to{listener.family}port"].update((mark, backend.key) for mark, backend in endpoints if backend.port)
+    elements[f"to{listener.family}port"].update((mark, backend.endpoint) for mark, backend in endpoints if backend.port)
     elements[f"to{listener.family}"].update((mark, backend.address) for mark, backend in endpoints if not backend.port)
     for name in _kept_in(listener):
         elements[name].update(dict.fromkeys(marks))
@@ -204,7 +204,7 @@ def _add_closed(elements: _Elements, listener: Listener, is_gone: bool = False) 
 def _reopen(elements: _Elements, configuration: Configuration) -> None:
     """Take what answers for another registration too out of those that have no flow any more."""
     if elements["closed4"] or elements["closed6"]:
-        for listener in configuration.present:
+        for listener in configuration.listeners_and_leaving:
             is_open = [backend for backend in listener.backends if not _is_closed(backend)]
             for endpoint in _endpoints(listener, is_open):
                 elements[f"closed{listener.family}"].pop(endpoint, None)
@@ -212,7 +212,7 @@ def _reopen(elements: _Elements, configuration: Configuration) -> None:
 
 def _is_closed(backend: Backend) -> bool:
     return backend.admin_state == "disabled" or (
-        backend.is_past_drain and (backend.is_leaving or backend.admin_state == "drained")
+        backend.is_drain_expired and (backend.is_leaving or backend.admin_state == "drained")
     )
 
 

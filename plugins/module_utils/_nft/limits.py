@@ -15,7 +15,7 @@ from typing import Any, Callable, Iterator, Mapping
 
 from .._config.identity import backend_ids
 from .._config.model import Configuration, Listener
-from .objects import Element, FoundTable
+from .objects import Element, LiveTable
 
 BACKENDS = "limit_backend"
 """The set that counts the flows of backends, by id."""
@@ -63,7 +63,7 @@ def over(maximum: int, uncounted: int) -> Element:
 
 def uncounted(
     configuration: Configuration,
-    found: FoundTable | None,
+    found: LiveTable | None,
     before: Mapping[str, int],
     active: Callable[[], Mapping[int, int]],
 ) -> dict[str, int]:
@@ -90,10 +90,10 @@ def uncounted(
 
 
 def _limits(configuration: Configuration) -> Iterator[Limit]:
-    limited = [one for one in configuration.present if one.max_connections or one.is_limited]
+    limited = [one for one in configuration.listeners_and_leaving if one.max_connections or one.is_limited]
     ids = backend_ids(configuration) if limited else {}
     for listener in limited:
-        marks = tuple(ids[(listener.name, *backend.key)] for backend in listener.backends)
+        marks = tuple(ids[(listener.name, *backend.endpoint)] for backend in listener.backends)
         if listener.max_connections:
             set_name = listener_set_name(listener.name)
             yield Limit(listener.name, listener.max_connections, marks, set_name, listener_key(listener))
@@ -102,7 +102,7 @@ def _limits(configuration: Configuration) -> Iterator[Limit]:
                 yield Limit(backend_limit_name(mark), backend.max_connections, (mark,), BACKENDS, mark)
 
 
-def _is_there(limit: Limit, known: int, found: FoundTable | None) -> bool:
+def _is_there(limit: Limit, known: int, found: LiveTable | None) -> bool:
     if found is None or limit.set_name not in found.sets:
         return False
     elements = found.sets[limit.set_name].elements

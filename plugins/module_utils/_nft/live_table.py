@@ -11,13 +11,13 @@ import subprocess
 from typing import Any
 
 from .._errors import NodeError
-from .objects import FAMILY, TABLE, Element, FoundChain, FoundTable, Set, Timed
+from .objects import FAMILY, TABLE, Element, LiveChain, LiveTable, Set, Timed
 from .runner import checked, run
 
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 
 
-def read_table() -> FoundTable | None:
+def read_table() -> LiveTable | None:
     """Read our table, elements included; counters are left out.
 
     :returns: ``None`` if there is no such table.
@@ -40,8 +40,8 @@ def read_table() -> FoundTable | None:
             sets[entry["name"]] = Set(kind, "", dict(_pair(element) for element in entry.get("elem", ())))
         elif kind == "ct timeout":
             timeouts.add(entry["name"])
-    chains = {name: FoundChain(tuple(comments[name]), hook) for name, hook in hooks.items()}
-    return FoundTable(chains, sets, timeouts)
+    chains = {name: LiveChain(tuple(comments[name]), hook) for name, hook in hooks.items()}
+    return LiveTable(chains, sets, timeouts)
 
 
 def read_counters(name: str) -> dict[int, tuple[int, int]]:

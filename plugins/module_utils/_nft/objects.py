@@ -82,7 +82,7 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class FoundChain:
+class LiveChain:
     """A chain as the kernel lists it.
 
     :ivar comments: each rule's comment, empty where it has none.
@@ -93,10 +93,10 @@ class FoundChain:
 
 
 @dataclass
-class FoundTable:
+class LiveTable:
     """The table's content as the kernel holds it, by name."""
 
-    chains: dict[str, FoundChain]
+    chains: dict[str, LiveChain]
     sets: dict[str, Set]
     timeouts: set[str]
 
@@ -135,10 +135,10 @@ class Table:
     def _groups(self) -> list[Group]:
         return [self.shared, *self.listeners.values()]
 
-    def as_found(self) -> FoundTable:
+    def as_live(self) -> LiveTable:
         """Return what the kernel holds once it is like this."""
-        return FoundTable(
-            {name: FoundChain(chain.comments, chain.hook) for name, chain in self.chains.items()},
+        return LiveTable(
+            {name: LiveChain(chain.comments, chain.hook) for name, chain in self.chains.items()},
             self.sets,
             set(self.timeouts),
         )

@@ -14,11 +14,11 @@ from .._config.model import Configuration
 from .._config.settings import Settings
 from .._schedule.scheduler import slot_table
 from .._state.eligibility import eligible
-from .._state.runtime import NOTHING_LEARNED, Runtime
+from .._state.runtime import EMPTY_RUNTIME, Runtime
 from .desired_table import table
 from .limits import BACKENDS, FULL
 from .listener_chains import slots_name
-from .objects import FoundTable, Group, Set, Table, content
+from .objects import Group, LiveTable, Set, Table, content
 from .parts import add_set, parts
 from .static_rules import SHARED_SETS, STATIC_CHAINS, dispatch_key
 from .transaction import Transaction
@@ -33,7 +33,7 @@ class Live:
     :ivar owned: the addresses that we put there.
     """
 
-    table: FoundTable | None = None
+    table: LiveTable | None = None
     addresses: frozenset[Address] = frozenset()
     owned: frozenset[Address] = frozenset()
 
@@ -47,7 +47,8 @@ class Plan:
     :ivar remove: VIPs to take off it.
     :ivar owned: the addresses that are ours afterwards.
     :ivar boot: what the kernel is given at the next boot.
-    :ivar appeared: what nobody served before: flows there that the kernel knows already are to be scheduled too.
+    :ivar new_destinations: destinations that no listener served before; the entries of flows to them are deleted,
+        so that the flows are scheduled.
     """
 
     transaction: Transaction
@@ -55,16 +56,16 @@ class Plan:
     add: tuple[Address, ...] = ()
     remove: tuple[Address, ...] = ()
     owned: frozenset[Address] = field(default_factory=frozenset)
-    appeared: tuple[Destination, ...] = ()
+    new_destinations: tuple[Destination, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.transaction or self.add or self.remove)
 
 
-def plan(configuration: Configuration, settings: Settings, live: Live, runtime: Runtime = NOTHING_LEARNED) -> Plan:
+def plan(configuration: Configuration, settings: Settings, live: Live, runtime: Runtime = EMPTY_RUNTIME) -> Plan:
     """Decide how to bring the node to the configuration.
 
-    :param configuration: in force, see :func:`~._in_force.in_force`.
+    :param configuration: in force, see :func:`~._in_force.effective`.
     :param runtime: what the node knows when that is done.
     :returns: an empty plan if everything is as it should be.
     """
@@ -79,11 +80,13 @@ def plan(configuration: Configuration, settings: Settings, live: Live, runtime: 
         transaction = _update(wanted, live.table)
     return Plan(
         transaction,
-        wanted if runtime == runtime.lasting else table(configuration, settings, addresses, runtime.lasting),
+        wanted
+        if runtime == runtime.across_reboot
+        else table(configuration, settings, addresses, runtime.across_reboot),
         add=_sorted(vips - live.addresses),
         remove=_sorted((live.owned - vips) & live.addresses),
         owned=owned,
-        appeared=_appeared(configuration, live.table),
+        new_destinations=_new_destinations(configuration, live.table),
     )
 
 
@@ -97,7 +100,7 @@ def redeal(
     """
     transaction = Transaction()
     for listener in configuration.listeners:
-        if listener.is_shared_out:
+        if listener.is_least_conn:
             name = slots_name(listener.name)
             found, wanted = (
                 Set("map", "", slot_table(listener, eligible(listener), ids, 0, runtime.shares.get(listener.name)))
@@ -107,27 +110,29 @@ def redeal(
     return transaction
 
 
-def _appeared(configuration: Configuration, found: FoundTable | None) -> tuple[Destination, ...]:
-    appeared = []
+def _new_destinations(configuration: Configuration, found: LiveTable | None) -> tuple[Destination, ...]:
+    new_destinations = []
     for listener in configuration.listeners:
         for ports in listener.ports:
             name, key = dispatch_key(listener, ports)
             if found is None or name not in found.sets or key not in content(found.sets[name].elements):
-                appeared.append(Destination(listener.address, listener.protocol, ports))
-    return tuple(appeared)
+                new_destinations.append(Destination(listener.address, listener.protocol, ports))
+    return tuple(new_destinations)
 
 
 def _vips(configuration: Configuration, settings: Settings) -> frozenset[Address]:
     if settings.vip_mode != "address":
         return frozenset()
-    return frozenset(Address(settings.vip_interface, listener.address) for listener in configuration.present)
+    return frozenset(
+        Address(settings.vip_interface, listener.address) for listener in configuration.listeners_and_leaving
+    )
 
 
 def _sorted(addresses: frozenset[Address]) -> tuple[Address, ...]:
     return tuple(sorted(addresses, key=lambda address: (address.interface, address.address)))
 
 
-def is_other_version(found: FoundTable) -> bool:
+def is_other_version(found: LiveTable) -> bool:
     """Tell whether a table has other static rules or sets than this library's, so that it is built anew."""
     return any(name not in found.sets for name in SHARED_SETS) or any(
         name not in found.chains
@@ -136,7 +141,7 @@ def is_other_version(found: FoundTable) -> bool:
     )
 
 
-def _load(wanted: Table, found: FoundTable | None) -> Transaction:
+def _load(wanted: Table, found: LiveTable | None) -> Transaction:
     transaction = Transaction()
     if found:
         transaction.delete_table()
@@ -152,7 +157,7 @@ def _load(wanted: Table, found: FoundTable | None) -> Transaction:
     return transaction
 
 
-def _update(wanted: Table, found: FoundTable) -> Transaction:
+def _update(wanted: Table, found: LiveTable) -> Transaction:
     transaction = Transaction()
     for name in sorted(wanted.timeouts.keys() - found.timeouts):
         transaction.add_timeout(name, wanted.timeouts[name])
@@ -160,12 +165,12 @@ def _update(wanted: Table, found: FoundTable) -> Transaction:
         _update_group(transaction, group, found)
     for name, shared in wanted.shared.sets.items():
         _update_elements(transaction, name, shared, found.sets[name])
-    _ask_again(transaction, wanted.sets[BACKENDS], found.sets[BACKENDS])
+    _clear_full(transaction, wanted.sets[BACKENDS], found.sets[BACKENDS])
     _remove_stale(transaction, wanted, found)
     return transaction
 
 
-def _update_group(transaction: Transaction, group: Group, found: FoundTable) -> None:
+def _update_group(transaction: Transaction, group: Group, found: LiveTable) -> None:
     for name, wanted in group.sets.items():
         if name in found.sets:
             _update_elements(transaction, name, wanted, found.sets[name])
@@ -181,7 +186,7 @@ def _update_group(transaction: Transaction, group: Group, found: FoundTable) -> 
         transaction.add_rules(name, chain)
 
 
-def _ask_again(transaction: Transaction, wanted: Set, found: Set) -> None:
+def _clear_full(transaction: Transaction, wanted: Set, found: Set) -> None:
     """Take backends whose limit was edited out of the full ones, be they among them or not: there may be room now."""
     after, before = content(wanted.elements), content(found.elements)
     edited = [key for key in after if key in before and after[key] != before[key]]
@@ -189,7 +194,7 @@ def _ask_again(transaction: Transaction, wanted: Set, found: Set) -> None:
     transaction.delete_elements(FULL, edited)
 
 
-def _remove_stale(transaction: Transaction, wanted: Table, found: FoundTable) -> None:
+def _remove_stale(transaction: Transaction, wanted: Table, found: LiveTable) -> None:
     chains, sets = wanted.chains, wanted.sets
     # A rule can name a set, a map's verdict a chain: rules go first, then sets, then chains.
     stale = [name for name in found.chains if name not in chains]

@@ -13,7 +13,7 @@ from typing import Any, Iterator, Mapping
 
 from .._system.store import Store
 
-LOOK_AGAIN = "look_again.json"
+WAKE_AGENT = "wake_agent.json"
 """A file in the run-time directory: who writes it asks the agent to look at what the node has begun."""
 
 _NAME = "agent.json"
@@ -48,9 +48,9 @@ def is_running(store: Store) -> bool:
     return False
 
 
-def look_again(store: Store) -> None:
+def wake_agent(store: Store) -> None:
     """Ask the agent to look again, where no file of the configuration tells it."""
-    store.write_run(LOOK_AGAIN, {})
+    store.write_run(WAKE_AGENT, {})
 
 
 def write(store: Store, told: Mapping[str, Any]) -> None:

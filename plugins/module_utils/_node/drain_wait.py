@@ -13,11 +13,11 @@ from typing import Any, NoReturn
 
 from .._config.document import Document
 from .._config.identity import backend_ids
-from .._config.model import Configuration, registration
+from .._config.model import Configuration, backend_key
 from .._config.validation import Faults, parse_drain
 from .._errors import EvenflowError
 from .._module import LbModule
-from .._state.drain import CONTINUE, DRAINED, TERMINATE, Left, Request
+from .._state.drain import CONTINUE, DRAINED, TERMINATE, RemainingFlows, Request
 from .._state.health import UNHEALTHY
 from .._state.runtime import Drain, Runtime
 from .node import Node, Outcome
@@ -32,7 +32,7 @@ _PARTS_OF_COUNTING = 15
 
 
 @dataclass(frozen=True)
-class Waited:
+class WaitResult:
     """What came of waiting.
 
     :ivar is_done: whether nobody has to wait for anything any more.
@@ -40,13 +40,13 @@ class Waited:
     :ivar ended: flows that the deadline has ended.
     """
 
-    left: list[Left]
+    left: list[RemainingFlows]
     is_done: bool
     is_over: bool
     ended: int
 
 
-class Watch:
+class DrainProgress:
     """Looks at what is left on some registrations of a node, as often as it is asked.
 
     :param document: the configuration that has them.
@@ -59,14 +59,14 @@ class Watch:
         configuration = Configuration.from_document(document)
         ids = backend_ids(configuration)
         self._watched = [
-            (registration(listener, backend), listener, backend, ids[(listener.name, *backend.key)])
+            (backend_key(listener, backend), listener, backend, ids[(listener.name, *backend.endpoint)])
             for listener in configuration.listeners
             for backend in listener.backends
-            if registration(listener, backend) in names
+            if backend_key(listener, backend) in names
         ]
         self._heard: dict[int, tuple[int, float]] = {}
 
-    def look(self) -> list[Left]:
+    def look(self) -> list[RemainingFlows]:
         """Return what is left now."""
         if not self._watched:
             return []
@@ -77,13 +77,13 @@ class Watch:
         for name, listener, backend, mark in self._watched:
             drain = runtime.drains.get(name)
             left.append(
-                Left(
+                RemainingFlows(
                     listener.name,
                     backend.name,
-                    *backend.key,
+                    *backend.endpoint,
                     connections=flows.get(mark, 0),
                     deadline=drain.deadline if drain else None,
-                    is_past=name in runtime.past,
+                    is_expired=name in runtime.expired,
                     is_dead=mark in silent,
                     is_draining=drain is not None or backend.admin_state == "disabled",
                 )
@@ -105,7 +105,9 @@ class Watch:
         return {mark for mark in unhealthy if now - self._heard[mark][1] >= SILENT_SECONDS}
 
 
-def wait(node: Node, watch: Watch, max_connections: int, seconds: float, interval: float, at_most: float) -> Waited:
+def wait(
+    node: Node, watch: DrainProgress, max_connections: int, seconds: float, interval: float, at_most: float
+) -> WaitResult:
     """Wait until no registration has more flows than it may, or its time is over.
 
     Counting takes a small part of the time, however many flows there are.
@@ -123,7 +125,7 @@ def wait(node: Node, watch: Watch, max_connections: int, seconds: float, interva
         took, now = time.monotonic() - looked, time.time()
         for one in left:
             key = one.listener, one.address, one.port
-            if one.is_past:
+            if one.is_expired:
                 ended.setdefault(key, counted.get(key, one.connections))
             counted[key] = one.connections
         pending = [one for one in left if not one.is_done(max_connections)]
@@ -135,14 +137,14 @@ def wait(node: Node, watch: Watch, max_connections: int, seconds: float, interva
         if all(is_over) or (elapsed >= at_most and not is_near):
             is_done = not pending
             was_over = any(ended[key] > max_connections for key in ended)
-            return Waited(left, is_done, was_over or (bool(pending) and all(is_over)), sum(ended.values()))
+            return WaitResult(left, is_done, was_over or (bool(pending) and all(is_over)), sum(ended.values()))
         if any(one.deadline is not None and now >= one.deadline for one in pending):
-            node.settle()
+            node.process_deadlines()
         deadlines = [one.deadline - now for one in pending if one.deadline is not None and one.deadline > now]
         time.sleep(min([max(interval, _PARTS_OF_COUNTING * took), *(left + 0.1 for left in deadlines)]))
 
 
-def carry_out(module: LbModule) -> NoReturn:
+def run_module(module: LbModule) -> NoReturn:
     """Do what a drain's parameters ask for, wait, tell, and end the module."""
     options = parse_drain(module.params, Faults())
     request, node = Request.from_options(options), Node(module.params["config_dir"])
@@ -153,15 +155,15 @@ def carry_out(module: LbModule) -> NoReturn:
         )
         if not module.check_mode:
             node.end_flows(outcome)
-        result = {**module.told(outcome), "timeout": request.seconds(outcome.after)}
+        result = {**module.told(outcome), "timeout": request.seconds(outcome.config_after)}
         _tell_deadlines(result, request, outcome)
-        watch = Watch(node, request, outcome.after)
+        watch = DrainProgress(node, request, outcome.config_after)
         has_to_wait = options["wait"] and request.state == DRAINED and not module.check_mode
         if has_to_wait:
             at_most = max(options["progress_interval"], 2 * SILENT_SECONDS) if options["progress_interval"] else inf
             waited = wait(node, watch, options["max_connections"], result["timeout"], options["poll_interval"], at_most)
         else:
-            waited = Waited(watch.look(), True, False, 0)
+            waited = WaitResult(watch.look(), True, False, 0)
             if not node.agent()["running"] and any(one.deadline for one in waited.left):
                 module.warn("the agent does not run: nobody ends flows at the deadline, unless lb_drain waits")
     except EvenflowError as error:
@@ -174,7 +176,7 @@ def carry_out(module: LbModule) -> NoReturn:
     raise AssertionError("exit_json ends the module")
 
 
-def _told(waited: Waited, request: Request, max_connections: int) -> dict[str, Any]:
+def _told(waited: WaitResult, request: Request, max_connections: int) -> dict[str, Any]:
     now = time.time()
     told: dict[str, Any] = {
         "drained": request.state == DRAINED
@@ -198,7 +200,7 @@ def _told(waited: Waited, request: Request, max_connections: int) -> dict[str, A
     return told
 
 
-def _fault(waited: Waited, request: Request) -> str:
+def _fault(waited: WaitResult, request: Request) -> str:
     """Say what is wrong with how the wait ended; empty if nothing is."""
     left = ", ".join(f"{one.listener} {one.name} {one.connections}" for one in waited.left if one.connections)
     back = ", ".join(f"{one.listener} {one.name}" for one in waited.left if not one.is_draining)
@@ -215,10 +217,10 @@ def _fault(waited: Waited, request: Request) -> str:
 
 def _tell_deadlines(result: dict[str, Any], request: Request, outcome: Outcome) -> None:
     """Add to a result that drains which had begun before get another time."""
-    names = request.names(outcome.after)
+    names = request.names(outcome.config_after)
     before, after = (
         {name: runtime.drains[name] for name in names & runtime.drains.keys()}
-        for runtime in (outcome.known, outcome.learned)
+        for runtime in (outcome.runtime_before, outcome.runtime_after)
     )
     moved = sorted(name for name in before.keys() & after.keys() if before[name].deadline != after[name].deadline)
     if moved:

@@ -26,15 +26,15 @@ from .._errors import ConditionNotMet
 from .._nft import live_table, runner
 from .._nft.desired_table import table
 from .._nft.limits import uncounted
-from .._nft.objects import FoundTable
+from .._nft.objects import LiveTable
 from .._nft.parts import TABLE_COMMENT, parts
 from .._nft.plan import Live, Plan, is_other_version, plan, redeal
 from .._nft.static_rules import rules_digest
 from .._nft.transaction import Transaction
-from .._state.effective import in_force
+from .._state.effective import effective
 from .._state.health import Health
-from .._state.runtime import NOTHING_LEARNED, Runtime, Shares
-from .._state.transition import AT_ONCE, HOLD, RISE, advance, forgotten
+from .._state.runtime import EMPTY_RUNTIME, Runtime, Shares
+from .._state.transition import AT_ONCE, HOLD, RISE, flows_to_delete, transition
 from .._system import addresses, conntrack
 from .._system.store import DEFAULT_CONFIG_DIR, Change, Store
 from . import agent_status
@@ -53,20 +53,20 @@ class Outcome:
 
     :ivar difference: between the two configurations.
     :ivar plan: what had to be done on the node.
-    :ivar known: what the node had learned and begun before.
-    :ivar learned: what it has now.
-    :ivar present: the configuration after, in force.
+    :ivar runtime_before: what the node had learned and begun before.
+    :ivar runtime_after: what it has now.
+    :ivar effective_after: the configuration after, in force.
     :ivar fingerprint: of the configuration after.
     :ivar repairs: what somebody else had changed, in words; nothing where it was for us to change.
     """
 
-    before: Document
-    after: Document
+    config_before: Document
+    config_after: Document
     difference: Difference
     plan: Plan
-    known: Runtime
-    learned: Runtime
-    present: Configuration
+    runtime_before: Runtime
+    runtime_after: Runtime
+    effective_after: Configuration
     fingerprint: str
     repairs: list[str] = field(default_factory=list)
 
@@ -94,7 +94,7 @@ def _listeners_own(_after: Document) -> Mapping[str, float | None]:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Keep Python from looking for cycles among values that have none: with thousands of them it looks all the time."""
     was_on = gc.isenabled()
     gc.disable()
@@ -131,7 +131,8 @@ class Node:
         :param edit: gives the configuration after, from the one before.
         :param check: only say what would be done.
         :param expected: fingerprint that the configuration must have.
-        :param timeouts: gives the time-outs of drains, see :func:`~._advance.advance`, from the configuration after.
+        :param timeouts: gives the time-outs of drains from the configuration after, see
+            :func:`~.._state.transition.transition`.
         :param guard: refuses what it does not want to become of the configuration in force.
         :raises InvalidInput: the edit is refused; nothing was changed.
         :raises ConditionNotMet: the configuration has another fingerprint; nothing was changed.
@@ -141,11 +142,11 @@ class Node:
         slow_start = HOLD if agent_status.is_running(self._store) else AT_ONCE
         with nullcontext() if check else self._store.lock():
             outcome = self._change(edit, check, expected, slow_start=slow_start, timeouts=timeouts, guard=guard)
-        if not check and outcome.learned.drains != outcome.known.drains and not outcome.difference:
-            agent_status.look_again(self._store)
+        if not check and outcome.runtime_after.drains != outcome.runtime_before.drains and not outcome.difference:
+            agent_status.wake_agent(self._store)
         return outcome
 
-    @_uncollected()
+    @gc_paused()
     def _change(
         self,
         edit: Edit,
@@ -168,12 +169,12 @@ class Node:
             addresses.check_interface(settings.vip_interface)
         known = self._store.runtime()
         new = old if after == before else Configuration.from_document(after, old)
-        past = in_force(old, known)
+        past = effective(old, known)
         owned, generation = frozenset(self._store.vips()), runner.generation()
         as_left = self._memory(old.fingerprint, settings, known, owned, generation)
         live = Live(self._table(past, settings, known, owned, as_left), self._on_interfaces(settings, owned), owned)
-        runtime = advance(old, new, known, time.time(), conntrack.count, learned, slow_start, timeouts(after))
-        present = in_force(new, runtime)
+        runtime = transition(old, new, known, time.time(), conntrack.count, learned, slow_start, timeouts(after))
+        present = effective(new, runtime)
         if guard:
             guard(past, present)
         runtime = replace(runtime, uncounted=_uncounted(present, live, runtime))
@@ -186,7 +187,7 @@ class Node:
             self._apply(outcome, new, memory, save)
         return outcome
 
-    def settle(self) -> None:
+    def process_deadlines(self) -> None:
         """Do what time asks for, where no agent does it."""
         if not agent_status.is_running(self._store):
             with self._store.lock():
@@ -195,12 +196,12 @@ class Node:
 
     def end_flows(self, outcome: Outcome) -> None:
         """End what is to end at once, where no agent does it."""
-        if outcome.learned.ending and not agent_status.is_running(self._store):
-            time.sleep(max(0.0, max(outcome.learned.ending.values()) - time.time()))
+        if outcome.runtime_after.ending and not agent_status.is_running(self._store):
+            time.sleep(max(0.0, max(outcome.runtime_after.ending.values()) - time.time()))
             with self._store.lock():
                 self._change(_as_it_is, slow_start=AT_ONCE)
 
-    def keep(self, learned: Mapping[str, Health], save: bool) -> Outcome:
+    def reconcile(self, learned: Mapping[str, Health], save: bool) -> Outcome:
         """Bring the kernel to the configuration as health and time have it now.
 
         :param learned: the health of registrations.
@@ -210,12 +211,12 @@ class Node:
         with self._store.lock():
             return self._change(_as_it_is, learned=learned, save=save)
 
-    def note(self, learned: Mapping[str, Health]) -> None:
+    def save_check_results(self, learned: Mapping[str, Health]) -> None:
         """Write down what checks have told, where it changes nothing."""
         with self._store.lock():
             known = self._store.runtime()
             health = {name: learned.get(name, one) for name, one in known.health.items()}
-            self._store.remember(replace(known, health=health), known)
+            self._store.save_runtime(replace(known, health=health), known)
 
     def redeal(self, choose: Callable[[Configuration, Mapping[tuple[str, str, int], int]], Shares]) -> bool:
         """Deal new shares to the listeners with lc and wlc, where the kernel is as it was left.
@@ -227,7 +228,7 @@ class Node:
         with self._store.lock():
             known = self._known()
             before = self._store.runtime()
-            shared_out = in_force(known.shared_out, before)
+            shared_out = effective(known.shared_out, before)
             after = replace(before, shares=choose(shared_out, known.ids))
             transaction = redeal(shared_out, known.ids, before, after)
             if not transaction:
@@ -237,7 +238,7 @@ class Node:
             remembered = self._store.read_run("applied.json")
             is_as_left = remembered == self._memory(known.fingerprint, settings, before, owned, generation)
             generation += runner.apply(transaction)
-            self._store.remember(after, before)
+            self._store.save_runtime(after, before)
             if is_as_left and runner.generation() == generation:
                 memory = self._memory(known.fingerprint, settings, after, owned, generation)
                 self._store.write_run("applied.json", memory)
@@ -247,9 +248,9 @@ class Node:
         """Say what a node without any listener would be given; nothing is read from the kernel or written."""
         after = edit({})
         configuration = Configuration.from_document(after)
-        present = in_force(configuration, NOTHING_LEARNED)
+        present = effective(configuration, EMPTY_RUNTIME)
         wanted = plan(present, self._store.settings(), Live())
-        nothing = NOTHING_LEARNED
+        nothing = EMPTY_RUNTIME
         return Outcome({}, after, difference({}, after), wanted, nothing, nothing, present, configuration.fingerprint)
 
     def configuration(self) -> Document:
@@ -290,12 +291,12 @@ class Node:
                 files.commit()
             finally:
                 files.abandon()
-            conntrack.forget_unmarked(outcome.plan.appeared)
+            conntrack.delete_unmarked(outcome.plan.new_destinations)
             addresses.announce(outcome.plan.add)
             addresses.remove(outcome.plan.remove)
-        conntrack.forget(forgotten(outcome.known, outcome.learned))
-        if outcome.learned != outcome.known:
-            self._store.remember(outcome.learned, outcome.known)
+        conntrack.delete_flows(flows_to_delete(outcome.runtime_before, outcome.runtime_after))
+        if outcome.runtime_after != outcome.runtime_before:
+            self._store.save_runtime(outcome.runtime_after, outcome.runtime_before)
         # Somebody else's transaction in between would be taken for ours: then remember nothing.
         if runner.generation() == memory["generation"] and self._store.read_run("applied.json") != memory:
             self._store.write_run("applied.json", memory)
@@ -307,11 +308,11 @@ class Node:
         runtime: Runtime,
         owned: frozenset[Address],
         as_left: dict[str, Any],
-    ) -> FoundTable | None:
+    ) -> LiveTable | None:
         """Return our table: from memory as long as nobody has touched nftables since we did, else from the kernel."""
         if self._store.read_run("applied.json") != as_left:
             return live_table.read_table()
-        return table(present, settings, {vip.address for vip in owned}, runtime).as_found()
+        return table(present, settings, {vip.address for vip in owned}, runtime).as_live()
 
     def _on_interfaces(self, settings: Settings, owned: frozenset[Address]) -> frozenset[Address]:
         interfaces = {address.interface for address in owned}
@@ -325,7 +326,7 @@ class Node:
         if self._last_known is None or self._last_known.stamp != stamp:
             document = self._store.configuration()
             configuration = Configuration.from_document(document)
-            shared_out = Configuration(tuple(one for one in configuration.listeners if one.is_shared_out))
+            shared_out = Configuration(tuple(one for one in configuration.listeners if one.is_least_conn))
             self._last_known = _Known(stamp, configuration.fingerprint, shared_out, backend_ids(configuration))
         return self._last_known
 
@@ -339,7 +340,7 @@ class Node:
             "fingerprint": name,
             "settings": asdict(settings),
             "owned": sorted(f"{vip.prefix} {vip.interface}" for vip in owned),
-            "runtime": runtime.visible,
+            "runtime": runtime.visible_in_kernel,
         }
 
 
@@ -353,7 +354,7 @@ def _repairs(outcome: Outcome, live: Live) -> list[str]:
         found.append("the table inet evenflow was gone; it is back")
     elif is_other_version(live.table):
         found.append("the table inet evenflow had other rules; it is built anew")
-    if outcome.difference or outcome.known.visible != outcome.learned.visible:
+    if outcome.difference or outcome.runtime_before.visible_in_kernel != outcome.runtime_after.visible_in_kernel:
         return found
     found += [f"{vip.prefix} was gone from {vip.interface}; it is back" for vip in outcome.plan.add]
     if not found and outcome.plan.transaction:

@@ -15,17 +15,17 @@ from typing import Any, Dict, Iterable, List, Tuple
 
 from .._config.document import Document, fingerprint
 from .._config.identity import backend_ids
-from .._config.model import Backend, Configuration, Listener, registration
+from .._config.model import Backend, Configuration, Listener, backend_key
 from .._config.settings import Settings
 from .._nft import live_table
 from .._schedule.scheduler import SlotTable, slot_table
-from .._state.effective import in_force
+from .._state.effective import effective
 from .._state.eligibility import FAILOVER, accepts, eligible, is_candidate, is_healthy, select
-from .._state.runtime import NOTHING_LEARNED, REMOVED, Runtime
+from .._state.runtime import EMPTY_RUNTIME, REMOVED, Runtime
 from .._system import conntrack
 from .node import Node
 
-Told = Tuple[Dict[str, Any], List[Dict[str, Any]]]
+Section = Tuple[Dict[str, Any], List[Dict[str, Any]]]
 """What one part of a report says of a listener, and of each of its backends in their order."""
 
 
@@ -70,21 +70,21 @@ class _View:
 
     def __init__(self, document: Document, settings: Settings, runtime: Runtime) -> None:
         self.document = document
-        self.configuration = in_force(Configuration.from_document(document), runtime)
+        self.configuration = effective(Configuration.from_document(document), runtime)
         self.ids = backend_ids(self.configuration)
         self._seed = settings.hash_seed
         self.runtime = runtime
         self._active: dict[int, int] | None = None
         self._counters: dict[str, dict[int, tuple[int, int]]] = {}
 
-    def table(self, listener: Listener, runtime: Runtime = NOTHING_LEARNED) -> SlotTable:
+    def table(self, listener: Listener, runtime: Runtime = EMPTY_RUNTIME) -> SlotTable:
         return slot_table(listener, eligible(listener), self.ids, self._seed, runtime.shares.get(listener.name))
 
     def current_table(self, listener: Listener) -> SlotTable:
         return self.table(listener, self.runtime)
 
     def marks(self, listener: Listener) -> list[int]:
-        return [self.ids[(listener.name, *backend.key)] for backend in listener.backends]
+        return [self.ids[(listener.name, *backend.endpoint)] for backend in listener.backends]
 
     def counters(self, name: str) -> dict[int, tuple[int, int]]:
         if name not in self._counters:
@@ -122,26 +122,26 @@ class _View:
                 accepts(listener),
                 # Shares dealt by load are each node's own.
                 repr(self.table(listener)),
-                [backend.key for backend in eligible(listener)],
+                [backend.endpoint for backend in eligible(listener)],
             )
             for listener in self.configuration.listeners
         ]
         return hashlib.sha256(json.dumps(routes, separators=(",", ":")).encode("utf-8")).hexdigest()
 
 
-def _identities(view: _View, listener: Listener) -> Told:
+def _identities(view: _View, listener: Listener) -> Section:
     return {"name": listener.name}, [
         {"name": backend.name, "address": backend.address, "port": backend.port, "id": f"{mark:#010x}"}
         for backend, mark in zip(listener.backends, view.marks(listener))
     ]
 
 
-def _config(view: _View, listener: Listener) -> Told:
+def _config(view: _View, listener: Listener) -> Section:
     document = view.document[listener.name]
     return document, document["backends"]
 
 
-def _status(view: _View, listener: Listener) -> Told:
+def _status(view: _View, listener: Listener) -> Section:
     lines = [_backend_status(view, listener, *pair) for pair in zip(listener.backends, view.marks(listener))]
     return {"status": _listener_status(listener), "pool": select(listener).pool}, lines
 
@@ -159,19 +159,19 @@ def _listener_status(listener: Listener) -> str:
 
 
 def _backend_status(view: _View, listener: Listener, backend: Backend, mark: int) -> dict[str, Any]:
-    name = registration(listener, backend)
+    name = backend_key(listener, backend)
     health, drain = view.runtime.health.get(name), view.runtime.drains.get(name)
     flows = view.active().get(mark, 0)
     if backend.admin_state == "disabled":
         status, since = "disabled", None
     elif backend.admin_state == "drained":
-        status = "drained" if backend.is_past_drain or not flows else "draining"
+        status = "drained" if backend.is_drain_expired or not flows else "draining"
         since = drain.since if drain else None
     else:
         status, since = backend.health or "no_monitor", health.since if health else None
     told: dict[str, Any] = {"status": status, "since": _time(since), "active_flows": flows}
     if health:
-        told["health"] = {"state": health.state, "since": _time(health.since), "last_check": health.words}
+        told["health"] = {"state": health.state, "since": _time(health.since), "last_check": health.message}
         if listener.health_check:
             told["health"]["detection_sec"] = listener.health_check.detection_sec
         if health.weight is not None:
@@ -189,12 +189,12 @@ def _time(seconds: float | None) -> str | None:
     return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def _connections(view: _View, listener: Listener) -> Told:
+def _connections(view: _View, listener: Listener) -> Section:
     flows = [view.active().get(mark, 0) for mark in view.marks(listener)]
     return {"active_flows": sum(flows)}, [{"active_flows": count} for count in flows]
 
 
-def _counters(view: _View, listener: Listener) -> Told:
+def _counters(view: _View, listener: Listener) -> Section:
     names = ("flows", "packets_in", "bytes_in", "packets_out", "bytes_out")
     lines = []
     for mark in view.marks(listener):
@@ -206,7 +206,7 @@ def _counters(view: _View, listener: Listener) -> Told:
     ]
 
 
-def _tables(view: _View, listener: Listener) -> Told:
+def _tables(view: _View, listener: Listener) -> Section:
     table = view.current_table(listener)
     shares = table.shares()
     total = sum(entry.weight for entry in table.entries)

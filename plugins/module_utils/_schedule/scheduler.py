@@ -27,7 +27,7 @@ RING_SIZES = (1009, 4093, 16381, MAX_RING_SIZE)
 SLOTS_PER_BACKEND = 100
 """A Maglev table has at least this many slots per registered backend, so that shares come out even."""
 
-SHARE_SLOTS = 256
+LEAST_CONN_SLOTS = 256
 """Size of the table of lc and wlc: fixed, so that new shares replace slots and no rule."""
 
 _EVEN = 20
@@ -98,7 +98,7 @@ def slot_table(
     entries = tuple(
         Entry(
             ids[listener.name, backend.address, backend.port],
-            address_bytes(backend.address) + ranks[backend.key] if ranks else b"",
+            address_bytes(backend.address) + ranks[backend.endpoint] if ranks else b"",
             weight_of(listener, backend),
         )
         for backend in chosen
@@ -107,8 +107,8 @@ def slot_table(
         size = 0
     elif listener.is_hashed:
         size = ring_size(len(listener.backends), listener.minimum_ring_size)
-    elif listener.is_shared_out:
-        size = share_slots(len(listener.backends))
+    elif listener.is_least_conn:
+        size = least_conn_slots(len(listener.backends))
         if shares and shares.keys() == {entry.id for entry in entries} and sum(shares.values()) == size:
             entries = tuple(entry._replace(weight=shares[entry.id]) for entry in entries if shares[entry.id])
     else:
@@ -121,12 +121,12 @@ def weight_of(listener: Listener, backend: Backend) -> int:
     return max(1, round(backend.ramp * _EVEN)) if listener.scheduler in EVEN_SCHEDULERS else backend.share
 
 
-def share_slots(registered: int) -> int:
-    """Return the size of a table of lc and wlc: :data:`SHARE_SLOTS`, or twice as often as needed for four a backend.
+def least_conn_slots(registered: int) -> int:
+    """Return the size of a table of lc and wlc: :data:`LEAST_CONN_SLOTS`, doubled until each backend has four slots.
 
     :param registered: number of registered backends, in any state, so that a drain does not change the size.
     """
-    size = SHARE_SLOTS
+    size = LEAST_CONN_SLOTS
     while size < 4 * registered and size < MAX_PERIOD:
         size *= 2
     return size
@@ -225,5 +225,5 @@ def _ranks(backends: Iterable[Backend]) -> dict[tuple[str, int], bytes]:
     for backend in sorted(backends, key=lambda backend: backend.port):
         rank = ports[backend.address] = ports.get(backend.address, -1) + 1
         # One registration of a machine: the address alone, so that its slots are the same in every listener.
-        ranks[backend.key] = rank.to_bytes(2, "big") if rank else b""
+        ranks[backend.endpoint] = rank.to_bytes(2, "big") if rank else b""
     return ranks

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Iterator
 
 from .._config.document import Document
-from .._config.model import Backend, Configuration, Listener, named
+from .._config.model import Backend, Configuration, Listener, backend_key_of
 from .._config.validation import Faults
 from .._errors import InvalidInput
 from .eligibility import is_healthy, select
@@ -67,7 +67,10 @@ class Request:
 
     def names(self, document: Document) -> set[str]:
         """Return the same registrations by name."""
-        return {named(one["name"], backend["address"], backend["port"]) for one, backend in self.concerned(document)}
+        return {
+            backend_key_of(one["name"], backend["address"], backend["port"])
+            for one, backend in self.concerned(document)
+        }
 
     def edit(self, before: Document, faults: Faults) -> Document:
         """Take the registrations out, or put them back. What is disabled was so before, and stays it.
@@ -94,7 +97,7 @@ class Request:
         """Return the time-outs of the drains. In natural mode flows are not ended unless a time-out is asked for."""
         seconds = self.seconds(after)
         return {
-            named(listener["name"], backend["address"], backend["port"]): None
+            backend_key_of(listener["name"], backend["address"], backend["port"]): None
             if self.on_timeout != TERMINATE or (listener["drain_mode"] == "natural" and self.timeout is None)
             else float(seconds)
             for listener, backend in self.concerned(after)
@@ -140,12 +143,12 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Left:
+class RemainingFlows:
     """What is left on a registration that drains.
 
     :ivar connections: active flows.
     :ivar deadline: in seconds since the epoch; ``None`` without one.
-    :ivar is_past: whether its flows are being ended, or have been.
+    :ivar is_expired: whether its flows are being ended, or have been.
     :ivar is_dead: whether it is unhealthy and nothing comes from it, so that there is nothing to wait for.
     :ivar is_draining: whether it has not been put back in the meantime.
     """
@@ -156,7 +159,7 @@ class Left:
     port: int
     connections: int
     deadline: float | None
-    is_past: bool
+    is_expired: bool
     is_dead: bool
     is_draining: bool
 

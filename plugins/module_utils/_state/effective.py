@@ -14,14 +14,14 @@ from .health import INITIAL
 from .runtime import GONE, RAMP_STEPS, Runtime
 
 
-def in_force(configuration: Configuration, runtime: Runtime) -> Configuration:
+def effective(configuration: Configuration, runtime: Runtime) -> Configuration:
     """Return the configuration as the node's state modifies it.
 
     Backends have their health, the weight they ask for and the part of their share that they have risen to. Removed
     registrations are there as leaving ones while their flows may live, and as guarded ones after that.
     """
     leaving, guarded = leaving_and_guarded(runtime)
-    listeners = tuple(_listener_in_force(listener, runtime) for listener in configuration.listeners)
+    listeners = tuple(_effective_listener(listener, runtime) for listener in configuration.listeners)
     return Configuration(listeners, leaving, guarded, configuration.document)
 
 
@@ -33,23 +33,23 @@ def leaving_and_guarded(runtime: Runtime) -> tuple[tuple[Listener, ...], tuple[L
         if drain.removed:
             one = Configuration.from_document({drain.removed["name"]: drain.removed}).listeners[0]
             (guarded if drain.cause == GONE else leaving).append(_leaving(one, runtime))
-    return tuple(sorted(leaving, key=lambda listener: (listener.name, listener.backends[0].key))), tuple(guarded)
+    return tuple(sorted(leaving, key=lambda listener: (listener.name, listener.backends[0].endpoint))), tuple(guarded)
 
 
 def _leaving(removed: Listener, runtime: Runtime) -> Listener:
-    backend = _backend_in_force(removed, removed.backends[0], _bearing(removed.registrations[0], runtime))
+    backend = _effective_backend(removed, removed.backends[0], _bearing(removed.backend_keys[0], runtime))
     return replace(removed, admin_state="disabled", max_connections=0, backends=(backend._replace(is_leaving=True),))
 
 
-def _listener_in_force(listener: Listener, runtime: Runtime) -> Listener:
-    if not (listener.health_check or runtime.past or runtime.ramps):
+def _effective_listener(listener: Listener, runtime: Runtime) -> Listener:
+    if not (listener.health_check or runtime.expired or runtime.ramps):
         # Nothing that is known bears on it.
         return listener
-    bearing = [_bearing(name, runtime) for name in listener.registrations]
+    bearing = [_bearing(name, runtime) for name in listener.backend_keys]
     # Kept with the listener: many ask, also before and after a change, and most of what is known stays as it is.
     kept = vars(listener).get(_IN_FORCE)
     if not kept or kept[0] != bearing:
-        backends = (_backend_in_force(listener, *pair) for pair in zip(listener.backends, bearing))
+        backends = (_effective_backend(listener, *pair) for pair in zip(listener.backends, bearing))
         kept = vars(listener)[_IN_FORCE] = bearing, replace(listener, backends=tuple(backends))
     found: Listener = kept[1]
     return found
@@ -63,16 +63,16 @@ _Bearing = Tuple[str, Optional[int], Optional[int], bool]
 
 def _bearing(name: str, runtime: Runtime) -> _Bearing:
     health = runtime.health.get(name)
-    step, is_past_drain = runtime.ramps.get(name), name in runtime.past
-    return (health.state, health.weight, step, is_past_drain) if health else (INITIAL, None, step, is_past_drain)
+    step, is_drain_expired = runtime.ramps.get(name), name in runtime.expired
+    return (health.state, health.weight, step, is_drain_expired) if health else (INITIAL, None, step, is_drain_expired)
 
 
-def _backend_in_force(listener: Listener, backend: Backend, known: _Bearing) -> Backend:
+def _effective_backend(listener: Listener, backend: Backend, known: _Bearing) -> Backend:
     check = listener.health_check
-    health, weight, step, is_past_drain = known
+    health, weight, step, is_drain_expired = known
     return backend._replace(
         health=health if check else "",
         weight=weight if check and check.dynamic_weight and weight is not None else backend.weight,
         ramp=1.0 if step is None else step / RAMP_STEPS,
-        is_past_drain=is_past_drain,
+        is_drain_expired=is_drain_expired,
     )

@@ -82,7 +82,7 @@ def situation(listener: Listener, backend: Backend, selection: Selection) -> str
     if backend.admin_state == "disabled":
         return "disabled"
     if backend.admin_state == "drained" or backend.is_leaving:
-        if backend.is_past_drain:
+        if backend.is_drain_expired:
             return "drained"
         return "draining, unhealthy" if backend.health == UNHEALTHY else "draining"
     if not is_candidate(backend):
@@ -95,7 +95,7 @@ def situation(listener: Listener, backend: Backend, selection: Selection) -> str
         return "serving"
     if listener.failover_policy.disable_connection_drain_on_failover:
         return "pool left, not drained"
-    return "pool left, past its time" if backend.is_past_drain else "pool left"
+    return "pool left, past its time" if backend.is_drain_expired else "pool left"
 
 
 def _fate(listener: Listener, found: str) -> Fate:

@@ -18,12 +18,12 @@ INITIAL, HEALTHY, UNHEALTHY = "initial", "healthy", "unhealthy"
 class CheckResult:
     """What one check found.
 
-    :ivar words: why, for people: ``refused``, ``status 503, wanted 200``.
+    :ivar message: why, for people: ``refused``, ``status 503, wanted 200``.
     :ivar weight: the weight that the server asks for.
     """
 
     success: bool
-    words: str
+    message: str
     weight: int | None = None
 
 
@@ -34,14 +34,14 @@ class Health:
     :ivar state: :data:`INITIAL` until the first success or enough failures.
     :ivar since: when it came into this state, in seconds since the epoch.
     :ivar streak: results in a row that speak against the state.
-    :ivar words: the last result.
+    :ivar message: the last result.
     :ivar weight: the weight that the server asked for last.
     """
 
     state: str
     since: float
     streak: int = 0
-    words: str = "not checked yet"
+    message: str = "not checked yet"
     weight: int | None = None
 
     def after(self, result: CheckResult, check: HealthCheck, now: float) -> Health:
@@ -49,7 +49,7 @@ class Health:
 
         A new registration is healthy at its first success; everything else takes a threshold's results in a row.
         """
-        known = replace(self, words=result.words, weight=result.weight if result.success else self.weight)
+        known = replace(self, message=result.message, weight=result.weight if result.success else self.weight)
         if self.state == (HEALTHY if result.success else UNHEALTHY):
             return replace(known, streak=0)
         streak = self.streak + 1
@@ -67,11 +67,11 @@ class Health:
 
         :raises TypeError, ValueError: it is something else.
         """
-        state, since, streak, words, weight = found
+        state, since, streak, message, weight = found
         if state not in (INITIAL, HEALTHY, UNHEALTHY):
             raise ValueError(f"{state!r} is not a state")
-        return cls(state, float(since), int(streak), str(words), None if weight is None else int(weight))
+        return cls(state, float(since), int(streak), str(message), None if weight is None else int(weight))
 
     def as_json(self) -> list[Any]:
         """Return it as JSON can hold it."""
-        return [self.state, self.since, self.streak, self.words, self.weight]
+        return [self.state, self.since, self.streak, self.message, self.weight]

@@ -37,37 +37,37 @@ class Drain:
     cause: str
     removed: Dict[str, Any] | None = None
 
-    def is_past(self, now: float) -> bool:
+    def is_expired(self, now: float) -> bool:
         """Tell whether its time is over."""
         return self.deadline is not None and self.deadline <= now
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a node has learned and begun. Registrations are named by :func:`~._model.registration`.
+    """What a node has learned and begun. Registrations are named by :func:`~.._config.model.backend_key`.
 
     :ivar shares: what was last dealt to the listeners with lc and wlc.
     :ivar uncounted: flows that a limit's element does not count, by the limit's name.
     :ivar health: by registration; only those that are checked.
     :ivar drains: by registration.
-    :ivar past: registrations whose drain is over.
-    :ivar standby: listeners whose failover pool has the flows.
+    :ivar expired: registrations whose drain is over.
+    :ivar failed_over: listeners whose failover pool has the flows.
     :ivar joined: when a registration that rises to its share began, by registration.
     :ivar ramps: the steps that it has risen, by registration.
     :ivar ending: when the entries of flows that end are to go, by backend id.
-    :ivar settled: fates that have been carried out, by backend id.
+    :ivar completed_fates: fates that have been carried out, by backend id.
     """
 
     shares: Shares = field(default_factory=dict)
     uncounted: Mapping[str, int] = field(default_factory=dict)
     health: Mapping[str, Health] = field(default_factory=dict)
     drains: Mapping[str, Drain] = field(default_factory=dict)
-    past: frozenset[str] = frozenset()
-    standby: frozenset[str] = frozenset()
+    expired: frozenset[str] = frozenset()
+    failed_over: frozenset[str] = frozenset()
     joined: Mapping[str, float] = field(default_factory=dict)
     ramps: Mapping[str, int] = field(default_factory=dict)
     ending: Mapping[int, float] = field(default_factory=dict)
-    settled: Mapping[int, Fate] = field(default_factory=dict)
+    completed_fates: Mapping[int, Fate] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, found: Any) -> Runtime:
@@ -96,16 +96,16 @@ class Runtime:
             "uncounted": dict(self.uncounted),
             "health": {name: one.as_json() for name, one in self.health.items()},
             "drains": {name: [one.since, one.deadline, one.cause, one.removed] for name, one in self.drains.items()},
-            "past": sorted(self.past),
-            "standby": sorted(self.standby),
+            "past": sorted(self.expired),
+            "standby": sorted(self.failed_over),
             "joined": dict(self.joined),
             "ramps": dict(self.ramps),
             "ending": {str(mark): when for mark, when in self.ending.items()},
-            "settled": {str(mark): [one.stream, one.datagram] for mark, one in self.settled.items()},
+            "settled": {str(mark): [one.stream, one.datagram] for mark, one in self.completed_fates.items()},
         }
 
     @property
-    def visible(self) -> dict[str, Any]:
+    def visible_in_kernel(self) -> dict[str, Any]:
         """What of it shows in the kernel, as JSON can hold it."""
         found = replace(self, health={}, drains={}).as_json()
         return {
@@ -116,12 +116,12 @@ class Runtime:
         }
 
     @property
-    def lasting(self) -> Runtime:
+    def across_reboot(self) -> Runtime:
         """What of it holds after a reboot too."""
         return replace(self, shares={}, uncounted={}, ending={})
 
 
 _NOTHING = Runtime().as_json()
 
-NOTHING_LEARNED = Runtime()
+EMPTY_RUNTIME = Runtime()
 """What a node knows at first."""

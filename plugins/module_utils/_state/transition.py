@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Callable, Mapping
 
 from .._config.identity import backend_ids
-from .._config.model import Configuration, Listener, registration
-from .effective import in_force, leaving_and_guarded
+from .._config.model import Configuration, Listener, backend_key
+from .effective import effective, leaving_and_guarded
 from .eligibility import FAILOVER, PRIMARY, is_candidate, is_healthy, select
 from .fate import END, KEEP, MOVE, Fate, fates, pool_of
 from .health import HEALTHY, INITIAL, Health
@@ -27,7 +27,7 @@ GUARD_SECONDS = 300.0
 RISE, HOLD, AT_ONCE = "rise", "hold", "at once"
 
 
-def advance(
+def transition(
     old: Configuration,
     configuration: Configuration,
     runtime: Runtime,
@@ -50,7 +50,7 @@ def advance(
         long as it takes; others keep what they have, and begin with their listeners' draining time-out.
     """
     has_ramps = slow_start != AT_ONCE and any(listener.slow_start_sec for listener in configuration.listeners)
-    serving = _serving(in_force(old, runtime)) if has_ramps else frozenset()
+    serving = _serving(effective(old, runtime)) if has_ramps else frozenset()
     drains = _drains(configuration, runtime, now, timeouts)
     if old is not configuration:
         drains.update(_removals(old, configuration, runtime, now))
@@ -58,23 +58,25 @@ def advance(
     checked = [one for one in (*configuration.listeners, *leaving_and_guarded(runtime)[0]) if one.health_check]
     health = _health(checked, old, {**runtime.health, **learned}, now)
     runtime = replace(runtime, health=health)
-    runtime = _with_pools(in_force(configuration, runtime), runtime, now)
-    runtime = replace(runtime, past=frozenset(name for name, drain in runtime.drains.items() if drain.is_past(now)))
+    runtime = _with_pools(effective(configuration, runtime), runtime, now)
+    runtime = replace(
+        runtime, expired=frozenset(name for name, drain in runtime.drains.items() if drain.is_expired(now))
+    )
     if has_ramps:
-        runtime = _with_ramps(in_force(configuration, runtime), serving, runtime, now, slow_start == HOLD)
+        runtime = _with_ramps(effective(configuration, runtime), serving, runtime, now, slow_start == HOLD)
     else:
         runtime = replace(runtime, joined={}, ramps={})
-    return _with_fates(in_force(configuration, runtime), runtime, now)
+    return _with_fates(effective(configuration, runtime), runtime, now)
 
 
-def forgotten(before: Runtime, after: Runtime) -> dict[int, str]:
-    """Tell which flows are to be forgotten once the kernel is as it should be.
+def flows_to_delete(before: Runtime, after: Runtime) -> dict[int, str]:
+    """Tell which flows are to be flows_to_delete once the kernel is as it should be.
 
     :returns: ``all``, ``stream`` or ``datagram`` by backend id.
     """
     found: dict[int, str] = {}
-    for mark, wanted in after.settled.items():
-        done = before.settled.get(mark, Fate())
+    for mark, wanted in after.completed_fates.items():
+        done = before.completed_fates.get(mark, Fate())
         kinds = {kind for kind in ("stream", "datagram") if getattr(wanted, kind) not in (KEEP, getattr(done, kind))}
         if kinds:
             found[mark] = "all" if len(kinds) == 2 else kinds.pop()
@@ -86,14 +88,14 @@ def next_event(runtime: Runtime) -> float | None:
     deadlines = [
         drain.deadline
         for name, drain in runtime.drains.items()
-        if drain.deadline is not None and name not in runtime.past
+        if drain.deadline is not None and name not in runtime.expired
     ]
     return min([*deadlines, *runtime.ending.values()], default=None)
 
 
 def _serving(present: Configuration) -> frozenset[str]:
     return frozenset(
-        registration(listener, backend)
+        backend_key(listener, backend)
         for listener in present.listeners
         for backend in listener.backends
         if is_candidate(backend) and is_healthy(backend)
@@ -107,13 +109,13 @@ def _drains(
     drains = {
         name: drain
         for name, drain in runtime.drains.items()
-        if drain.cause == REMOVED or (drain.cause == GONE and not drain.is_past(now))
+        if drain.cause == REMOVED or (drain.cause == GONE and not drain.is_expired(now))
     }
     for listener in configuration.listeners:
         for backend in listener.backends:
             if backend.admin_state != "drained" and not runtime.drains:
                 continue
-            name = registration(listener, backend)
+            name = backend_key(listener, backend)
             begun = runtime.drains.get(name)
             drains.pop(name, None)
             if backend.admin_state == "drained":
@@ -137,12 +139,12 @@ def _removals(old: Configuration, configuration: Configuration, runtime: Runtime
     ids = backend_ids(old) if runtime.ending else {}
     for listener in old.listeners:
         after = kept.get(listener.name)
-        there = {backend.key for backend in after.backends} if after else set()
+        there = {backend.endpoint for backend in after.backends} if after else set()
         for backend, options in zip(listener.backends, old.document[listener.name]["backends"]):
-            if backend.key in there:
+            if backend.endpoint in there:
                 continue
-            name = registration(listener, backend)
-            is_ending = ids.get((listener.name, *backend.key)) in runtime.ending
+            name = backend_key(listener, backend)
+            is_ending = ids.get((listener.name, *backend.endpoint)) in runtime.ending
             if backend.admin_state == "disabled" and not is_ending:
                 continue
             begun = runtime.drains.get(name)
@@ -167,13 +169,13 @@ def _without_the_empty(
     if not removed:
         return runtime
     flows = active()
-    present = in_force(configuration, runtime)
+    present = effective(configuration, runtime)
     ids = backend_ids(present)
     empty = {
-        registration(listener, backend)
+        backend_key(listener, backend)
         for listener in present.leaving
         for backend in listener.backends
-        if not flows.get(ids[(listener.name, *backend.key)])
+        if not flows.get(ids[(listener.name, *backend.endpoint)])
     }
     return replace(runtime, drains={name: drain for name, drain in runtime.drains.items() if name not in empty})
 
@@ -182,10 +184,10 @@ def _health(checked: list[Listener], old: Configuration, known: Mapping[str, Hea
     """Keep what is known of those that are checked. What has served unchecked is trusted until it fails."""
     if not checked:
         return {}
-    unchecked = {name for listener in old.listeners if listener.health_check is None for name in listener.registrations}
+    unchecked = {name for listener in old.listeners if listener.health_check is None for name in listener.backend_keys}
     health: dict[str, Health] = {}
     for listener in checked:
-        for name in listener.registrations:
+        for name in listener.backend_keys:
             health[name] = known.get(name) or Health(HEALTHY if name in unchecked else INITIAL, now)
     return health
 
@@ -196,23 +198,23 @@ def _with_pools(present: Configuration, runtime: Runtime, now: float) -> Runtime
     has_left = any(drain.cause == POOL_LEFT for drain in drains.values())
     for listener in present.listeners:
         if not any(backend.failover for backend in listener.backends):
-            if not has_left and listener.name not in runtime.standby:
+            if not has_left and listener.name not in runtime.failed_over:
                 continue
             turn = PRIMARY
         else:
             turn = select(listener).pool
         if turn == FAILOVER:
             standby.add(listener.name)
-        has_changed = (turn == FAILOVER) != (listener.name in runtime.standby)
+        has_changed = (turn == FAILOVER) != (listener.name in runtime.failed_over)
         for backend in listener.backends:
-            name = registration(listener, backend)
+            name = backend_key(listener, backend)
             is_left = name in drains and drains[name].cause == POOL_LEFT
             if pool_of(backend) == turn:
                 if is_left:
                     del drains[name]
             elif has_changed and name not in drains and is_candidate(backend):
                 drains[name] = Drain(now, _deadline(listener, now), POOL_LEFT)
-    return replace(runtime, drains=drains, standby=frozenset(standby))
+    return replace(runtime, drains=drains, failed_over=frozenset(standby))
 
 
 def _with_ramps(
@@ -223,7 +225,7 @@ def _with_ramps(
     ramps: dict[str, int] = {}
     for listener in present.listeners:
         for backend in listener.backends if listener.slow_start_sec else ():
-            name = registration(listener, backend)
+            name = backend_key(listener, backend)
             if not (is_candidate(backend) and is_healthy(backend)):
                 continue
             since = runtime.joined.get(name, None if name in serving else now)
@@ -238,8 +240,8 @@ def _with_ramps(
 def _with_fates(present: Configuration, runtime: Runtime, now: float) -> Runtime:
     """Begin to end what is to end, and settle what is to move and what has been told for long enough."""
     wanted = {
-        (listener.name, *backend.key): (registration(listener, backend), backend, one)
-        for listener in present.present
+        (listener.name, *backend.endpoint): (backend_key(listener, backend), backend, one)
+        for listener in present.listeners_and_leaving
         for backend, one in zip(listener.backends, fates(listener))
         if one
     }
@@ -250,19 +252,19 @@ def _with_fates(present: Configuration, runtime: Runtime, now: float) -> Runtime
     for key, (name, backend, one) in wanted.items():
         mark = ids[key]
         due = runtime.ending.get(mark, now + ENDED_SECONDS)
-        if one.having(END) and runtime.settled.get(mark) != one and due > now:
+        if one.having(END) and runtime.completed_fates.get(mark) != one and due > now:
             ending[mark] = due
             if one.having(MOVE):
                 settled[mark] = _moved_only(one)
             continue
         settled[mark] = one
-        if backend.is_leaving and backend.is_past_drain:
+        if backend.is_leaving and backend.is_drain_expired:
             over.add(name)
     drains = {
         name: replace(drain, cause=GONE, deadline=now + GUARD_SECONDS) if name in over else drain
         for name, drain in runtime.drains.items()
     }
-    return replace(runtime, ending=ending, settled=settled, drains=drains)
+    return replace(runtime, ending=ending, completed_fates=settled, drains=drains)
 
 
 def _moved_only(wanted: Fate) -> Fate:

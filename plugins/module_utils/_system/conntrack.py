@@ -49,7 +49,7 @@ def count(marks: Collection[int] = ()) -> dict[int, int]:
     return dict(flows)
 
 
-def forget_unmarked(destinations: Collection[Destination]) -> int:
+def delete_unmarked(destinations: Collection[Destination]) -> int:
     """Delete the entries of flows to some destinations that nobody has marked, so that they are scheduled.
 
     :returns: how many were deleted.
@@ -67,7 +67,7 @@ def forget_unmarked(destinations: Collection[Destination]) -> int:
     return deleted
 
 
-def forget(wanted: Mapping[int, str]) -> None:
+def delete_flows(wanted: Mapping[int, str]) -> None:
     """Delete the entries of backends' flows.
 
     :param wanted: ``all``, ``stream`` (TCP and SCTP) or ``datagram`` (the others) by backend id.

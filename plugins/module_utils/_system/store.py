@@ -131,7 +131,7 @@ class Store:
         since_boot = self.read_run(_SINCE_BOOT) or {}
         return Runtime.from_json({**found, **since_boot} if isinstance(since_boot, dict) else found)
 
-    def remember(self, runtime: Runtime, before: Runtime) -> None:
+    def save_runtime(self, runtime: Runtime, before: Runtime) -> None:
         """Write what the node has learned and begun.
 
         :param before: what was written the last time.

@@ -107,10 +107,10 @@ class TestTcp:
         assert result == CheckResult(False, "answer '-ERR no\\r\\n', wanted '+PONG'")
 
     def test_closed_too_soon(self) -> None:
-        assert checked(says(b"+P"), "tcp", request="x", response="+PONG").words == "closed after '+P', wanted '+PONG'"
+        assert checked(says(b"+P"), "tcp", request="x", response="+PONG").message == "closed after '+P', wanted '+PONG'"
 
     def test_reset(self) -> None:
-        assert checked(says(is_reset=True), "tcp", request="x", response="y").words == "reset"
+        assert checked(says(is_reset=True), "tcp", request="x", response="y").message == "reset"
 
     def test_silent_for_as_long_as_the_time_out(self) -> None:
         began = time.monotonic()
@@ -154,7 +154,7 @@ class TestHttp:
     def test_the_body_begins_as_wanted(self) -> None:
         assert checked(says(page(b"ready now")), "http", response="ready").success
         result = checked(says(page(b"starting")), "http", response="ready")
-        assert result.words == "body 'start', wanted 'ready'" or result.words == "body 'starting', wanted 'ready'"
+        assert result.message == "body 'start', wanted 'ready'" or result.message == "body 'starting', wanted 'ready'"
 
     def test_a_chunked_body(self) -> None:
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -171,22 +171,22 @@ class TestHttp:
         ],
     )
     def test_json(self, body: str, query: str, words: str) -> None:
-        assert checked(says(page(body.encode())), "http", json_query=query).words == words
+        assert checked(says(page(body.encode())), "http", json_query=query).message == words
 
     def test_json_that_is_none(self) -> None:
-        assert checked(says(page(b"<html>")), "http", json_query="ok").words.startswith("the body is not JSON")
-        assert "cannot be applied" in checked(says(page(b"{}")), "http", json_query="[[[").words
+        assert checked(says(page(b"<html>")), "http", json_query="ok").message.startswith("the body is not JSON")
+        assert "cannot be applied" in checked(says(page(b"{}")), "http", json_query="[[[").message
 
     def test_a_body_that_does_not_end(self) -> None:
         head = b"HTTP/1.1 200 OK\r\n\r\n"
         result = checked(says(head, b"x" * (1 << 21)), "http", json_query="ok")
-        assert result.words == "the body is longer than 1048576 bytes"
+        assert result.message == "the body is longer than 1048576 bytes"
 
     def test_headers_that_do_not_end(self) -> None:
-        assert checked(says(b"HTTP/1.1 200 OK\r\nA: " + b"x" * (1 << 20)), "http").words.startswith("not HTTP")
+        assert checked(says(b"HTTP/1.1 200 OK\r\nA: " + b"x" * (1 << 20)), "http").message.startswith("not HTTP")
 
     def test_something_else_than_http(self) -> None:
-        assert checked(says(b"220 mail.example ESMTP\r\n"), "http").words.startswith("not HTTP")
+        assert checked(says(b"220 mail.example ESMTP\r\n"), "http").message.startswith("not HTTP")
 
     def test_nothing(self) -> None:
         assert not checked(says(), "http").success
@@ -230,19 +230,19 @@ class TestHttps:
 
     def test_another_name(self, certificate: tuple[str, ssl.SSLContext]) -> None:
         found = checked(says(page()), "https", certificate[1], ca_file=certificate[0], host="other.example.com")
-        assert found.words.startswith("TLS: ") and "other.example.com" in found.words
+        assert found.message.startswith("TLS: ") and "other.example.com" in found.message
 
     def test_a_certificate_that_is_not_known(self, certificate: tuple[str, ssl.SSLContext]) -> None:
-        assert checked(says(page()), "https", certificate[1], host="www.example.com").words.startswith("TLS: ")
+        assert checked(says(page()), "https", certificate[1], host="www.example.com").message.startswith("TLS: ")
 
     def test_not_verified(self, certificate: tuple[str, ssl.SSLContext]) -> None:
         assert checked(says(page()), "https", certificate[1], tls_verify=False).success
 
     def test_no_tls_at_all(self) -> None:
-        assert checked(says(page()), "https").words.startswith("TLS: ")
+        assert checked(says(page()), "https").message.startswith("TLS: ")
 
     def test_a_ca_file_that_is_not_there(self) -> None:
-        assert "/nowhere.pem" in checked(says(page()), "https", ca_file="/nowhere.pem").words
+        assert "/nowhere.pem" in checked(says(page()), "https", ca_file="/nowhere.pem").message
 
 
 class TestUdp:
@@ -254,10 +254,10 @@ class TestUdp:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
-        assert asyncio.run(probe(target_of(port, "udp", request="a", response="b"))).words == "refused"
+        assert asyncio.run(probe(target_of(port, "udp", request="a", response="b"))).message == "refused"
 
     def test_silence(self) -> None:
-        assert datagram(lambda _request: None, "udp", request="a", response="b").words == "timed out after 1 s"
+        assert datagram(lambda _request: None, "udp", request="a", response="b").message == "timed out after 1 s"
 
 
 class TestDns:
@@ -278,14 +278,16 @@ class TestDns:
                 response.answer.append(dns.rrset.from_text("example.com.", 60, "IN", "A", *records))
             return response.to_wire()
 
-        assert datagram(answer, "dns", query="example.com").words == words
+        assert datagram(answer, "dns", query="example.com").message == words
 
     def test_to_another_question(self) -> None:
         other = dns.message.make_response(dns.message.make_query("other.example", "A")).to_wire()
-        assert datagram(lambda _request: other, "dns", query="example.com").words == "the answer is to another question"
+        assert (
+            datagram(lambda _request: other, "dns", query="example.com").message == "the answer is to another question"
+        )
 
     def test_nonsense(self) -> None:
-        assert datagram(lambda _request: b"x", "dns", query="a").words.startswith("not a DNS answer")
+        assert datagram(lambda _request: b"x", "dns", query="a").message.startswith("not a DNS answer")
 
 
 def datagram(answer: Callable[[bytes], bytes | None], kind: str, **options: Any) -> CheckResult:
@@ -327,7 +329,7 @@ class TestGrpc:
     def test_an_answer(self, message: bytes | None, status: str, words: str) -> None:
         seen: list[Any] = []
         found = checked(_grpc_server(message, status, seen), "grpc", grpc_service_name="a.B")
-        assert (found.success, found.words) == (words == "SERVING", words)
+        assert (found.success, found.message) == (words == "SERVING", words)
         headers = {name.decode() if isinstance(name, bytes) else name: value for name, value in seen[0]}
         path = headers[":path"]
         assert (path.decode() if isinstance(path, bytes) else path) == "/grpc.health.v1.Health/Check"
@@ -335,8 +337,8 @@ class TestGrpc:
 
     def test_something_else(self) -> None:
         # Of HTTP/1 as of a frame that is not whole yet, until the server closes.
-        assert checked(says(page()), "grpc").words == "closed without an answer"
-        assert checked(says(b"\0\0\1\0\0\0\0\0\0x" * 9), "grpc").words.startswith("not HTTP/2")
+        assert checked(says(page()), "grpc").message == "closed without an answer"
+        assert checked(says(b"\0\0\1\0\0\0\0\0\0x" * 9), "grpc").message.startswith("not HTTP/2")
 
 
 def _grpc_server(message: bytes | None, status: str, seen: list[Any]) -> Serve:
@@ -372,7 +374,7 @@ class TestPing:
     def test_an_echo(self) -> None:
         result = asyncio.run(probe(target_of(0, "ping")))
         # Whether this user may ping is the machine's matter; that it is told is ours.
-        assert result.words == "echo reply" or "ping_group_range" in result.words
+        assert result.message == "echo reply" or "ping_group_range" in result.message
 
 
 @pytest.fixture
@@ -414,14 +416,14 @@ class TestScript:
         assert runner("/bin/sh", "-c", script, **options) == expected
 
     def test_the_environment_is_clean_and_names_the_target(self, runner: Callable[..., CheckResult]) -> None:
-        found = runner("/bin/sh", "-c", "env | sort | tr '\\n' ' '; exit 1").words
+        found = runner("/bin/sh", "-c", "env | sort | tr '\\n' ' '; exit 1").message
         assert "EVENFLOW_ADDRESS=127.0.0.1 EVENFLOW_BACKEND=198.19.0.1 EVENFLOW_LISTENER=web EVENFLOW_PORT=80" in found
         assert "PYTEST" not in found
 
     def test_past_its_time_the_whole_group_goes(self, runner: Callable[..., CheckResult], tmp_path: Path) -> None:
         pids = tmp_path / "pids"
         script = f"sleep 60 & echo $! $$ > {pids}; wait"
-        assert runner("/bin/sh", "-c", script, timeout_sec=1).words == "timed out after 1 s"
+        assert runner("/bin/sh", "-c", script, timeout_sec=1).message == "timed out after 1 s"
         deadline = time.monotonic() + 5
         for pid in pids.read_text().split():
             while _is_alive(pid):
@@ -429,7 +431,7 @@ class TestScript:
                 time.sleep(0.05)
 
     def test_a_flood_is_stopped(self, runner: Callable[..., CheckResult]) -> None:
-        assert runner("/bin/sh", "-c", "yes").words == "wrote more than 1048576 bytes"
+        assert runner("/bin/sh", "-c", "yes").message == "wrote more than 1048576 bytes"
 
     def test_a_child_that_holds_the_output_open(self, runner: Callable[..., CheckResult]) -> None:
         began = time.monotonic()
@@ -441,7 +443,7 @@ class TestScript:
 
     def test_no_runner(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(check_script, "SOCKET", "/nowhere/socket")
-        words = asyncio.run(probe(target_of(80, "script", command=["/bin/true"]))).words
+        words = asyncio.run(probe(target_of(80, "script", command=["/bin/true"]))).message
         assert words == "evenflow-scripts.socket: No such file or directory; does the service run?"
 
 
@@ -456,7 +458,7 @@ class TestScriptSecurity:
             script_runner.check_script(str(script))
             place = script if what == "script" else folder
             place.chmod(mode)
-            with pytest.raises(script_runner.Refused) as refused:
+            with pytest.raises(script_runner.ScriptRefused) as refused:
                 script_runner.check_script(str(script))
             assert str(refused.value) == f"{place} can be written to by others than root"
 
@@ -466,12 +468,12 @@ class TestScriptSecurity:
         bad.write_text("#!/bin/sh\n")
         with _folder() as folder:
             (folder / "good").symlink_to(bad)
-            with pytest.raises(script_runner.Refused):
+            with pytest.raises(script_runner.ScriptRefused):
                 script_runner.check_script(str(folder / "good"))
 
     @pytest.mark.parametrize("path", ["/nowhere/check", "/etc", "/etc/passwd"])
     def test_what_is_not_a_program(self, path: str) -> None:
-        with pytest.raises(script_runner.Refused):
+        with pytest.raises(script_runner.ScriptRefused):
             script_runner.check_script(path)
 
 

@@ -20,7 +20,7 @@ def test_from_plain_data() -> None:
     six = listener("a", backend("2001:db8::1", 8080, weight=3), address=VIP6, ports=["80", "443"])
     found = Configuration.from_document(document(listener("b"), six)).listeners
     assert [one.name for one in found] == ["a", "b"]
-    assert (found[0].family, found[0].backends[0].key) == ("6", ("2001:db8::1", 8080))
+    assert (found[0].family, found[0].backends[0].endpoint) == ("6", ("2001:db8::1", 8080))
     assert found[0].ports == (PortRange(80, 80), PortRange(443, 443))
     assert (found[1].family, found[1].backends) == ("4", ())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.evenflow.l4lb.plugins.module_utils._config.option import Option, Refused, argument_spec
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.option import InvalidValue, Option, argument_spec
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options import (
     AFFINITIES,
     BACKEND,
@@ -172,7 +172,7 @@ def test_an_edge_passes(kind: str, option: str, value: Any) -> None:
 )
 def test_one_past_the_edge_is_refused(kind: str, option: str, value: Any) -> None:
     """Rows 1 and 5."""
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidValue):
         OPTIONS[kind][option].canonical(value)
 
 
@@ -185,7 +185,7 @@ def test_a_unicast_address_passes(kind: str, value: str) -> None:
 @pytest.mark.parametrize("kind", ["listener", "backend"])
 @pytest.mark.parametrize("value", NO_ADDRESSES)
 def test_what_is_no_unicast_address_is_refused(kind: str, value: Any) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidValue):
         OPTIONS[kind]["address"].canonical(value)
 
 
@@ -222,7 +222,7 @@ def test_anything_is_either_refused_or_has_one_form(place: tuple[str, str], valu
     option = OPTIONS[place[0]][place[1]]
     try:
         canonical = option.canonical(value)
-    except Refused as refused:
+    except InvalidValue as refused:
         assert "\n" not in str(refused)
     else:
         assert option.canonical(canonical) == canonical
@@ -243,7 +243,7 @@ def test_anything_is_either_refused_or_has_one_form(place: tuple[str, str], valu
     ],
 )
 def test_the_refusal_says_what_is_allowed(option: Option, value: Any, text: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidValue) as refused:
         option.canonical(value)
     assert str(refused.value) == text
 

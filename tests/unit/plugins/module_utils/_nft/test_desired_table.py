@@ -172,7 +172,7 @@ def test_slots_hold_only_who_is_eligible_and_every_slot_that_a_rule_draws_is_the
         ]
         assert set(drawn) == ({len(slots)} if slots else set())
         assert list(slots) == list(range(len(slots)))
-        assert set(slots.values()) == {ids[(one.name, *chosen.key)] for chosen in eligible(one)}
+        assert set(slots.values()) == {ids[(one.name, *chosen.endpoint)] for chosen in eligible(one)}
         assert set(slots.values()) <= {
             *content(found.sets[f"to{one.family}"].elements),
             *content(found.sets[f"to{one.family}port"].elements),
@@ -317,7 +317,7 @@ def test_shares_that_were_dealt(scheduler: str) -> None:
     """They replace slots and nothing else; those for other backends are of no account."""
     backends = backend("198.19.0.1"), backend("198.19.0.2", weight=300)
     wanted = configuration(listener("web", *backends, scheduler=scheduler))
-    one, two = [backend_ids(wanted)[("web", *each.key)] for each in wanted.listeners[0].backends]
+    one, two = [backend_ids(wanted)[("web", *each.endpoint)] for each in wanted.listeners[0].backends]
     before, after, stale = (
         table(wanted, Settings(), runtime=Runtime({"web": shares}))
         for shares in ({}, {one: 0, two: 256}, {one: 1, 7: 255})

@@ -13,7 +13,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.identity imp
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import table
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.limits import uncounted
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Element, FoundTable
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Element, LiveTable
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import Runtime
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, configuration, listener
 
@@ -29,8 +29,8 @@ def marks(of: dict[str, Any]) -> list[int]:
     return [ids["web", each["address"], each["port"]] for each in of["backends"]]
 
 
-def live(of: dict[str, Any], told: Mapping[str, int] | None = None) -> FoundTable:
-    return table(configuration(of), Settings(), runtime=Runtime(uncounted=told or {})).as_found()
+def live(of: dict[str, Any], told: Mapping[str, int] | None = None) -> LiveTable:
+    return table(configuration(of), Settings(), runtime=Runtime(uncounted=told or {})).as_live()
 
 
 def never() -> dict[int, int]:

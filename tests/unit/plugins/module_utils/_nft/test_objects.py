@@ -10,8 +10,8 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import transact
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import (
     Chain,
     Element,
-    FoundChain,
     Group,
+    LiveChain,
     Set,
     Table,
     Timed,
@@ -99,8 +99,8 @@ def test_a_comment_tells_the_rule_its_place_and_the_whole_chain() -> None:
 
 def test_a_table_as_the_kernel_shows_it() -> None:
     web = Group({"l_web": Chain(("drop",))}, {"m": MAP})
-    found = Table(Group({"c": CHAIN}, {}), {"web": web}, {"t": "protocol udp;"}).as_found()
-    assert found.chains["c"] == FoundChain(CHAIN.comments, CHAIN.hook)
+    found = Table(Group({"c": CHAIN}, {}), {"web": web}, {"t": "protocol udp;"}).as_live()
+    assert found.chains["c"] == LiveChain(CHAIN.comments, CHAIN.hook)
     assert set(found.chains) == {"c", "l_web"}
     assert found.sets["m"].elements == ELEMENTS
     assert found.timeouts == {"t"}

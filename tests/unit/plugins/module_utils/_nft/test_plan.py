@@ -16,7 +16,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import transaction
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import table
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import FoundTable, content
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import LiveTable, content
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.parts import TABLE_COMMENT, parts
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.plan import Live, Plan, plan
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.static_rules import STATIC_CHAINS
@@ -91,13 +91,13 @@ class TestAnyChange:
         old, new = Configuration.from_document(before), Configuration.from_document(after)
         nft = FakeNft()
         change(nft, old)
-        remembered = plan(new, SETTINGS, Live(table(old, SETTINGS).as_found()))
+        remembered = plan(new, SETTINGS, Live(table(old, SETTINGS).as_live()))
         assert remembered.transaction.statements == plan(new, SETTINGS, Live(nft.found())).transaction.statements
 
     @given(documents())
     def test_the_same_again_is_nothing(self, document: Document) -> None:
         wanted = Configuration.from_document(document)
-        again = plan(wanted, SETTINGS, Live(table(wanted, SETTINGS).as_found()))
+        again = plan(wanted, SETTINGS, Live(table(wanted, SETTINGS).as_live()))
         assert not again
         assert again.transaction.statements == []
 
@@ -309,12 +309,12 @@ class TestForeignHands:
 
     @pytest.mark.parametrize("name", sorted(STATIC_CHAINS))
     def test_every_static_rule_is_watched(self, name: str) -> None:
-        found = table(configuration(WEB), SETTINGS).as_found()
+        found = table(configuration(WEB), SETTINGS).as_live()
         for number in range(len(found.chains[name].comments)):
             comments = list(found.chains[name].comments)
             comments[number] = ""
             spoiled = dataclasses.replace(found.chains[name], comments=tuple(comments))
-            live = FoundTable({**found.chains, name: spoiled}, found.sets, found.timeouts)
+            live = LiveTable({**found.chains, name: spoiled}, found.sets, found.timeouts)
             assert plan(configuration(WEB), SETTINGS, Live(live)).transaction.statements[0].startswith("delete table")
 
     def test_only_a_first_load_comes_in_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +326,7 @@ class TestForeignHands:
         dispatched = "add element inet evenflow listeners4"
         assert not any(statement.startswith(dispatched) for batch in first[:-1] for statement in batch.statements)
         assert any(statement.startswith(dispatched) for statement in first[-1].statements)
-        spoiled = table(wanted, SETTINGS).as_found()
+        spoiled = table(wanted, SETTINGS).as_live()
         spoiled.chains.pop("refuse")
         assert len(plan(wanted, SETTINGS, Live(spoiled)).transaction.batches()) == 1
 
@@ -337,7 +337,7 @@ class TestForeignHands:
 class TestAddresses:
     HERE = Settings(vip_mode="address", vip_interface="lan", vip_dedicated=False)
     SIX = listener("six", address=VIP6)
-    LIVE_TABLE = staticmethod(lambda *listeners: table(configuration(*listeners), TestAddresses.HERE).as_found())
+    LIVE_TABLE = staticmethod(lambda *listeners: table(configuration(*listeners), TestAddresses.HERE).as_live())
 
     @staticmethod
     def on_lan(*addresses: str) -> frozenset[Address]:

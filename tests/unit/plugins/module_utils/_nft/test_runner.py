@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import transaction as transaction_module
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import FoundChain
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import LiveChain
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
 
 SAMPLES = Path(__file__).parent / "fixtures"
@@ -59,10 +59,10 @@ class TestTable:
         assert found is not None
         assert calls(folder) == ["-j list table inet evenflow\n"]
         assert found.chains == {
-            "to_backend": FoundChain(("aa 1/2", "aa 2/2")),
-            "refuse": FoundChain(("",)),
-            "l_web": FoundChain(("bb 1/1", "")),
-            "gate_in": FoundChain((), "type filter hook prerouting priority -110; policy accept;"),
+            "to_backend": LiveChain(("aa 1/2", "aa 2/2")),
+            "refuse": LiveChain(("",)),
+            "l_web": LiveChain(("bb 1/1", "")),
+            "gate_in": LiveChain((), "type filter hook prerouting priority -110; policy accept;"),
         }
         assert {name: (one.kind, one.elements) for name, one in found.sets.items()} == {
             "listeners4": ("map", {("198.18.0.1", "tcp", 80): "goto l_web", ("198.18.0.1", "udp", 53): "drop"}),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.least_conn_loop import ShareLoop
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.least_conn_loop import LeastConnLoop
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.address import Address, Destination
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document import Document, fingerprint
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.edit import (
@@ -31,7 +31,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation i
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import ConditionNotMet, InvalidInput, NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import table
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Element, FoundTable, content
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Element, LiveTable, content
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system import addresses, conntrack
@@ -59,13 +59,13 @@ class Machine:
         self.reads = 0
         self.addresses: set[Address] = set()
         self.announced: tuple[Address, ...] = ()
-        self.forgotten: list[Destination] = []
+        self.flows_to_delete: list[Destination] = []
 
     def generation(self) -> int:
         """Return the number of transactions."""
         return len(self.nft.runs) + self.foreign
 
-    def read_table(self) -> FoundTable | None:
+    def read_table(self) -> LiveTable | None:
         """Return the table."""
         self.reads += 1
         return self.nft.found()
@@ -100,9 +100,9 @@ class Machine:
         """Take addresses off interfaces."""
         self.addresses -= set(removed)
 
-    def forget_unmarked(self, destinations: Any) -> int:
-        """Remember whose unmarked flows were to be forgotten."""
-        self.forgotten.extend(destinations)
+    def delete_unmarked(self, destinations: Any) -> int:
+        """Remember whose unmarked flows were to be flows_to_delete."""
+        self.flows_to_delete.extend(destinations)
         return 0
 
     def files(self) -> dict[str, bytes]:
@@ -115,7 +115,7 @@ class Machine:
 
     def assert_holds(self, wanted: Document) -> None:
         """Fail if the kernel or the file does not hold a configuration."""
-        expected = table(Configuration.from_document(wanted), Settings()).as_found()
+        expected = table(Configuration.from_document(wanted), Settings()).as_live()
         found = self.nft.found()
         assert found is not None
         assert found.chains == expected.chains
@@ -137,7 +137,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(addresses, "announce", found.announce_addresses)
     monkeypatch.setattr(addresses, "remove", found.remove_addresses)
     monkeypatch.setattr(addresses, "check_interface", lambda name: None)
-    monkeypatch.setattr(conntrack, "forget_unmarked", found.forget_unmarked)
+    monkeypatch.setattr(conntrack, "delete_unmarked", found.delete_unmarked)
     return found
 
 
@@ -238,7 +238,7 @@ class TestCheckMode:
         said = machine.node.change(edit, check=True)
         assert (machine.files(), len(machine.nft.runs)) == (files, runs)
         done = machine.node.change(edit)
-        assert (said.changed, said.difference, said.after) == (done.changed, done.difference, done.after)
+        assert (said.changed, said.difference, said.config_after) == (done.changed, done.difference, done.config_after)
         assert said.plan.transaction.statements == done.plan.transaction.statements
         assert not machine.node.change(edit).changed
         assert not machine.node.change(edit, check=True).changed
@@ -251,7 +251,7 @@ class TestCheckMode:
         machine.node.change(put(API))
         files, reads = machine.files(), machine.reads
         outcome = machine.node.render(put(WEB))
-        assert (outcome.before, outcome.after) == ({}, document(WEB))
+        assert (outcome.config_before, outcome.config_after) == ({}, document(WEB))
         fresh = FakeNft()
         fresh.run(outcome.plan.transaction)
         assert (machine.files(), machine.reads) == (files, reads)
@@ -356,41 +356,41 @@ class TestAppeared:
 
     def test_only_what_nobody_served_before(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
-        assert machine.forgotten == [Destination(VIP, "tcp", PortRange(80, 80))]
-        machine.forgotten.clear()
+        assert machine.flows_to_delete == [Destination(VIP, "tcp", PortRange(80, 80))]
+        machine.flows_to_delete.clear()
         machine.node.change(put({**WEB, "ports": ["80", "90-99"]}, API))
-        assert machine.forgotten == [
+        assert machine.flows_to_delete == [
             Destination(VIP, "tcp", PortRange(443, 443)),
             Destination(VIP, "tcp", PortRange(90, 99)),
         ]
 
     def test_nothing_where_nothing_changes(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
-        machine.forgotten.clear()
+        machine.flows_to_delete.clear()
         machine.node.change(put(WEB))
         machine.node.change(weight(7))
         machine.node.change(put({**WEB, "admin_state": "disabled"}))
-        assert machine.forgotten == []
+        assert machine.flows_to_delete == []
 
     def test_all_after_the_table_was_lost(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
         machine.nft.table = None
         machine.foreign += 1
-        machine.forgotten.clear()
+        machine.flows_to_delete.clear()
         machine.node.change(put(WEB))
-        assert machine.forgotten == [Destination(VIP, "tcp", PortRange(80, 80))]
+        assert machine.flows_to_delete == [Destination(VIP, "tcp", PortRange(80, 80))]
 
 
 class TestShareLoop:
     LC = listener("web", backend("198.19.0.1"), backend("198.19.0.2"), scheduler="lc")
 
     @pytest.fixture
-    def loop(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> ShareLoop:
+    def loop(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> LeastConnLoop:
         """The loop of the machine, on which no flow lives yet."""
         self.active: dict[int, int] = {}
         monkeypatch.setattr(conntrack, "count", lambda: self.active)
         monkeypatch.setattr(live_table, "read_counters", lambda name: {})
-        return ShareLoop(machine.node)
+        return LeastConnLoop(machine.node)
 
     def slots(self, machine: Machine) -> Counter[int]:
         """Count each backend's slots."""
@@ -398,7 +398,7 @@ class TestShareLoop:
         assert found is not None
         return Counter(found.sets["slots_web"].elements.values())
 
-    def test_it_deals_by_load_and_changes_only_slots(self, machine: Machine, loop: ShareLoop) -> None:
+    def test_it_deals_by_load_and_changes_only_slots(self, machine: Machine, loop: LeastConnLoop) -> None:
         machine.node.change(put(self.LC, API))
         one, two = sorted(self.slots(machine))
         assert not loop.tick()
@@ -408,7 +408,9 @@ class TestShareLoop:
         assert {statement.split()[4] for statement in machine.nft.runs[-1]} == {"slots_web"}
         assert not loop.tick()
 
-    def test_a_run_of_a_module_keeps_what_was_dealt_and_reads_nothing(self, machine: Machine, loop: ShareLoop) -> None:
+    def test_a_run_of_a_module_keeps_what_was_dealt_and_reads_nothing(
+        self, machine: Machine, loop: LeastConnLoop
+    ) -> None:
         machine.node.change(put(self.LC))
         self.active[min(self.slots(machine))] = 100
         assert loop.tick()
@@ -417,7 +419,7 @@ class TestShareLoop:
         machine.node.change(put(API))
         assert (self.slots(machine), machine.reads) == (dealt, 0)
 
-    def test_another_pool_has_its_own_shares(self, machine: Machine, loop: ShareLoop) -> None:
+    def test_another_pool_has_its_own_shares(self, machine: Machine, loop: LeastConnLoop) -> None:
         machine.node.change(put(self.LC))
         self.active[min(self.slots(machine))] = 100
         loop.tick()
@@ -426,7 +428,7 @@ class TestShareLoop:
         loop.tick()
         assert sorted(self.slots(machine).values()) == [128, 128]
 
-    def test_somebody_elses_transaction_is_not_taken_for_its_own(self, machine: Machine, loop: ShareLoop) -> None:
+    def test_somebody_elses_transaction_is_not_taken_for_its_own(self, machine: Machine, loop: LeastConnLoop) -> None:
         machine.node.change(put(self.LC))
         self.active[min(self.slots(machine))] = 100
         machine.foreign += 1
@@ -435,7 +437,7 @@ class TestShareLoop:
         machine.node.change(put(self.LC))
         assert machine.reads == 1
 
-    def test_a_lost_table_is_told(self, machine: Machine, loop: ShareLoop) -> None:
+    def test_a_lost_table_is_told(self, machine: Machine, loop: LeastConnLoop) -> None:
         machine.node.change(put(self.LC))
         self.active[min(self.slots(machine))] = 100
         machine.nft.table = None
@@ -443,7 +445,7 @@ class TestShareLoop:
             loop.tick()
 
     def test_without_such_listeners_nothing_is_counted(
-        self, machine: Machine, loop: ShareLoop, monkeypatch: pytest.MonkeyPatch
+        self, machine: Machine, loop: LeastConnLoop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         machine.node.change(put(WEB))
         monkeypatch.setattr(conntrack, "count", None)

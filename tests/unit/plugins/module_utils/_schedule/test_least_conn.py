@@ -13,7 +13,7 @@ from typing import Callable
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._schedule.least_conn import CAP, TICK, Arrivals, deal
 from ansible_collections.evenflow.l4lb.plugins.module_utils._schedule.scheduler import (
-    SHARE_SLOTS,
+    LEAST_CONN_SLOTS,
     apportion,
     smooth_order,
 )
@@ -27,13 +27,13 @@ class TestDeal:
     @given(WEIGHTS, st.data(), st.floats(0, 10000))
     def test_what_it_always_keeps_to(self, weights: dict[int, int], data: st.DataObject, arrivals: float) -> None:
         active = {one: data.draw(st.integers(0, 3000)) for one in weights}
-        slots = deal(weights, active, arrivals, SHARE_SLOTS)
+        slots = deal(weights, active, arrivals, LEAST_CONN_SLOTS)
         total = sum(weights.values())
         assert slots.keys() == weights.keys()
-        assert sum(slots.values()) == SHARE_SLOTS
-        assert slots == deal(weights, active, arrivals, SHARE_SLOTS)
+        assert sum(slots.values()) == LEAST_CONN_SLOTS
+        assert slots == deal(weights, active, arrivals, LEAST_CONN_SLOTS)
         for one, weight in weights.items():
-            fair = SHARE_SLOTS * weight / total
+            fair = LEAST_CONN_SLOTS * weight / total
             # A slot that is dealt cannot be less than one.
             assert slots[one] <= max(CAP * fair + 1, 1)
             for other, its_weight in weights.items():
@@ -42,8 +42,8 @@ class TestDeal:
 
     @given(WEIGHTS, st.integers(0, 100))
     def test_even_levels_give_plain_shares(self, weights: dict[int, int], level: int) -> None:
-        slots = deal(weights, {one: level * weight for one, weight in weights.items()}, 50, SHARE_SLOTS)
-        assert slots == dict(zip(weights, apportion(list(weights.values()), SHARE_SLOTS)))
+        slots = deal(weights, {one: level * weight for one, weight in weights.items()}, 50, LEAST_CONN_SLOTS)
+        assert slots == dict(zip(weights, apportion(list(weights.values()), LEAST_CONN_SLOTS)))
 
     def test_who_holds_all_flows_gets_no_more(self) -> None:
         """Row 16, whatever was expected."""
@@ -145,12 +145,12 @@ class Dealt(Chooser):
     def tick(self, came: int) -> None:
         self.arrivals = self.arrivals.after(came)
         weights = {one: self.weights[one] for one in self.members}
-        slots = deal(weights, dict(enumerate(self.active)), self.arrivals.per_tick, SHARE_SLOTS)
+        slots = deal(weights, dict(enumerate(self.active)), self.arrivals.per_tick, LEAST_CONN_SLOTS)
         self.table = [self.members[index] for index in smooth_order(tuple(slots.values()))]
 
     def choose(self) -> int:
         self.turn += 1
-        return self.table[self.turn % SHARE_SLOTS]
+        return self.table[self.turn % LEAST_CONN_SLOTS]
 
 
 def simulated(make: Callable[[list[int]], Chooser], weights: list[int], lifetime: str, joins_at: int = 0) -> Result:

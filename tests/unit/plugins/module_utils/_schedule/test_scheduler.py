@@ -56,7 +56,7 @@ def owners(
 def moved(before: Sequence[Any], after: Sequence[Any], concerned: Backend) -> float:
     """Return the share of slots that changed hands between two others than the backend concerned."""
     assert len(before) == len(after)
-    others = [pair for pair in zip(before, after) if concerned.key not in pair]
+    others = [pair for pair in zip(before, after) if concerned.endpoint not in pair]
     return float(sum(old != new for old, new in others) / len(others))
 
 

@@ -14,11 +14,11 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation i
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import InvalidInput
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node import drain_wait
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import GRACE_SECONDS, wait
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import Left, Request
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.effective import in_force
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import RemainingFlows, Request
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.effective import effective
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import NOTHING_LEARNED
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.transition import advance
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import EMPTY_RUNTIME
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.transition import transition
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, document, listener
 
 B1, B2, B3 = "198.19.0.1", "198.19.0.2", "198.19.0.3"
@@ -99,18 +99,18 @@ def test_a_second_drain_does_not_move_the_deadline_but_another_timeout_does() ->
     first = request("b1")
     after = first.edit(FLEET, Faults())
     old, new = Configuration.from_document(FLEET), Configuration.from_document(after)
-    begun = advance(old, new, NOTHING_LEARNED, 100.0, dict, timeouts=first.timeouts(after))
+    begun = transition(old, new, EMPTY_RUNTIME, 100.0, dict, timeouts=first.timeouts(after))
     assert {drain.deadline for drain in begun.drains.values()} == {120.0}
-    again = advance(new, new, begun, 110.0, dict, timeouts=first.timeouts(after))
+    again = transition(new, new, begun, 110.0, dict, timeouts=first.timeouts(after))
     assert again.drains == begun.drains
-    longer = advance(new, new, begun, 110.0, dict, timeouts=request("b1", timeout=60).timeouts(after))
+    longer = transition(new, new, begun, 110.0, dict, timeouts=request("b1", timeout=60).timeouts(after))
     assert {drain.deadline for drain in longer.drains.values()} == {160.0}
 
 
 def test_a_drain_by_configuration_has_each_listeners_own_time() -> None:
     after = request("b1").edit(FLEET, Faults())
     old, new = Configuration.from_document(FLEET), Configuration.from_document(after)
-    begun = advance(old, new, NOTHING_LEARNED, 100.0, dict)
+    begun = transition(old, new, EMPTY_RUNTIME, 100.0, dict)
     found = {name: drain.deadline for name, drain in begun.drains.items()}
     assert found == {f"api/{B1}/0": 120.0, f"web/{B1}/0": 110.0}
 
@@ -122,9 +122,9 @@ def _guard(asked: Request, **health: str) -> None:
         for name in FLEET
         for one in FLEET[name]["backends"]
     }
-    runtime = replace(NOTHING_LEARNED, health=known)
+    runtime = replace(EMPTY_RUNTIME, health=known)
     before, after = (
-        in_force(Configuration.from_document(found), runtime) for found in (checked, asked.edit(checked, Faults()))
+        effective(Configuration.from_document(found), runtime) for found in (checked, asked.edit(checked, Faults()))
     )
     asked.guard(before, after)
 
@@ -147,7 +147,7 @@ def test_guard() -> None:
 class Fake:
     """A node whose time passes when somebody sleeps."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, left: list[Left], is_ended: bool = True) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, left: list[RemainingFlows], is_ended: bool = True) -> None:
         self.left, self.is_ended, self.now, self.settled = left, is_ended, 1000.0, 0
         for name in ("time", "monotonic"):
             monkeypatch.setattr(drain_wait.time, name, lambda: self.now)
@@ -156,22 +156,22 @@ class Fake:
     def _sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def look(self) -> list[Left]:
+    def look(self) -> list[RemainingFlows]:
         return [
             replace(
                 one,
-                is_past=one.deadline is not None and self.now >= one.deadline,
+                is_expired=one.deadline is not None and self.now >= one.deadline,
                 connections=0 if self.is_ended and one.deadline and self.now > one.deadline + 2 else one.connections,
             )
             for one in self.left
         ]
 
-    def settle(self) -> None:
+    def process_deadlines(self) -> None:
         self.settled += 1
 
 
-def _left(connections: int, deadline: float | None = None, **options: Any) -> Left:
-    return Left(
+def _left(connections: int, deadline: float | None = None, **options: Any) -> RemainingFlows:
+    return RemainingFlows(
         "web",
         "b1",
         B1,
@@ -179,7 +179,7 @@ def _left(connections: int, deadline: float | None = None, **options: Any) -> Le
         **{
             "connections": connections,
             "deadline": deadline,
-            "is_past": False,
+            "is_expired": False,
             "is_dead": False,
             "is_draining": True,
             **options,

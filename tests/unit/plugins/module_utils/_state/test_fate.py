@@ -36,13 +36,13 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
     "weight 0": ({"weight": 0, **HEALTHY}, HEALTHY, {}, "KKKKK"),
     "scaler 0": ({"capacity_scaler": 0.0, **HEALTHY}, HEALTHY, {}, "KKKKK"),
     "drained, before": ({"admin_state": "drained", **HEALTHY}, HEALTHY, {}, "KKKKK"),
-    "drained, past": ({"admin_state": "drained", "is_past_drain": True, **HEALTHY}, HEALTHY, {}, "EEEDD"),
+    "drained, past": ({"admin_state": "drained", "is_drain_expired": True, **HEALTHY}, HEALTHY, {}, "EEEDD"),
     "drained, unhealthy": ({"admin_state": "drained", **UNHEALTHY}, HEALTHY, {}, "KDKDK"),
     "disabled": ({"admin_state": "disabled", **HEALTHY}, HEALTHY, {}, "EEEDD"),
     "failover": (HEALTHY, {"failover": True, **HEALTHY}, {"ratio": 1.0}, "KKKKK"),
-    "failover, past": ({"is_past_drain": True, **HEALTHY}, {"failover": True, **HEALTHY}, {"ratio": 1.0}, "EKKDK"),
+    "failover, past": ({"is_drain_expired": True, **HEALTHY}, {"failover": True, **HEALTHY}, {"ratio": 1.0}, "EKKDK"),
     "failback": ({"failover": True, **HEALTHY}, HEALTHY, {}, "KKKKK"),
-    "failback, past": ({"failover": True, "is_past_drain": True, **HEALTHY}, HEALTHY, {}, "EKKDK"),
+    "failback, past": ({"failover": True, "is_drain_expired": True, **HEALTHY}, HEALTHY, {}, "EKKDK"),
     "failover, no drain": ({"failover": True, **HEALTHY}, HEALTHY, {"failover_policy": NOT_DRAINED}, "EEE"),
 }
 
@@ -88,7 +88,7 @@ def test_every_protocol_at_once() -> None:
 
 
 def test_a_removed_registration_is_one_that_drains() -> None:
-    gone = Backend(**backend("198.19.0.9"), is_leaving=True, is_past_drain=True)
+    gone = Backend(**backend("198.19.0.9"), is_leaving=True, is_drain_expired=True)
     assert fates(service((Backend(**backend("198.19.0.1")), gone))) == (Fate(), Fate("end", "end"))
 
 

@@ -64,9 +64,9 @@ def test_one_less_changes_nothing(threshold: int) -> None:
 def test_since_is_when_the_state_changed_and_words_are_the_last_result() -> None:
     health = Health(HEALTHY, 1.0)
     health = health.after(CheckResult(False, "refused"), _check(2, 2), 5.0)
-    assert (health.since, health.words) == (1.0, "refused")
+    assert (health.since, health.message) == (1.0, "refused")
     health = health.after(CheckResult(False, "timed out after 2 s"), _check(2, 2), 6.0)
-    assert (health.state, health.since, health.words) == (UNHEALTHY, 6.0, "timed out after 2 s")
+    assert (health.state, health.since, health.message) == (UNHEALTHY, 6.0, "timed out after 2 s")
 
 
 def test_a_weight_outlives_a_failure() -> None:

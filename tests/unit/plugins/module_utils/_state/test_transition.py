@@ -16,18 +16,18 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.identity imp
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.plan import Live, plan
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.effective import in_force
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.effective import effective
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import eligible
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import NOTHING_LEARNED, Runtime
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import EMPTY_RUNTIME, Runtime
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.transition import (
     AT_ONCE,
     ENDED_SECONDS,
     GUARD_SECONDS,
     HOLD,
-    advance,
-    forgotten,
+    flows_to_delete,
     next_event,
+    transition,
 )
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP6, backend, check, document, listener
 
@@ -48,18 +48,18 @@ class Story:
 
     def __init__(self) -> None:
         self.document: Document = {}
-        self.runtime = NOTHING_LEARNED
+        self.runtime = EMPTY_RUNTIME
         self.now = 1000.0
         self.flows: Mapping[int, int] = {}
 
     def change(self, after: Document, **learned: str) -> dict[int, str]:
-        """Give it a configuration, or health by the backends' last digits; returns what is forgotten."""
+        """Give it a configuration, or health by the backends' last digits; returns what is flows_to_delete."""
         health = {f"web/198.19.0.{name[1:]}/0": Health(state, self.now) for name, state in learned.items()}
         old, known = Configuration.from_document(self.document), self.runtime
         new = old if after == self.document else Configuration.from_document(after)
-        self.runtime = advance(old, new, known, self.now, self._active, health)
+        self.runtime = transition(old, new, known, self.now, self._active, health)
         self.document = after
-        return forgotten(known, self.runtime)
+        return flows_to_delete(known, self.runtime)
 
     def wait(self, seconds: float) -> dict[int, str]:
         self.now += seconds
@@ -69,7 +69,7 @@ class Story:
         return self.change(self.document, **learned)
 
     def present(self) -> Configuration:
-        return in_force(Configuration.from_document(self.document), self.runtime)
+        return effective(Configuration.from_document(self.document), self.runtime)
 
     def chosen(self) -> list[str]:
         return [one.address for one in eligible(self.present().listeners[0])]
@@ -140,11 +140,11 @@ def test_a_drain_has_one_deadline(story: Story) -> None:
     begun = story.runtime.drains
     assert next_event(story.runtime) == 1020.0
     story.wait(19)
-    assert story.runtime.drains == begun and not story.runtime.past
+    assert story.runtime.drains == begun and not story.runtime.expired
     story.runtime = Runtime.from_json(json.loads(json.dumps(story.runtime.as_json())))
     assert story.runtime.drains == begun
     story.wait(1)
-    assert story.runtime.past and story.runtime.ending
+    assert story.runtime.expired and story.runtime.ending
     assert story.wait(ENDED_SECONDS)
     assert not story.wait(1000)
 
@@ -152,7 +152,7 @@ def test_a_drain_has_one_deadline(story: Story) -> None:
 def test_a_natural_drain_has_none(story: Story) -> None:
     story.change(web(backend(B1, admin_state="drained"), drain_mode="natural"))
     story.wait(100000)
-    assert not story.runtime.past
+    assert not story.runtime.expired
     assert next_event(story.runtime) is None
 
 
@@ -180,14 +180,14 @@ def test_a_removed_registration_drains_ends_and_is_guarded(story: Story) -> None
     assert (B2, "tcp", 80) in story.elements("closed4")
     story.wait(GUARD_SECONDS)
     assert (B2, "tcp", 80) not in story.elements("endpoints4")
-    assert replace(story.runtime, settled={}) == NOTHING_LEARNED
+    assert replace(story.runtime, completed_fates={}) == EMPTY_RUNTIME
 
 
 def test_a_removed_registration_without_flows_goes_at_once(story: Story) -> None:
     story.flows = {}
     story.change(web(backend(B1), backend(B2)))
     story.change(web(backend(B1)))
-    assert story.runtime == NOTHING_LEARNED
+    assert story.runtime == EMPTY_RUNTIME
 
 
 def test_a_removed_registration_that_comes_back_keeps_its_flows(story: Story) -> None:
@@ -197,7 +197,7 @@ def test_a_removed_registration_that_comes_back_keeps_its_flows(story: Story) ->
     story.change(web(backend(B1)))
     story.change(both)
     assert story.chosen() == [B1, B2]
-    assert story.runtime == NOTHING_LEARNED
+    assert story.runtime == EMPTY_RUNTIME
 
 
 def test_a_removed_listener_rejects_until_its_drains_end(story: Story) -> None:
@@ -285,9 +285,9 @@ def test_a_module_leaves_what_rises_to_the_agent(story: Story) -> None:
     story.change(web(backend(B1), backend(B2), **options))
     story.now += 5
     same = Configuration.from_document(story.document)
-    held = advance(same, same, story.runtime, story.now, dict, slow_start=HOLD)
+    held = transition(same, same, story.runtime, story.now, dict, slow_start=HOLD)
     assert held == story.runtime
-    at_once = advance(same, same, story.runtime, story.now, dict, slow_start=AT_ONCE)
+    at_once = transition(same, same, story.runtime, story.now, dict, slow_start=AT_ONCE)
     assert not at_once.ramps and not at_once.joined
 
 
@@ -310,4 +310,4 @@ def test_written_and_read(story: Story) -> None:
     story.change(both)
     story.learn(b1="healthy")
     assert Runtime.from_json(json.loads(json.dumps(story.runtime.as_json()))) == story.runtime
-    assert Runtime.from_json("nonsense") == NOTHING_LEARNED
+    assert Runtime.from_json("nonsense") == EMPTY_RUNTIME

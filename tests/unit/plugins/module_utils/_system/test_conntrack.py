@@ -15,7 +15,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.address impo
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.ports import ALL, PortRange
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system import conntrack, netlink
-from ansible_collections.evenflow.l4lb.plugins.module_utils._system.conntrack import count, forget_unmarked
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system.conntrack import count, delete_unmarked
 
 TCP, UDP, ICMP = 6, 17, 1
 WEB = PortRange(80, 80)
@@ -82,7 +82,7 @@ def test_active_flows_are_counted_by_backend(kernel: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("destination", "forgotten"),
+    ("destination", "deleted"),
     [
         (Destination("198.18.0.10", "tcp", WEB), 1),
         (Destination("198.18.0.10", "tcp", PortRange(70, 90)), 1),
@@ -93,7 +93,7 @@ def test_active_flows_are_counted_by_backend(kernel: Any) -> None:
         (Destination("2001:db8::10", "tcp", WEB), 1),
     ],
 )
-def test_unmarked_flows_to_a_listener_are_forgotten(kernel: Any, destination: Destination, forgotten: int) -> None:
+def test_unmarked_flows_to_a_listener_are_forgotten(kernel: Any, destination: Destination, deleted: int) -> None:
     found = kernel(
         entry(0),
         entry(None, UDP),
@@ -104,24 +104,24 @@ def test_unmarked_flows_to_a_listener_are_forgotten(kernel: Any, destination: De
         entry(0, address="198.18.0.9"),
         entry(0, address="2001:db8::10"),
     )
-    assert forget_unmarked([destination]) == forgotten
+    assert delete_unmarked([destination]) == deleted
     # Without a tuple the kernel would delete everything.
     assert all(set(attributes) == {1, 12} for attributes in found.deleted)
 
 
 def test_nothing_is_listed_for_no_destination(kernel: Any) -> None:
-    assert forget_unmarked([]) == 0
+    assert delete_unmarked([]) == 0
 
 
 def test_an_entry_that_is_gone_already_is_no_error(kernel: Any) -> None:
     kernel(entry(0), error=errno.ENOENT)
-    assert forget_unmarked([Destination("198.18.0.10", "tcp", WEB)]) == 0
+    assert delete_unmarked([Destination("198.18.0.10", "tcp", WEB)]) == 0
 
 
 def test_a_refusal_is_told(kernel: Any) -> None:
     kernel(entry(0), error=errno.EPERM)
     with pytest.raises(NodeError, match="conntrack: an entry cannot be deleted: as told"):
-        forget_unmarked([Destination("198.18.0.10", "tcp", WEB)])
+        delete_unmarked([Destination("198.18.0.10", "tcp", WEB)])
 
 
 def test_a_kernel_that_lists_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
