@@ -120,9 +120,9 @@ def _result(outcome: Outcome) -> dict[str, Any]:
 
 
 def _commands(outcome: Outcome) -> list[str]:
-    statements = outcome.plan.transaction.statements
+    statements = outcome.plan.transaction.lines()
     if sum(map(len, statements)) <= COMMANDS_LIMIT:
-        return list(statements)
+        return statements
     return [text if len(text) <= _CUT else f"{text[:_CUT]} … # {len(text)} characters" for text in statements]
 
 
