@@ -112,7 +112,7 @@ def _listeners(lab: Lab, **options: Any) -> list[dict[str, Any]]:
             **options,
         }
         found.append(listener(lab, f"held{family}", family, 0, port=7000, weights=(1,), **held))
-        idle = {"address": _vip(family), "connection_draining_timeout_sec": 3600}
+        idle: dict[str, Any] = {"address": _vip(family), "connection_draining_timeout_sec": 3600}
         found.append(listener(lab, f"web{family}", family, 0, weights=(1,), **idle))
     return found
 
