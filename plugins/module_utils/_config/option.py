@@ -65,6 +65,26 @@ class Option:
             raise InvalidValue(f"{shown(value)} is not a list")
         return self.check(value) if self.check else value
 
+    def from_json(self, value: Any) -> Any:
+        """Return the canonical form of a value from a file, which must have the option's own type.
+
+        :raises InvalidValue: the value is not allowed, or it is a text where a number belongs, for example.
+        """
+        types, description = _JSON_TYPES[self.type]
+        if not isinstance(value, types) or (isinstance(value, bool) and self.type != "bool"):
+            raise InvalidValue(f"{shown(value)} is not {description}")
+        return self.canonical(value)
+
+
+_JSON_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "text"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+    "list": ((list,), "a list"),
+    "dict": ((dict,), "a dictionary"),
+}
+
 
 def shown(value: Any) -> str:
     shown = repr(value)

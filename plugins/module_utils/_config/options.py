@@ -15,6 +15,7 @@ from .values import (
     description,
     domain_name,
     host_name,
+    interface_name,
     json_query,
     listener_name,
     machines,
@@ -62,6 +63,7 @@ CHECK_OPTIONS = {
 }
 """What each type of health check takes beside what all take."""
 CHECKS_WITHOUT_PORT = ("ping", "script")
+VIP_MODES = ("none", "address")
 PURGES = ("none", "backends", "listeners", "all")
 
 MAX_RING_SIZE = 65521
@@ -155,3 +157,12 @@ DRAIN = {
     "not_found": Option("str", default="fail", choices=("fail", "ignore")),
 }
 """Options of a drain."""
+
+NODE = {
+    "hash_seed": Option("int", default=24301, bounds=(0, 0xFFFFFFFF)),
+    "vip_mode": Option("str", default="none", choices=VIP_MODES),
+    "vip_interface": Option("str", default="", check=interface_name),
+    "vip_dedicated": Option("bool"),
+    "log_group": Option("int", default=5, bounds=(0, 65535)),
+}
+"""The settings of a node, as the role writes them to ``node.json``."""

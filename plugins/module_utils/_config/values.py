@@ -110,6 +110,13 @@ def host_name(value: str) -> str:
     return value
 
 
+def interface_name(value: str) -> str:
+    """Check the name of a network interface; an empty name means no interface."""
+    if not re.fullmatch(r"[^/\s]{0,15}", value) or value in (".", ".."):
+        raise InvalidValue(f"{shown(value)} is not the name of an interface")
+    return value
+
+
 def payload(value: str) -> str:
     """Check what is sent to a server, or expected from it."""
     if len(value.encode("utf-8", "surrogatepass")) > 1024:
