@@ -14,10 +14,11 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.identity imp
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_drain
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import runner
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import Watch, wait
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import DrainProgress, wait
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import Request
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import HEALTHY, Health
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import DrainRequest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.fate import FlowKind
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health, HealthState
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system import conntrack
 from ansible_collections.evenflow.l4lb.plugins.modules.lb_config import build
 
@@ -51,12 +52,12 @@ def _configured(folder: str, listeners: int, backends: int, **options: object) -
     node.change(build({"listeners": wanted, "purge": "all", "state": "replaced"})[0])
     known = Configuration.from_document(node.configuration())
     names = [name for one in known.listeners if one.health_check for name in one.backend_keys]
-    node.reconcile({name: Health(HEALTHY, time.time()) for name in names}, save=True)
+    node.reconcile({name: Health(HealthState.HEALTHY, time.time()) for name in names}, save=True)
     return node
 
 
-def _request(machines: list[str], **options: object) -> Request:
-    return Request.from_options(parse_drain({"backends": machines, **options}, Faults()))
+def _request(machines: list[str], **options: object) -> DrainRequest:
+    return DrainRequest.from_options(parse_drain({"backends": machines, **options}, Faults()))
 
 
 def _many_at_once(rounds: int, **options: object) -> None:
@@ -92,13 +93,13 @@ def _many_flows(namespace: Namespace, options: argparse.Namespace) -> None:
         _make_flows(namespace, folder, options.flows, listener["address"], mark)
         drain = _request([backend["address"]])
         outcome = node.change(lambda found: drain.edit(found, Faults()), timeouts=drain.timeouts, guard=drain.guard)
-        watch = Watch(node, drain, outcome.config_after)
+        watch = DrainProgress(node, drain, outcome.config_after)
         flows = sum(one.connections for one in watch.look())
         used, began = time.process_time(), time.monotonic()
         wait(node, watch, 0, 3600, 1, options.seconds)
         share = (time.process_time() - used) / (time.monotonic() - began)
         began = time.monotonic()
-        conntrack.delete_flows({mark: "all"})
+        conntrack.delete_flows({mark: list(FlowKind)})
         took = time.monotonic() - began
         left = sum(one.connections for one in watch.look())
     print(

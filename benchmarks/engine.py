@@ -22,7 +22,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document imp
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.plan import Live, Plan, plan
 from ansible_collections.evenflow.l4lb.plugins.modules.lb_config import build
 
@@ -155,7 +155,7 @@ def _plan(document: Document, live: Live) -> Plan:
 
 
 def _found(document: Document) -> Any:
-    return table(Configuration.from_document(document), SETTINGS).as_live()
+    return desired_table(Configuration.from_document(document), SETTINGS).as_live()
 
 
 def _nft(text: str) -> None:

@@ -124,9 +124,9 @@ def _result(outcome: Outcome) -> dict[str, Any]:
 
 
 def _commands(outcome: Outcome) -> list[str]:
-    statements = outcome.plan.transaction.statements
+    statements = outcome.plan.transaction.lines()
     if sum(map(len, statements)) <= COMMANDS_LIMIT:
-        return list(statements)
+        return statements
     return [
         text if len(text) <= _STATEMENT_LIMIT else f"{text[:_STATEMENT_LIMIT]} … # {len(text)} characters"
         for text in statements

@@ -257,13 +257,13 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options impo
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_drain
 from ansible_collections.evenflow.l4lb.plugins.module_utils._module import LbModule
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import run_module
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import Request
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import DrainRequest
 
 
 def build(params: dict[str, Any]) -> tuple[Edit, Faults]:
     """Return the edit that the parameters ask for, and the errors in the parameters."""
     faults = Faults()
-    request = Request.from_options(parse_drain(params, faults))
+    request = DrainRequest.from_options(parse_drain(params, faults))
     return checked(partial(request.edit, faults=faults), faults), faults
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.identity import backend_ids
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration, Listener
 from ansible_collections.evenflow.l4lb.plugins.module_utils._schedule.scheduler import slot_table
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import eligible
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import select
 
 _MASK = 0xFFFFFFFF
 _PROTOCOLS = {"tcp": 6, "udp": 17}
@@ -42,7 +42,7 @@ class Model:
         addresses = {mark: address for (_name, address, _port), mark in ids.items()}
         self._listeners: list[tuple[Listener, list[str]]] = []
         for listener in configuration.listeners:
-            table = slot_table(listener, eligible(listener), ids, seed)
+            table = slot_table(listener, select(listener).backends, ids, seed)
             slots = [addresses[mark] for mark in table.slots()]
             self._listeners.append((listener, slots))
 

@@ -16,14 +16,14 @@ from functools import partial
 from typing import Any, Callable
 
 from .._config.document import Document
-from .._config.model import Configuration, backend_key
+from .._config.model import Configuration
 from .._config.options import LEAST_CONN_SCHEDULERS
 from .._errors import EvenflowError, NodeError
 from .._node import agent_status
 from .._node.node import Node, Outcome
 from .._schedule.least_conn import TICK
-from .._state.health import HEALTHY
-from .._state.runtime import REMOVED, Runtime
+from .._state.health import HealthState
+from .._state.runtime import DrainCause, Runtime
 from .._state.transition import next_event
 from .._system.store import Store
 from .anchor import Anchor
@@ -122,7 +122,11 @@ class Agent:
     def _health_changed(self, name: str) -> None:
         health = self._prober.health[name]
         log.log(
-            logging.INFO if health.state == HEALTHY else logging.WARNING, _HEALTH, name, health.state, health.message
+            logging.INFO if health.state == HealthState.HEALTHY else logging.WARNING,
+            _HEALTH,
+            name,
+            health.state,
+            health.message,
         )
         self._wanted.set()
 
@@ -159,7 +163,7 @@ class Agent:
 
     def _needs_polling(self) -> bool:
         """Tell whether something changes that no event tells of: flows that end, shares that rise."""
-        is_leaving = any(drain.cause == REMOVED for drain in self._runtime.drains.values())
+        is_leaving = any(drain.cause == DrainCause.REMOVED for drain in self._runtime.drains.values())
         return bool(is_leaving or self._runtime.joined or self._runtime.uncounted)
 
     async def _reconcile(self) -> Outcome | None:
@@ -271,7 +275,6 @@ def _targets(present: Configuration) -> dict[str, Target]:
     for listener in present.listeners_and_leaving:
         check = listener.health_check
         if check:
-            for backend in listener.backends:
-                name = backend_key(listener, backend)
+            for name, backend in zip(listener.backend_keys, listener.backends):
                 targets[name] = Target.of(name, listener, backend, check)
     return targets

@@ -13,7 +13,7 @@ from .._nft import live_table
 from .._node.node import Node
 from .._schedule.least_conn import Arrivals, deal
 from .._schedule.scheduler import least_conn_slots, weight_of
-from .._state.eligibility import eligible
+from .._state.eligibility import select
 from .._state.runtime import Shares
 from .._system import conntrack
 
@@ -59,4 +59,6 @@ class LeastConnLoop:
 
 
 def _weights(listener: Listener, ids: Mapping[tuple[str, str, int], int]) -> dict[int, int]:
-    return {ids[(listener.name, *backend.endpoint)]: weight_of(listener, backend) for backend in eligible(listener)}
+    return {
+        ids[(listener.name, *backend.endpoint)]: weight_of(listener, backend) for backend in select(listener).backends
+    }

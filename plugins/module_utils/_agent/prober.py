@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from typing import Callable, Mapping
 
-from .._state.health import INITIAL, CheckResult, Health
+from .._state.health import CheckResult, Health, HealthState
 from .checks import probe
 from .target import Target
 
@@ -57,7 +57,7 @@ class Prober:
                 continue
             if running:
                 running.stop()
-            is_new = known.state == INITIAL or running is not None
+            is_new = known.state == HealthState.INITIAL or running is not None
             if is_new:
                 begin, first = now + first / FIRST_PER_SECOND, first + 1
             else:

@@ -17,13 +17,15 @@ from .ports import PortRange, parse_ports
 
 
 class Backend(NamedTuple):
-    """A registration: one endpoint of one listener. There are thousands: a named tuple is made in a fifth of the time.
+    """A backend: an endpoint registered with a listener.
+
+    There are thousands of them, and a named tuple is made in a fifth of a dataclass's time.
 
     :ivar port: 0 means that a packet keeps its destination port.
-    :ivar ramp: the part of its share that it has while it joins.
-    :ivar health: its state by its checks; empty without a check.
-    :ivar is_drain_expired: whether the time for its flows to end by themselves is over.
-    :ivar is_leaving: whether the configuration no longer has it.
+    :ivar ramp: the part of its share that slow start allows, above 0 to 1.
+    :ivar health: the value of its :class:`~.._state.health.HealthState`; empty without a check.
+    :ivar is_drain_expired: whether the time in which its flows may end by themselves is over.
+    :ivar is_leaving: whether it was removed from the configuration.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Backend(NamedTuple):
 
     @property
     def endpoint(self) -> tuple[str, int]:
-        """Identity within the listener."""
+        """Address and port: the backend's identity within its listener."""
         return self.address, self.port
 
     @property
@@ -51,15 +53,15 @@ class Backend(NamedTuple):
 
     @property
     def share(self) -> int:
-        """Weight times scaler, in thousandths of a weight. What joins has a little of it."""
+        """Weight times capacity scaler times ramp, in thousandths of a weight; at least 1 if it has a share."""
         return max(1, round(self.weight * self.capacity_scaler * 1000 * self.ramp)) if self.has_share else 0
 
 
 @dataclass(frozen=True)
 class LogConfig:
-    """Which new flows are logged.
+    """Whether new flows are logged.
 
-    :ivar sample_rate: the part of them, 0 to 1.
+    :ivar sample_rate: the part of them that is logged, 0 to 1.
     """
 
     enable: bool
@@ -73,11 +75,11 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """How the backends of a listener are checked; times in seconds.
+    """How the backends of a listener are checked. Times are in seconds.
 
-    :ivar port: 0 means the backend's.
-    :ivar address: ``None`` means the backend's.
-    :ivar status: codes and ranges of them, as text.
+    :ivar port: 0 means the backend's port.
+    :ivar address: ``None`` means the backend's address.
+    :ivar status: HTTP status codes and ranges of them, as text.
     """
 
     type: str
@@ -104,15 +106,15 @@ class HealthCheck:
 
     @property
     def detection_sec(self) -> int:
-        """How long a backend that fails may be taken for healthy."""
+        """The longest time for which a backend that has failed counts as healthy."""
         return self.unhealthy_threshold * self.check_interval_sec + self.timeout_sec
 
 
 @dataclass(frozen=True)
 class FailoverPolicy:
-    """When the backup pool takes over.
+    """When the failover pool takes over.
 
-    :ivar failover_ratio: strictly below this part of healthy primaries it does.
+    :ivar failover_ratio: the failover pool takes over if the part of healthy primaries is strictly below this.
     """
 
     failover_ratio: float
@@ -153,27 +155,27 @@ class Listener:
 
     @property
     def is_hashed(self) -> bool:
-        """Whether its scheduler chooses by a hash."""
+        """Whether its scheduler chooses by a hash of the packet."""
         return self.scheduler in HASH_SCHEDULERS
 
     @property
     def is_least_conn(self) -> bool:
-        """Whether its shares follow the number of active flows."""
+        """Whether its scheduler is lc or wlc, whose shares follow the number of active flows."""
         return self.scheduler in LEAST_CONN_SCHEDULERS
 
     @property
     def keeps_sessions(self) -> bool:
-        """Whether a client's later flows go where its first went."""
+        """Whether later flows of a client go to the backend of its first one."""
         return self.tracking_mode == "per_session"
 
     @cached_property
     def backend_keys(self) -> tuple[str, ...]:
-        """The names of its registrations, see :func:`named`, in the backends' order."""
-        return tuple(backend_key(self, backend) for backend in self.backends)
+        """The keys of its backends, see :func:`backend_key_of`, in the backends' order."""
+        return tuple(backend_key_of(self.name, *backend.endpoint) for backend in self.backends)
 
     @property
     def is_limited(self) -> bool:
-        """Whether a backend may be full."""
+        """Whether any of its backends has a limit of connections."""
         return any(backend.max_connections for backend in self.backends)
 
     @property
@@ -186,58 +188,58 @@ class Listener:
 class Configuration:
     """All listeners of a node, sorted by name.
 
-    :ivar leaving: what is left of listeners whose registrations were removed while their flows may live: those
-        registrations, and the ports that nobody else serves now.
-    :ivar guarded: the same of those whose flows have ended.
+    :ivar leaving: a listener for each removed backend whose flows may live: the listener as it was, with this backend
+        alone.
+    :ivar guarded: the same for removed backends whose flows have ended.
     :ivar document: the plain data that the listeners were built from.
+    :ivar previous: the configuration that shares the listeners whose data is the same object.
     """
 
     listeners: tuple[Listener, ...]
     leaving: tuple[Listener, ...] = ()
     guarded: tuple[Listener, ...] = ()
     document: Document = field(default_factory=dict, compare=False, repr=False)
+    previous: Configuration | None = field(default=None, compare=False, repr=False)
 
     @property
     def listeners_and_leaving(self) -> tuple[Listener, ...]:
-        """The listeners, and what is left of removed ones while their flows may live."""
+        """The listeners, and those of removed backends whose flows may live."""
         return self.listeners + self.leaving
 
+    @cached_property
     def texts(self) -> dict[str, str]:
-        """Write each listener's plain data as one line, the same for equal data, by the listener's name."""
-        for listener in self.listeners:
-            # Kept with the value, which the configuration before and after a change share.
-            if _TEXT not in vars(listener):
-                vars(listener)[_TEXT] = listener_text(self.document[listener.name])
-        return {listener.name: vars(listener)[_TEXT] for listener in self.listeners}
+        """Each listener's plain data as one line of JSON, equal for equal data, by the listener's name."""
+        texts = {}
+        for name in sorted(self.document):
+            data = self.document[name]
+            is_shared = self.previous is not None and self.previous.document.get(name) is data
+            texts[name] = self.previous.texts[name] if self.previous and is_shared else listener_text(data)
+        return texts
 
     @cached_property
     def fingerprint(self) -> str:
-        """The document's :func:`fingerprint`."""
-        return fingerprint_of_texts(self.texts())
+        """The document's :func:`~.document.fingerprint`."""
+        return fingerprint_of_texts(self.texts)
 
     @classmethod
-    def from_document(cls, document: Document, known: Configuration | None = None) -> Configuration:
-        """Build the values from plain data that has been validated.
+    def from_document(cls, document: Document, previous: Configuration | None = None) -> Configuration:
+        """Build a configuration from plain data that has been validated.
 
-        :param known: one that was built before; it gives the listeners whose data is the same object.
+        :param previous: a configuration to take listeners from, where their data is the same object.
         """
-        built = {one.name: one for one in known.listeners} if known else {}
+        built = {listener.name: listener for listener in previous.listeners} if previous else {}
         return cls(
             tuple(
-                built[name] if known and known.document.get(name) is document[name] else _listener(document[name])
+                built[name] if previous and previous.document.get(name) is document[name] else _listener(document[name])
                 for name in sorted(document)
             ),
             document=document,
+            previous=previous,
         )
 
 
-def backend_key(listener: Listener, backend: Backend) -> str:
-    """Name a registration as files do."""
-    return backend_key_of(listener.name, *backend.endpoint)
-
-
 def backend_key_of(listener: str, address: str, port: int) -> str:
-    """Name a registration by what identifies it: ``listener/address/port``."""
+    """Return the key by which files name a backend: ``listener/address/port``."""
     return f"{listener}/{address}/{port}"
 
 
@@ -250,6 +252,3 @@ def _listener(options: dict[str, Any]) -> Listener:
         lists = {"status": tuple(check["status"]), "command": tuple(check["command"])}
         fields["health_check"] = HealthCheck(**{**check, **lists})
     return Listener(**fields)
-
-
-_TEXT = "listener_text"

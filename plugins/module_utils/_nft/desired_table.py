@@ -2,73 +2,94 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The table ``inet evenflow`` that the kernel should hold: rules are static, elements are dynamic.
+"""The desired table: what the kernel should hold for an effective configuration.
 
-Static chains and shared sets are the same on every node. What a rule must name, the number of slots, the hashed tuple,
-a listener's limits and time-outs, is in the listener's own chains.
+Rules are static, elements are dynamic. Static chains and shared sets are the same on every node. What a rule must name
+(the number of slots, the hashed tuple, a listener's limits and time-outs) is in the listener's own chains.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import Any, Collection, Dict, Iterable, Mapping
+from typing import Any, Collection, Dict, Iterable, Mapping, NamedTuple
 
-from .._config.identity import backend_ids
+from .._config.derived import Derived
+from .._config.identity import BackendIds, backend_ids
 from .._config.model import Backend, Configuration, Listener
 from .._config.settings import Settings
 from .._schedule.scheduler import slot_table
-from .._state.eligibility import accepts, drops, is_healthy, select
+from .._state.eligibility import Selection, accepts, drops, is_healthy, select
 from .._state.fate import fates
 from .._state.runtime import EMPTY_RUNTIME, Runtime
 from .limits import BACKENDS, backend_limit_name, over
 from .listener_chains import chain_name, group, log_name, refresh_name, timeouts
-from .objects import Group, Set, Table
+from .objects import DesiredTable, Group, Set, SetKind
 from .static_rules import KERNEL_OWNED, SHARED_SETS, STATIC_CHAINS, dispatch_key
 
 _Elements = Dict[str, Dict[Any, Any]]
 """Elements of shared sets, by the sets' names."""
 
 
-def table(
+def desired_table(
     configuration: Configuration,
     settings: Settings,
     owned: Collection[str] = (),
     runtime: Runtime = EMPTY_RUNTIME,
-) -> Table:
-    """Return what the kernel should hold for a configuration.
+    derived: Derived | None = None,
+) -> DesiredTable:
+    """Return the desired table.
 
-    :param configuration: in force, see :func:`~._in_force.effective`.
+    :param configuration: the effective configuration, see :func:`~.._state.effective.effective`.
     :param owned: the VIPs that are on an interface of this node because we put them there.
+    :param derived: keeps the parts of listeners for the next call.
     """
+    derived = derived or Derived()
     ids = backend_ids(configuration)
     elements: _Elements = {name: {} for name in SHARED_SETS}
-    wanted = Table(Group(dict(STATIC_CHAINS), {}), {}, {})
+    table = DesiredTable(Group(dict(STATIC_CHAINS), {}), {}, {})
     for listener in configuration.listeners:
-        added = _added(listener, ids, settings, listener.address in owned, runtime)
-        wanted.listeners[listener.name] = added.group
-        wanted.timeouts.update(added.timeouts)
-        for name, its in added.elements.items():
-            elements[name].update(its)
+        inputs = _inputs(listener, ids, settings, listener.address in owned, runtime)
+        part = derived.get(_listener_part, listener, inputs)
+        table.listeners[listener.name] = part.group
+        table.timeouts.update(part.timeouts)
+        for name, added in part.elements.items():
+            elements[name].update(added)
     _add_leaving(elements, configuration, settings, owned)
     for listener in configuration.leaving:
-        _add_backends(elements, listener, _marks(listener, listener.backends, ids), runtime)
+        _add_backends(elements, listener, _marks(listener, listener.backends, ids), runtime.uncounted)
     for listener in configuration.guarded:
         _add_endpoints(elements, listener)
         _add_closed(elements, listener, is_gone=True)
     _reopen(elements, configuration)
     elements["ended"].update(dict.fromkeys(runtime.ending))
     for name, declaration in SHARED_SETS.items():
-        kind = "map" if ":" in declaration else "set"
-        wanted.shared.sets[name] = Set(kind, declaration, elements[name], is_ours=name not in KERNEL_OWNED)
-    return wanted
+        kind = SetKind.MAP if ":" in declaration else SetKind.SET
+        table.shared.sets[name] = Set(kind, declaration, elements[name], is_ours=name not in KERNEL_OWNED)
+    return table
+
+
+class _Inputs(NamedTuple):
+    """All that a listener's part of the table depends on beside the effective listener.
+
+    :ivar marks: ids of its backends, in their order.
+    :ivar is_owned: whether its VIP is on an interface of this node because we put it there.
+    :ivar shares: slots by backend id that were dealt to it; ``None`` if none were.
+    :ivar uncounted: flows that its limits do not count, by the limits' names.
+    """
+
+    marks: tuple[int, ...]
+    settings: Settings
+    is_owned: bool
+    shares: Mapping[int, int] | None
+    uncounted: Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class _Added:
-    """What a listener adds to the table.
+class _ListenerPart:
+    """A listener's part of the table.
 
-    :ivar elements: to the shared sets.
+    :ivar elements: what it adds to shared sets.
     """
 
     group: Group
@@ -76,43 +97,45 @@ class _Added:
     elements: _Elements
 
 
-def _added(
-    listener: Listener, ids: Mapping[tuple[str, str, int], int], settings: Settings, is_owned: bool, runtime: Runtime
-) -> _Added:
+def _inputs(listener: Listener, ids: BackendIds, settings: Settings, is_owned: bool, runtime: Runtime) -> _Inputs:
     marks = _marks(listener, listener.backends, ids)
-    limits = [listener.name, *map(backend_limit_name, marks)] if runtime.uncounted else []
-    shares = runtime.shares.get(listener.name)
-    given = marks, settings, is_owned, shares, [runtime.uncounted.get(name) for name in limits]
-    # Kept with the listener: the tables before and after a change differ in few of them.
-    known = vars(listener).get(_ADDED)
-    if known and known[0] == given:
-        found: _Added = known[1]
-        return found
+    uncounted = {}
+    if runtime.uncounted:
+        names = (listener.name, *map(backend_limit_name, marks))
+        uncounted = {name: runtime.uncounted[name] for name in names if name in runtime.uncounted}
+    return _Inputs(tuple(marks), settings, is_owned, runtime.shares.get(listener.name), uncounted)
+
+
+def _listener_part(listener: Listener, inputs: _Inputs) -> _ListenerPart:
+    marks, settings = list(inputs.marks), inputs.settings
+    ids = {(listener.name, *backend.endpoint): mark for backend, mark in zip(listener.backends, marks)}
+    selection = select(listener)
+    slots = slot_table(listener, selection.backends, ids, settings.hash_seed, inputs.shares)
     elements: _Elements = defaultdict(dict)
-    chosen = select(listener).backends
-    slots = slot_table(listener, chosen, ids, settings.hash_seed, shares)
-    _add_listener(elements, listener, settings, is_owned)
-    _add_backends(elements, listener, marks, runtime)
-    ring = _marks(listener, chosen, ids)
+    _add_listener(elements, listener, _verdict(listener, selection), settings, inputs.is_owned)
+    _add_backends(elements, listener, marks, inputs.uncounted)
+    eligible = _marks(listener, selection.backends, ids)
     if listener.keeps_sessions:
-        elements["sticky"].update(dict.fromkeys([*ring, *_persisting(listener, ids)]))
+        elements["sticky"].update(dict.fromkeys([*eligible, *_persisting(listener, selection, ids)]))
     if listener.is_limited:
-        # From each to the next, so that a full one's flow can go on.
-        elements["next"].update(zip(ring, ring[1:] + ring[:1]))
-    uncounted = runtime.uncounted.get(listener.name, 0)
-    found = _Added(group(listener, slots, settings, uncounted), timeouts(listener), elements)
-    vars(listener)[_ADDED] = given, found
-    return found
+        # A ring: the flow of a full backend goes on to the next one.
+        elements["next"].update(zip(eligible, eligible[1:] + eligible[:1]))
+    uncounted = inputs.uncounted.get(listener.name, 0)
+    return _ListenerPart(group(listener, slots, settings, uncounted), timeouts(listener), elements)
 
 
-_ADDED = "_added"
-
-
-def _marks(listener: Listener, backends: Iterable[Backend], ids: Mapping[tuple[str, str, int], int]) -> list[int]:
+def _marks(listener: Listener, backends: Iterable[Backend], ids: BackendIds) -> list[int]:
     return [ids[(listener.name, *backend.endpoint)] for backend in backends]
 
 
-def _add_listener(elements: _Elements, listener: Listener, settings: Settings, is_owned: bool) -> None:
+def _verdict(listener: Listener, selection: Selection) -> str:
+    """Return where the dispatch map sends new flows of a listener."""
+    if accepts(listener, selection):
+        return f"goto {chain_name(listener.name)}"
+    return "goto silent" if drops(listener, selection) else "goto refuse"
+
+
+def _add_listener(elements: _Elements, listener: Listener, verdict: str, settings: Settings, is_owned: bool) -> None:
     family, vip = listener.family, listener.address
     elements[f"vips{family}"][vip] = None
     is_dedicated = settings.vip_dedicated if settings.vip_dedicated is not None else is_owned
@@ -120,45 +143,44 @@ def _add_listener(elements: _Elements, listener: Listener, settings: Settings, i
         elements[f"dedicated{family}"][vip] = None
     elif settings.vip_dedicated is None:
         elements[f"routed{family}"][vip] = None
-    if accepts(listener):
-        verdict = f"goto {chain_name(listener.name)}"
-    else:
-        verdict = "goto silent" if drops(listener) else "goto refuse"
     for ports in listener.ports:
         name, key = dispatch_key(listener, ports)
         elements[name][key] = verdict
 
 
 def _add_leaving(elements: _Elements, configuration: Configuration, settings: Settings, owned: Collection[str]) -> None:
-    """Let removed listeners keep their VIP and reject new flows to those of their ports that nobody else serves."""
-    taken = [(one.address, one.protocol, ports) for one in configuration.listeners for ports in one.ports]
+    """Let removed listeners keep their VIP, and reject new flows to those of their ports that no listener serves."""
+    taken = [
+        (listener.address, listener.protocol, ports) for listener in configuration.listeners for ports in listener.ports
+    ]
     for listener in configuration.leaving:
         free = [
             ports
             for ports in listener.ports
             if not any(
-                (listener.address, listener.protocol) == other[:2]
-                and ports.first <= other[2].last
-                and other[2].first <= ports.last
-                for other in taken
+                (listener.address, listener.protocol) == (address, protocol)
+                and ports.first <= others.last
+                and others.first <= ports.last
+                for address, protocol, others in taken
             )
         ]
         taken += [(listener.address, listener.protocol, ports) for ports in free]
-        _add_listener(elements, replace(listener, ports=tuple(free)), settings, listener.address in owned)
+        is_owned = listener.address in owned
+        _add_listener(elements, replace(listener, ports=tuple(free)), "goto refuse", settings, is_owned)
 
 
-def _add_backends(elements: _Elements, listener: Listener, marks: list[int], runtime: Runtime) -> None:
-    endpoints = list(zip(marks, listener.backends))
-    elements[f"to{listener.family}port"].update((mark, backend.endpoint) for mark, backend in endpoints if backend.port)
-    elements[f"to{listener.family}"].update((mark, backend.address) for mark, backend in endpoints if not backend.port)
-    for name in _kept_in(listener):
+def _add_backends(elements: _Elements, listener: Listener, marks: list[int], uncounted: Mapping[str, int]) -> None:
+    pairs = list(zip(marks, listener.backends))
+    elements[f"to{listener.family}port"].update((mark, backend.endpoint) for mark, backend in pairs if backend.port)
+    elements[f"to{listener.family}"].update((mark, backend.address) for mark, backend in pairs if not backend.port)
+    for name in _sets_of_backends(listener):
         elements[name].update(dict.fromkeys(marks))
-    for mark, backend in endpoints:
+    for mark, backend in pairs:
         if backend.max_connections:
-            unknown = runtime.uncounted.get(backend_limit_name(mark), 0)
-            elements[BACKENDS][mark] = over(backend.max_connections, unknown)
-            elements["limit_reached"][mark] = over(backend.max_connections - 1, unknown)
-    staying = [mark for mark, backend in endpoints if not backend.is_leaving]
+            missing = uncounted.get(backend_limit_name(mark), 0)
+            elements[BACKENDS][mark] = over(backend.max_connections, missing)
+            elements["limit_reached"][mark] = over(backend.max_connections - 1, missing)
+    staying = [mark for mark, backend in pairs if not backend.is_leaving]
     if listener.keeps_sessions:
         elements["refreshed"].update(dict.fromkeys(staying, f"jump {refresh_name(listener.name)}"))
     if listener.log_config.is_on:
@@ -168,41 +190,41 @@ def _add_backends(elements: _Elements, listener: Listener, marks: list[int], run
         _add_closed(elements, listener)
 
 
-def _kept_in(listener: Listener) -> list[str]:
-    """Return the sets in which all registrations of a listener are."""
-    found = ["acct_new", "acct_in", "acct_out"]
+def _sets_of_backends(listener: Listener) -> list[str]:
+    """Return the sets that hold the ids of all backends of a listener."""
+    names = ["acct_new", "acct_in", "acct_out"]
     if listener.snat != "none":
-        found.append(f"snat_{listener.snat}")
+        names.append(f"snat_{listener.snat}")
     if listener.is_wide:
-        found.append("wide")
-    return found
+        names.append("wide")
+    return names
 
 
-def _persisting(listener: Listener, ids: Mapping[tuple[str, str, int], int]) -> list[int]:
-    """Return the ids of unhealthy backends whose streams stay, and with them the sessions that are one stream each."""
+def _persisting(listener: Listener, selection: Selection, ids: BackendIds) -> list[int]:
+    """Return the ids of unhealthy backends that keep their streams, and so the sessions that are one stream each."""
     if listener.protocol not in ("tcp", "sctp"):
         return []
     kept = [
         backend
-        for backend, fate in zip(listener.backends, fates(listener))
+        for backend, fate in zip(listener.backends, fates(listener, selection))
         if backend.admin_state == "enabled" and backend.has_share and not is_healthy(backend) and not fate
     ]
     return _marks(listener, kept, ids)
 
 
 def _add_endpoints(elements: _Elements, listener: Listener) -> None:
-    """Guard what answers for the listener, one endpoint by one."""
+    """Guard the endpoints that answer for the listener."""
     elements[f"endpoints{listener.family}"].update(dict.fromkeys(_endpoints(listener, listener.backends)))
 
 
 def _add_closed(elements: _Elements, listener: Listener, is_gone: bool = False) -> None:
-    """Add what has no flow any more, so that a server that still speaks on one is told."""
+    """Add endpoints that have no flow any more, so that a server that still sends on one gets a reset."""
     closed = [backend for backend in listener.backends if is_gone or _is_closed(backend)]
     elements[f"closed{listener.family}"].update(dict.fromkeys(_endpoints(listener, closed)))
 
 
 def _reopen(elements: _Elements, configuration: Configuration) -> None:
-    """Take what answers for another registration too out of those that have no flow any more."""
+    """Take endpoints that answer for another backend too out of those that have no flow any more."""
     if elements["closed4"] or elements["closed6"]:
         for listener in configuration.listeners_and_leaving:
             is_open = [backend for backend in listener.backends if not _is_closed(backend)]
@@ -217,7 +239,7 @@ def _is_closed(backend: Backend) -> bool:
 
 
 def _endpoints(listener: Listener, backends: Iterable[Backend]) -> list[tuple[str, str, int]]:
-    """Return what answers for registrations: their ports, or those that the listener passes on."""
+    """Return the endpoints that answer for backends: their own ports, or those that the listener passes on."""
     passed_on = [ports.first for ports in listener.ports if ports.is_single]
     return [
         (backend.address, listener.protocol, port)

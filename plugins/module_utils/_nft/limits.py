@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Limits of connections: the elements that count, and the flows that they do not know.
+"""Limits of connections: the elements that count, and the flows that they do not count.
 
 The kernel counts from the moment an element is made. One that is made anew, because its limit was edited or the table
-was lost, knows none of the flows that live then; these are taken off the limit, until fewer are left.
+was lost, does not count the flows that live then. These are subtracted from the limit until fewer are left.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ BACKENDS = "limit_backend"
 """The set that counts the flows of backends, by id."""
 
 FULL = "full"
-"""The set of backends that are passed over, because they have been found full."""
+"""The set of backends that are skipped, because they were full."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit and what counts for it.
+    """A limit of connections.
 
-    :ivar name: what it is known by.
+    :ivar name: its name in the runtime state.
     :ivar marks: the ids of the backends whose flows count.
-    :ivar set_name: the set whose element counts.
-    :ivar key: that element.
+    :ivar set_name: the set with the element that counts.
+    :ivar key: the key of that element.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Limit:
 
 
 def backend_limit_name(mark: int) -> str:
-    """Return what the limit of a backend is known by; no listener is called so."""
+    """Return the name of a backend's limit, which no listener can have."""
     return f"{mark:#010x}"
 
 
@@ -52,41 +52,43 @@ def listener_set_name(listener: str) -> str:
 
 
 def listener_key(listener: Listener) -> str:
-    """Return the element of that set: what all the listener's packets have."""
+    """Return the key of the element of that set: a property that all packets of the listener have."""
     return f"ipv{listener.family}"
 
 
 def over(maximum: int, uncounted: int) -> Element:
-    """Return an element that matches what is above a limit, when so many of its flows are not in the kernel's count."""
+    """Return the element that matches flows above a limit, less the flows that the kernel does not count."""
     return Element(f"ct count over {max(0, maximum - uncounted)}")
 
 
 def uncounted(
     configuration: Configuration,
-    found: LiveTable | None,
+    live: LiveTable | None,
     before: Mapping[str, int],
     active: Callable[[], Mapping[int, int]],
 ) -> dict[str, int]:
-    """Tell how many flows the element of each limit does not count, or will not once it is made; 0 is left out.
+    """Return the number of flows that the element of each limit does not count, now or once it is made.
 
-    :param found: the table, if it is kept.
-    :param before: what this function told the last time.
-    :param active: counts the flows of each id. Called where it matters.
+    :param configuration: the effective configuration.
+    :param live: the live table, if it is not replaced.
+    :param before: the result of the last time.
+    :param active: counts the active flows of each backend id. It is called only if a limit has uncounted flows.
+    :returns: the number by the limit's name, without zeros.
     """
-    told: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     flows: Mapping[int, int] | None = None
     for limit in _limits(configuration):
         known = before.get(limit.name, 0)
-        is_kept = _is_there(limit, known, found)
+        is_kept = _is_there(limit, known, live)
         if is_kept and not known:
             continue
         flows = active() if flows is None else flows
         alive = sum(flows.get(mark, 0) for mark in limit.marks)
-        # With as many alive as were there when counting began, nothing tells that one of those has ended.
+        # With as many alive as when counting began, none of those need have ended.
         left = known if is_kept and alive >= known else alive
         if left:
-            told[limit.name] = left
-    return told
+            numbers[limit.name] = left
+    return numbers
 
 
 def _limits(configuration: Configuration) -> Iterator[Limit]:
@@ -102,8 +104,8 @@ def _limits(configuration: Configuration) -> Iterator[Limit]:
                 yield Limit(backend_limit_name(mark), backend.max_connections, (mark,), BACKENDS, mark)
 
 
-def _is_there(limit: Limit, known: int, found: LiveTable | None) -> bool:
-    if found is None or limit.set_name not in found.sets:
+def _is_there(limit: Limit, known: int, live: LiveTable | None) -> bool:
+    if live is None or limit.set_name not in live.sets:
         return False
-    elements = found.sets[limit.set_name].elements
+    elements = live.sets[limit.set_name].elements
     return isinstance(elements, dict) and elements.get(limit.key) == over(limit.maximum, known)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A listener's own chains, sets and time-outs: what a rule must name, so what only a replaced rule can change.
+"""A listener's own chains, sets and time-outs: all that a rule must name, so that only another rule can change it.
 
-The order in a chain is the order of a new flow's fate: session, draw, spill from a full backend, limits, time-out.
-Two more chains see a flow's later life: one keeps its session from expiring, one logs it.
+The rules of a chain are in the order in which a new flow meets them: session, choice of a slot, other choice if the
+backend is full, limits, time-out. Two more chains see later packets: one refreshes the session, one logs the flow.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from .._config.model import Listener
 from .._config.settings import Settings
 from .._schedule.scheduler import SlotTable
 from .limits import BACKENDS, FULL, listener_key, listener_set_name, over
-from .objects import Chain, Group, Set
+from .objects import Chain, Group, Set, SetKind
 
 SESSION_TIMEOUT = 600
-"""Seconds that a session lives without a new flow, if the listener does not say."""
+"""Seconds for which an idle session lives, unless the listener has ``idle_timeout_sec``."""
 
 SESSIONS = 65536
-"""How many sessions a listener remembers."""
+"""Maximum number of sessions of a listener."""
 
 FULL_TIMEOUT = 60
-"""Seconds that a full backend is passed over, unless one of its TCP flows ends before.
+"""Seconds for which a full backend is skipped, unless one of its TCP flows ends before.
 
-A flow that then finds it still full is dropped, because the kernel has counted it; its retry goes elsewhere.
+If it is still full after that, the next flow is dropped, because the kernel has counted it; its retry goes elsewhere.
 """
 
 _HEADER = {"4": "ip", "6": "ip6"}
@@ -40,12 +40,12 @@ _TUPLES = {
     "sh": "{ip} saddr",
     "dh": "{ip} daddr",
 }
-"""What of a packet is hashed, by session affinity, and for the schedulers that know only one tuple."""
+"""The hashed fields of a packet, by session affinity, and by scheduler for those that hash only one tuple."""
 
 _WITH_PORTS = "{ tcp, udp, sctp }"
 
 SAMPLES = 1000000
-"""A sample rate is told to the kernel in parts of this."""
+"""The kernel takes a sample rate as a number of parts out of this many."""
 
 _SNAPLEN = 128
 """Bytes of a packet that are logged: its headers."""
@@ -72,9 +72,9 @@ def log_name(listener: str) -> str:
 
 
 def group(listener: Listener, slots: SlotTable, settings: Settings, uncounted: int) -> Group:
-    """Return what a listener adds to the table.
+    """Return a listener's own chains and sets.
 
-    :param uncounted: flows that its limit's element does not count.
+    :param uncounted: number of flows that the element of its limit does not count.
     """
     chains = {**_chains(listener, slots, settings), **_later_chains(listener, settings)}
     return Group(chains, _sets(listener, slots, uncounted))
@@ -88,31 +88,32 @@ def _chains(listener: Listener, slots: SlotTable, settings: Settings) -> dict[st
     choice = [*_draw(listener, slots, settings), *_spill(listener)]
     if not listener.keeps_sessions:
         return {name: Chain((*choice, *end))}
-    found = f"f_{listener.name}"
+    after_choice = f"f_{listener.name}"
+    chosen = (*choice, *_remember(listener, settings), f"goto {after_choice}")
     return {
-        found: Chain(tuple(end)),
-        name: Chain((*_session(listener, settings, found), *choice, *_remember(listener, settings), f"goto {found}")),
+        after_choice: Chain(tuple(end)),
+        name: Chain((*_session(listener, settings, after_choice), *chosen)),
     }
 
 
 def _later_chains(listener: Listener, settings: Settings) -> dict[str, Chain]:
-    wanted = {}
+    chains = {}
     if listener.keeps_sessions:
-        wanted[refresh_name(listener.name)] = Chain(tuple(_refresh(listener, settings)))
+        chains[refresh_name(listener.name)] = Chain(tuple(_refresh(listener, settings)))
     if listener.log_config.is_on:
-        wanted[log_name(listener.name)] = Chain((_log(listener, settings),))
-    return wanted
+        chains[log_name(listener.name)] = Chain((_log(listener, settings),))
+    return chains
 
 
 def _sets(listener: Listener, slots: SlotTable, uncounted: int) -> dict[str, Set]:
-    wanted = {slots_name(listener.name): Set("map", "typeof numgen inc mod 65536 : ct mark;", slots)}
+    sets = {slots_name(listener.name): Set(SetKind.MAP, "typeof numgen inc mod 65536 : ct mark;", slots)}
     if listener.keeps_sessions:
         declaration = f"typeof numgen inc mod 65536 : ct mark; size {SESSIONS}; flags dynamic,timeout;"
-        wanted[_sessions_name(listener)] = Set("map", declaration, is_ours=False)
+        sets[_sessions_name(listener)] = Set(SetKind.MAP, declaration, is_ours=False)
     if listener.max_connections:
         limit = {listener_key(listener): over(listener.max_connections, uncounted)}
-        wanted[listener_set_name(listener.name)] = Set("set", "type nf_proto; ct count over 1;", limit)
-    return wanted
+        sets[listener_set_name(listener.name)] = Set(SetKind.SET, "type nf_proto; ct count over 1;", limit)
+    return sets
 
 
 def timeouts(listener: Listener) -> dict[str, str]:
@@ -127,9 +128,9 @@ def timeouts(listener: Listener) -> dict[str, str]:
 
 
 def _hashes(listener: Listener, hashed: str, modulus: int, seed: int) -> list[tuple[str, str]]:
-    """Return what to hash, as pairs of a condition on the packet and an expression.
+    """Return the hash expressions, as pairs of a condition on the packet and an expression.
 
-    A protocol without ports has no five-tuple, so a listener for every protocol hashes three fields of it.
+    A protocol without ports has no five-tuple, so a listener for every protocol hashes three fields of its packets.
     """
     tuples = [("", _TUPLES[hashed])]
     if listener.protocol == "any" and _TUPLES[hashed] == _FIVE:
@@ -150,7 +151,7 @@ def _draw(listener: Listener, slots: SlotTable, settings: Settings) -> list[str]
 
 
 def _spill(listener: Listener) -> list[str]:
-    """Go on from a full backend to the next, until all have been asked; before anything is counted.
+    """Choose the next backend as long as the chosen one is full, until all have been tried; before anything is counted.
 
     A flow that was counted against a full backend and then sent elsewhere would stay in that backend's count.
     """
@@ -175,8 +176,8 @@ def _idle_timeout(listener: Listener) -> list[str]:
     return [f'meta l4proto {name} ct timeout set "{name}_{listener.idle_timeout_sec}"' for name in protocols]
 
 
-def _session(listener: Listener, settings: Settings, found: str) -> list[str]:
-    """Send a known client on to its backend, if that may still have it."""
+def _session(listener: Listener, settings: Settings, after_choice: str) -> list[str]:
+    """Send the flow of a client with a session to the session's backend, if that may still get it."""
     rules = []
     name = _sessions_name(listener)
     for condition, key in _session_keys(listener, settings):
@@ -184,13 +185,13 @@ def _session(listener: Listener, settings: Settings, found: str) -> list[str]:
         if listener.is_limited:
             rules.append(f"ct mark @{FULL} ct mark set 0")
         session = f"{{ {key}{_lifetime(listener)} : ct mark }}"
-        rules.append(f"{condition}ct mark @sticky update @{name} {session} goto {found}")
-    # What the lookup has left is no choice of the scheduler's.
+        rules.append(f"{condition}ct mark @sticky update @{name} {session} goto {after_choice}")
+    # The mark that the lookup has set is not the scheduler's choice.
     return [*rules, "ct mark set 0"]
 
 
 def _remember(listener: Listener, settings: Settings) -> list[str]:
-    """Write the session down; an update would not change the backend of one that is there."""
+    """Store the session. An update would not change the backend of one that exists."""
     name = _sessions_name(listener)
     return [
         f"{condition}{verb} @{name} {{ {key}{lifetime} : ct mark }}"

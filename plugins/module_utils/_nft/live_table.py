@@ -11,25 +11,27 @@ import subprocess
 from typing import Any
 
 from .._errors import NodeError
-from .objects import FAMILY, TABLE, Element, LiveChain, LiveTable, Set, Timed
-from .runner import checked, run
+from . import runner
+from .objects import FAMILY, TABLE, Element, LiveChain, LiveTable, Set, SetKind, Timed
 
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+_ABSENT = "No such file or directory"
 
 
 def read_table() -> LiveTable | None:
-    """Read our table, elements included; counters are left out.
+    """Read our table with its elements, without counters.
 
     :returns: ``None`` if there is no such table.
+    :raises NodeError: nft fails.
     """
-    listing = _list_table()
-    if listing is None:
+    completed = runner.run(["-j", "list", "table", FAMILY, TABLE])
+    if completed.returncode and _ABSENT in completed.stderr:
         return None
     hooks: dict[str, str] = {}
     comments: dict[str, list[str]] = {}
     sets: dict[str, Set] = {}
     timeouts: set[str] = set()
-    for item in listing:
+    for item in _objects(completed):
         kind, entry = next(iter(item.items()))
         if kind == "chain":
             hooks[entry["name"]] = _hook(entry)
@@ -37,7 +39,8 @@ def read_table() -> LiveTable | None:
         elif kind == "rule":
             comments[entry["chain"]].append(entry.get("comment", ""))
         elif kind in ("set", "map"):
-            sets[entry["name"]] = Set(kind, "", dict(_pair(element) for element in entry.get("elem", ())))
+            elements = dict(_pair(element) for element in entry.get("elem", ()))
+            sets[entry["name"]] = Set(SetKind(kind), "", elements)
         elif kind == "ct timeout":
             timeouts.add(entry["name"])
     chains = {name: LiveChain(tuple(comments[name]), hook) for name, hook in hooks.items()}
@@ -47,33 +50,27 @@ def read_table() -> LiveTable | None:
 def read_counters(name: str) -> dict[int, tuple[int, int]]:
     """Read the counters of a set whose keys are marks.
 
-    :returns: packets and bytes by mark; empty if the set is not there.
+    :returns: packets and bytes by mark; empty if there is no such set.
+    :raises NodeError: nft fails.
     """
-    done = run(["-j", "list", "set", FAMILY, TABLE, name])
-    if done.returncode and "No such file or directory" in done.stderr:
+    completed = runner.run(["-j", "list", "set", FAMILY, TABLE, name])
+    if completed.returncode and _ABSENT in completed.stderr:
         return {}
-    found: dict[int, tuple[int, int]] = {}
-    for item in _objects(done):
+    counters: dict[int, tuple[int, int]] = {}
+    for item in _objects(completed):
         for element in item.get("set", {}).get("elem", ()):
             counter = element["elem"]["counter"]
-            found[element["elem"]["val"]] = counter["packets"], counter["bytes"]
-    return found
+            counters[element["elem"]["val"]] = counter["packets"], counter["bytes"]
+    return counters
 
 
-def _list_table() -> list[dict[str, Any]] | None:
-    done = run(["-j", "list", "table", FAMILY, TABLE])
-    if done.returncode and "No such file or directory" in done.stderr:
-        return None
-    return _objects(done)
-
-
-def _objects(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    checked(done)
+def _objects(completed: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    runner.check(completed)
     try:
-        listing: list[dict[str, Any]] = json.loads(done.stdout)["nftables"]
+        listing: list[dict[str, Any]] = json.loads(completed.stdout)["nftables"]
     except ValueError as error:
         # nft 1.0.6 does it for a table that another process owns.
-        raise NodeError(f"nft {' '.join(done.args[1:])}: prints what is not JSON ({error})") from error
+        raise NodeError(f"nft {' '.join(completed.args[1:])}: its output is not JSON ({error})") from error
     return listing
 
 
@@ -84,6 +81,7 @@ def _hook(entry: dict[str, Any]) -> str:
 
 
 def _pair(element: Any) -> tuple[Any, Any]:
+    """Return an element's key and value; the value of a set's element is ``None`` or its statement."""
     if isinstance(element, list):
         key, value = element
         timer = key.get("elem", {}) if isinstance(key, dict) else {}
@@ -95,24 +93,24 @@ def _pair(element: Any) -> tuple[Any, Any]:
     return _value(element), None
 
 
-def _value(found: Any) -> Any:
-    """Turn a value of nft's JSON into ours: a tuple for a concatenation, text for a verdict.
+def _value(data: Any) -> Any:
+    """Return a value of nft's JSON as the library writes it: a tuple for a concatenation, text for a verdict.
 
-    What we never write, such as a prefix in a set of somebody else's, becomes its JSON text.
+    What the library never writes, such as a prefix that another program added, becomes its JSON text.
     """
-    if not isinstance(found, dict):
-        return found
-    if "concat" in found:
-        parts = [_value(part) for part in found["concat"]]
+    if not isinstance(data, dict):
+        return data
+    if "concat" in data:
+        parts = [_value(part) for part in data["concat"]]
         if len(parts) == 3:
-            # Address, protocol, port: without /etc/protocols nft tells the protocol's number.
+            # Address, protocol, port: without /etc/protocols nft prints the protocol's number.
             parts[1] = _PROTOCOLS.get(parts[1], parts[1])
         return tuple(parts)
-    if "range" in found:
-        return "-".join(str(end) for end in found["range"])
-    if "elem" in found:
-        return _value(found["elem"]["val"])
-    kind, target = next(iter(found.items()))
+    if "range" in data:
+        return "-".join(str(end) for end in data["range"])
+    if "elem" in data:
+        return _value(data["elem"]["val"])
+    kind, target = next(iter(data.items()))
     if kind in ("goto", "jump"):
         return f"{kind} {target['target']}"
-    return kind if target is None else json.dumps(found, sort_keys=True)
+    return kind if target is None else json.dumps(data, sort_keys=True)

@@ -2,10 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""nftables objects and transactions: the only writer of nft text.
-
-A transaction is a list of statements. Each writes itself, so the list printed is what ``nft -f`` runs.
-"""
+"""The objects of our nftables table: sets, maps, chains, and the table itself, desired and live."""
 
 from __future__ import annotations
 
@@ -13,31 +10,39 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Union
 
+from .._config.str_enum import StrEnum
 from .._schedule.scheduler import SlotTable
 
 FAMILY = "inet"
 TABLE = "evenflow"
 
 RULES_VERSION = 1
-"""Version of declarations and static rules; a table with another one is built anew."""
+"""Version of declarations and static rules. A live table with another version is replaced."""
 
 Elements = Union[Mapping[Any, Any], SlotTable]
-"""A set's or map's content: key to value (``None`` in a set). Keys and values are text, numbers, or tuples of these;
-a :class:`SlotTable` stands for its slots without having computed them."""
+"""The content of a set or map: key to value (``None`` in a set). Keys and values are text, numbers, or tuples of these.
+A :class:`SlotTable` stands for its slots, which need not be computed to compare two of them."""
+
+
+class SetKind(StrEnum):
+    """Whether elements have values."""
+
+    SET = "set"
+    MAP = "map"
 
 
 @dataclass(frozen=True)
 class Element:
-    """What an element of a set carries beside its key: a statement of its own, such as ``ct count over 5``."""
+    """A statement that an element of a set carries beside its key, such as ``ct count over 5``."""
 
     statement: str
 
 
 @dataclass(frozen=True)
 class Timed:
-    """The value of a map's element that time removes.
+    """The value of a map's element that expires.
 
-    :ivar timeout: seconds that it lives.
+    :ivar timeout: seconds after which the element expires if it is not refreshed.
     :ivar expires: seconds that are left.
     """
 
@@ -50,13 +55,11 @@ class Timed:
 class Set:
     """A set or map.
 
-    :ivar kind: ``set`` or ``map``.
-    :ivar declaration: what stands between its braces, without elements.
-    :ivar elements: what it should hold.
-    :ivar is_ours: whether its elements come from us; else rules add them and time removes them.
+    :ivar declaration: the text between its braces, without elements.
+    :ivar is_ours: whether its elements come from the configuration; else rules add them and they expire.
     """
 
-    kind: str
+    kind: SetKind
     declaration: str
     elements: Elements = field(default_factory=dict)
     is_ours: bool = True
@@ -66,8 +69,8 @@ class Set:
 class Chain:
     """A chain.
 
-    :ivar rules: the rules' text.
-    :ivar hook: a base chain's ``type … hook … priority …; policy …;``, else empty.
+    :ivar rules: the text of its rules.
+    :ivar hook: ``type … hook … priority …; policy …;`` of a base chain, else empty.
     """
 
     rules: tuple[str, ...]
@@ -75,7 +78,7 @@ class Chain:
 
     @property
     def comments(self) -> tuple[str, ...]:
-        """A mark for each rule, from the text of the whole chain: a rule that is not as we wrote it shows."""
+        """A comment for each rule, derived from the whole chain, so that a rule that was changed is recognised."""
         text = "\n".join((str(RULES_VERSION), self.hook, *self.rules))
         digest = hashlib.blake2b(text.encode("utf-8"), digest_size=6).hexdigest()
         return tuple(f"{digest} {number}/{len(self.rules)}" for number in range(1, len(self.rules) + 1))
@@ -85,7 +88,7 @@ class Chain:
 class LiveChain:
     """A chain as the kernel lists it.
 
-    :ivar comments: each rule's comment, empty where it has none.
+    :ivar comments: the comment of each rule, empty where it has none.
     """
 
     comments: tuple[str, ...]
@@ -94,7 +97,7 @@ class LiveChain:
 
 @dataclass
 class LiveTable:
-    """The table's content as the kernel holds it, by name."""
+    """The table as the kernel holds it; its content by name."""
 
     chains: dict[str, LiveChain]
     sets: dict[str, Set]
@@ -103,18 +106,18 @@ class LiveTable:
 
 @dataclass
 class Group:
-    """Chains and sets that belong together, by name; chains that others refer to come first."""
+    """Chains and sets that belong together, by name. Chains that others refer to come first."""
 
     chains: dict[str, Chain]
     sets: dict[str, Set]
 
 
 @dataclass
-class Table:
-    """The table's content as it should be.
+class DesiredTable:
+    """The table as the kernel should hold it.
 
-    :ivar shared: what is there without any listener.
-    :ivar listeners: what each listener adds.
+    :ivar shared: what does not belong to any listener.
+    :ivar listeners: what belongs to each listener, by its name.
     :ivar timeouts: declarations of ct time-outs by name.
     """
 
@@ -130,13 +133,13 @@ class Table:
     @property
     def sets(self) -> dict[str, Set]:
         """All sets and maps by name."""
-        return {name: found for group in self._groups() for name, found in group.sets.items()}
+        return {name: each for group in self._groups() for name, each in group.sets.items()}
 
     def _groups(self) -> list[Group]:
         return [self.shared, *self.listeners.values()]
 
     def as_live(self) -> LiveTable:
-        """Return what the kernel holds once it is like this."""
+        """Return the live table that the kernel lists once it holds this one."""
         return LiveTable(
             {name: LiveChain(chain.comments, chain.hook) for name, chain in self.chains.items()},
             self.sets,
@@ -145,5 +148,5 @@ class Table:
 
 
 def content(elements: Elements) -> Mapping[Any, Any]:
-    """Return elements as a mapping, slots computed."""
+    """Return elements as a mapping; the slots of a slot table are computed."""
     return dict(enumerate(elements.slots())) if isinstance(elements, SlotTable) else elements

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reads and writes the kernel's nftables state through the node's own ``nft``."""
+"""Run the node's own ``nft``: the only part of the library that executes a transaction."""
 
 from __future__ import annotations
 
@@ -16,67 +16,67 @@ from .objects import FAMILY, TABLE
 from .transaction import Transaction
 
 _PATH = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
-_SUBSYSTEM = 10
-_GET_GENERATION = 16
-_GENERATION_ID = 1
-_OBJECT_DELETIONS = ("delete chain", "delete map", "delete set", "delete ct timeout")
+_NFNL_SUBSYS_NFTABLES = 10
+_NFT_MSG_GETGEN = 16
+_NFTA_GEN_ID = 1
 _BUSY = "Device or resource busy"
 
 
 def apply(transaction: Transaction) -> int:
     """Run a transaction: all of it or nothing.
 
-    One that has checkpoints may be run in batches, of which only the last one shows.
+    One that has checkpoints may be run in batches, of which only the last one has an effect on packets.
 
-    :returns: by how much it has raised the kernel's generation.
+    :returns: the number by which it has raised the kernel's generation.
     :raises NodeError: the kernel or nft refused it; nothing of it took effect.
     """
-    done = 0
+    raised = 0
     for batch in transaction.batches():
         try:
-            done += _apply_batch(batch)
+            raised += _apply_batch(batch)
         except NodeError:
-            if done:
+            if raised:
                 run(["delete", "table", FAMILY, TABLE])
             raise
-    return done
+    return raised
 
 
 def _apply_batch(batch: Transaction) -> int:
-    """Run statements at once.
+    """Run a batch in one kernel transaction, or in two.
 
-    Kernels before 6.2 may refuse the deletion of a chain or set in the transaction that ends its use; then the
-    deletions follow in a second one.
+    Kernels before 6.2 may refuse to delete a chain or set in the transaction that ends its use. Then the deletions
+    follow in a second one.
     """
-    done = run(["-f", "-"], batch.text())
-    deletions = [text for text in batch.statements if text.startswith(_OBJECT_DELETIONS)]
-    if not (done.returncode and _BUSY in done.stderr and deletions):
-        checked(done)
+    completed = run(["-f", "-"], batch.text())
+    deletions = [statement for statement in batch.statements if statement.is_deletion_of_object]
+    if not (completed.returncode and _BUSY in completed.stderr and deletions):
+        check(completed)
         return 1
-    first, second = Transaction(), Transaction()
-    first.statements = [text for text in batch.statements if text not in set(deletions)]
-    second.statements = deletions
-    checked(run(["-f", "-"], first.text()))
-    checked(run(["-f", "-"], second.text()))
+    others = [statement for statement in batch.statements if not statement.is_deletion_of_object]
+    for statements in (others, deletions):
+        check(run(["-f", "-"], Transaction(statements).text()))
     return 2
 
 
 def generation() -> int:
-    """Return the kernel's nftables generation: a number that every transaction of anybody raises by one."""
+    """Return the kernel's nftables generation: a number that every transaction of any program raises by one.
+
+    :raises NodeError: the kernel does not give it.
+    """
     try:
-        answer = next(netlink.ask(_SUBSYSTEM, _GET_GENERATION))
+        answer = next(netlink.ask(_NFNL_SUBSYS_NFTABLES, _NFT_MSG_GETGEN))
     except OSError as error:
-        raise NodeError(f"the kernel does not tell its nftables generation: {error.strerror}") from error
-    found = netlink.parse(answer, netlink.PREAMBLE)
-    if _GENERATION_ID not in found:
+        raise NodeError(f"the kernel does not give its nftables generation: {error.strerror}") from error
+    attributes = netlink.parse(answer, netlink.PREAMBLE)
+    if _NFTA_GEN_ID not in attributes:
         raise NodeError("the kernel's answer does not hold an nftables generation")
-    return int.from_bytes(found[_GENERATION_ID], "big")
+    return int.from_bytes(attributes[_NFTA_GEN_ID], "big")
 
 
 def nft_program() -> str:
     """Return the path of the node's nft.
 
-    :raises NodeError: there is none.
+    :raises NodeError: it is not installed.
     """
     program = shutil.which("nft", path=_PATH)
     if program is None:
@@ -85,6 +85,10 @@ def nft_program() -> str:
 
 
 def run(arguments: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run nft and return what it printed, whether it succeeded or not.
+
+    :param text: its standard input.
+    """
     # The library also runs where there is no AnsibleModule with its run_command.
     return subprocess.run(  # pylint: disable=ansible-bad-function
         [nft_program(), *arguments],
@@ -97,6 +101,8 @@ def run(arguments: list[str], text: str | None = None) -> subprocess.CompletedPr
     )
 
 
-def checked(done: subprocess.CompletedProcess[str]) -> None:
-    if done.returncode:
-        raise NodeError(f"nft {' '.join(done.args[1:])}: {done.stderr.strip()[:2000]} (exit code {done.returncode})")
+def check(completed: subprocess.CompletedProcess[str]) -> None:
+    """Raise :class:`NodeError` with nft's own message if it failed."""
+    if completed.returncode:
+        message = completed.stderr.strip()[:2000]
+        raise NodeError(f"nft {' '.join(completed.args[1:])}: {message} (exit code {completed.returncode})")

@@ -19,7 +19,7 @@ _ADDRESS = {"4": "ipv4_addr", "6": "ipv6_addr"}
 
 
 def dispatch_key(listener: Listener, ports: PortRange) -> tuple[str, Any]:
-    """Return the map that dispatches these ports, and their key in it."""
+    """Return the name of the map that dispatches ports of a listener, and their key in it."""
     if listener.protocol == "any":
         return f"anyproto{listener.family}", listener.address
     if ports == ALL:
@@ -62,7 +62,7 @@ SHARED_SETS = {
     "wide": "type mark;",
     "snat_masquerade": "type mark;",
     "snat_hairpin": "type mark;",
-    # Neither size nor flags: with them the kernel drops counts that are empty, or refuses the set.
+    # Without size and flags: with them the kernel drops empty counts or refuses the set.
     BACKENDS: "type mark; ct count over 1;",
     "limit_reached": "type mark; ct count over 1;",
     FULL: "type mark; size 65536; flags dynamic,timeout;",
@@ -74,7 +74,7 @@ SHARED_SETS = {
 """Sets and maps that all listeners share, with their declarations."""
 
 KERNEL_OWNED = ("peers4", "peers6", "hairpins4", "hairpins6", FULL)
-"""Sets whose elements rules add and time removes."""
+"""Sets whose elements rules add; they expire."""
 
 _REFRESH = "ct direction original ct state != related ct mark vmap @refreshed"
 _LOG = "ct state new ct original packets 1 ct mark vmap @logged"
@@ -168,6 +168,6 @@ STATIC_CHAINS = {
 
 
 def rules_digest() -> str:
-    """Name what is the same for every configuration; what another version of this library wrote has another name."""
+    """Return a digest of the static rules and sets: another one for each version of the library that changes them."""
     text = repr((SHARED_SETS, [(name, chain.hook, chain.comments) for name, chain in STATIC_CHAINS.items()]))
     return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()

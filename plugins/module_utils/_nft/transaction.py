@@ -4,99 +4,161 @@
 
 """Transactions: the only writer of nft text.
 
-A transaction is a list of statements. Each writes itself, so the list printed is what ``nft -f`` runs.
+A transaction is a list of statements, each a verb and an object. Each writes itself, so the list printed is what
+``nft -f`` runs.
 """
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Mapping, NamedTuple
 
-from .objects import FAMILY, TABLE, Chain, Element, Set, Timed
+from .._config.str_enum import StrEnum
+from .objects import FAMILY, TABLE, Chain, Element, Set, SetKind, Timed
 
 BATCH = 4000000
-"""Characters that nft is given at once where more can wait. It takes 40 times as much memory."""
+"""Characters that nft gets at once where the rest can wait. It takes 40 times as much memory."""
+
+
+class Verb(StrEnum):
+    """What a statement does to its object."""
+
+    ADD = "add"
+    DELETE = "delete"
+    FLUSH = "flush"
+
+
+class Kind(StrEnum):
+    """The kinds of objects."""
+
+    TABLE = "table"
+    CHAIN = "chain"
+    RULE = "rule"
+    SET = "set"
+    MAP = "map"
+    ELEMENT = "element"
+    TIMEOUT = "ct timeout"
+
+
+class Statement(NamedTuple):
+    """A statement; as text it is what nft reads.
+
+    :ivar name: the object's name; for a rule its chain's, for an element its set's. Empty for the table.
+    :ivar body: what follows the name.
+    """
+
+    verb: Verb
+    kind: Kind
+    name: str = ""
+    body: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.verb, self.kind, FAMILY, TABLE, self.name, self.body)))
+
+    @property
+    def is_deletion_of_object(self) -> bool:
+        """Whether it deletes an object that others can refer to."""
+        return self.verb == Verb.DELETE and self.kind in (Kind.CHAIN, Kind.SET, Kind.MAP, Kind.TIMEOUT)
 
 
 class Transaction:
     """Statements that take effect together or not at all."""
 
-    def __init__(self) -> None:
-        self.statements: list[str] = []
+    def __init__(self, statements: Iterable[Statement] = ()) -> None:
+        self.statements = list(statements)
         self._checkpoints: list[int] = []
 
     def __bool__(self) -> bool:
         return bool(self.statements)
 
     def extend(self, other: Transaction) -> None:
+        """Append the statements of another transaction."""
         self.statements.extend(other.statements)
 
     def checkpoint(self) -> None:
-        """Say that what was said until now is not in use before something that is still to be said."""
+        """Declare that nothing stated so far is in use before something that follows, so that it may be run before."""
         self._checkpoints.append(len(self.statements))
 
     def batches(self) -> list[Transaction]:
-        """Divide it at checkpoints into batches of about :data:`BATCH` characters; the last one puts all in use."""
-        found = [Transaction()]
+        """Divide the transaction at checkpoints into batches of about :data:`BATCH` characters.
+
+        The last batch puts everything into use.
+        """
+        batches = [Transaction()]
         size, begin = 0, 0
         for end in [*self._checkpoints, len(self.statements)]:
             statements = self.statements[begin:end]
-            length = sum(map(len, statements))
+            length = sum(len(str(statement)) for statement in statements)
             if size and length and size + length > BATCH:
-                found.append(Transaction())
+                batches.append(Transaction())
                 size = 0
-            found[-1].statements.extend(statements)
+            batches[-1].statements.extend(statements)
             size, begin = size + length, end
-        return found
+        return batches
 
     def add_table(self, comment: str) -> None:
-        self._say(f'add table {FAMILY} {TABLE} {{ comment "{comment}"; }}')
+        """Add the table, or nothing if it exists."""
+        self._append(Verb.ADD, Kind.TABLE, body=f'{{ comment "{comment}"; }}')
 
     def delete_table(self) -> None:
-        self._say(f"delete table {FAMILY} {TABLE}")
+        """Delete the table with all that it holds."""
+        self._append(Verb.DELETE, Kind.TABLE)
 
-    def add_set(self, name: str, wanted: Set) -> None:
-        self._say(f"add {wanted.kind} {FAMILY} {TABLE} {name} {{ {wanted.declaration} }}")
+    def add_set(self, name: str, added: Set) -> None:
+        """Add a set or map without its elements."""
+        self._append(Verb.ADD, Kind(added.kind), name, f"{{ {added.declaration} }}")
 
-    def delete_set(self, name: str, kind: str) -> None:
-        self._say(f"delete {kind} {FAMILY} {TABLE} {name}")
+    def delete_set(self, name: str, kind: SetKind) -> None:
+        """Delete a set or map with its elements."""
+        self._append(Verb.DELETE, Kind(kind), name)
 
     def add_timeout(self, name: str, declaration: str) -> None:
-        self._say(f"add ct timeout {FAMILY} {TABLE} {name} {{ {declaration} }}")
+        """Add a ct time-out."""
+        self._append(Verb.ADD, Kind.TIMEOUT, name, f"{{ {declaration} }}")
 
     def delete_timeout(self, name: str) -> None:
-        self._say(f"delete ct timeout {FAMILY} {TABLE} {name}")
+        """Delete a ct time-out."""
+        self._append(Verb.DELETE, Kind.TIMEOUT, name)
 
     def add_chain(self, name: str, chain: Chain) -> None:
-        hook = f" {{ {chain.hook} }}" if chain.hook else ""
-        self._say(f"add chain {FAMILY} {TABLE} {name}{hook}")
+        """Add a chain without its rules."""
+        self._append(Verb.ADD, Kind.CHAIN, name, f"{{ {chain.hook} }}" if chain.hook else "")
 
     def flush_chain(self, name: str) -> None:
-        self._say(f"flush chain {FAMILY} {TABLE} {name}")
+        """Delete all rules of a chain."""
+        self._append(Verb.FLUSH, Kind.CHAIN, name)
 
     def delete_chain(self, name: str) -> None:
-        self._say(f"delete chain {FAMILY} {TABLE} {name}")
+        """Delete a chain."""
+        self._append(Verb.DELETE, Kind.CHAIN, name)
 
     def add_rules(self, name: str, chain: Chain) -> None:
+        """Append a chain's rules to it."""
         for rule, comment in zip(chain.rules, chain.comments):
-            self._say(f'add rule {FAMILY} {TABLE} {name} {rule} comment "{comment}"')
+            self._append(Verb.ADD, Kind.RULE, name, f'{rule} comment "{comment}"')
 
     def add_elements(self, name: str, elements: Mapping[Any, Any]) -> None:
-        self._say_elements("add", name, (_element(key, value) for key, value in elements.items()))
+        """Add elements to a set or map; nothing if there are none."""
+        self._append_elements(Verb.ADD, name, (_element(key, value) for key, value in elements.items()))
 
     def delete_elements(self, name: str, keys: Iterable[Any]) -> None:
-        self._say_elements("delete", name, (element_text(key) for key in keys))
+        """Delete elements of a set or map by their keys; nothing if there are none."""
+        self._append_elements(Verb.DELETE, name, (element_text(key) for key in keys))
+
+    def lines(self) -> list[str]:
+        """Return each statement as text."""
+        return [str(statement) for statement in self.statements]
 
     def text(self) -> str:
         """Return the input of ``nft -f``."""
         return "".join(f"{statement}\n" for statement in self.statements)
 
-    def _say(self, statement: str) -> None:
-        self.statements.append(statement)
+    def _append(self, verb: Verb, kind: Kind, name: str = "", body: str = "") -> None:
+        self.statements.append(Statement(verb, kind, name, body))
 
-    def _say_elements(self, verb: str, name: str, elements: Iterable[str]) -> None:
-        written = ", ".join(elements)
-        if written:
-            self._say(f"{verb} element {FAMILY} {TABLE} {name} {{ {written} }}")
+    def _append_elements(self, verb: Verb, name: str, elements: Iterable[str]) -> None:
+        text = ", ".join(elements)
+        if text:
+            self._append(verb, Kind.ELEMENT, name, f"{{ {text} }}")
 
 
 def _element(key: Any, value: Any) -> str:
@@ -110,7 +172,7 @@ def _element(key: Any, value: Any) -> str:
 
 
 def element_text(value: Any) -> str:
-    """Write a key or value of an element."""
+    """Return a key or value of an element as nft reads it."""
     if isinstance(value, int):
         # Marks are read by people in hexadecimal; slots and ports fit 16 bits.
         return str(value) if value < 65536 else f"{value:#010x}"

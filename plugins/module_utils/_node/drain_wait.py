@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 
 from .._config.document import Document
 from .._config.identity import backend_ids
-from .._config.model import Configuration, backend_key
+from .._config.model import Configuration
 from .._config.validation import Faults, parse_drain
 from .._errors import EvenflowError
 from .._module import LbModule
-from .._state.drain import CONTINUE, DRAINED, TERMINATE, RemainingFlows, Request
-from .._state.health import UNHEALTHY
+from .._state.drain import DrainRequest, DrainState, OnTimeout, RemainingFlows
+from .._state.health import HealthState
 from .._state.runtime import Drain, Runtime
 from .node import Node, Outcome
 
@@ -52,17 +52,17 @@ class DrainProgress:
     :param document: the configuration that has them.
     """
 
-    def __init__(self, node: Node, request: Request, document: Document) -> None:
+    def __init__(self, node: Node, request: DrainRequest, document: Document) -> None:
         self._node = node
-        names = request.names(document)
+        names = request.keys(document)
         # Ids are those of the whole configuration, and no registration's that leaves comes before it.
         configuration = Configuration.from_document(document)
         ids = backend_ids(configuration)
         self._watched = [
-            (backend_key(listener, backend), listener, backend, ids[(listener.name, *backend.endpoint)])
+            (key, listener, backend, ids[(listener.name, *backend.endpoint)])
             for listener in configuration.listeners
-            for backend in listener.backends
-            if backend_key(listener, backend) in names
+            for key, backend in zip(listener.backend_keys, listener.backends)
+            if key in names
         ]
         self._heard: dict[int, tuple[int, float]] = {}
 
@@ -95,7 +95,7 @@ class DrainProgress:
         unhealthy = [
             mark
             for name, _listener, _backend, mark in self._watched
-            if name in runtime.health and runtime.health[name].state == UNHEALTHY
+            if name in runtime.health and runtime.health[name].state == HealthState.UNHEALTHY
         ]
         packets = self._node.packets_out() if unhealthy else {}
         now = time.monotonic()
@@ -147,7 +147,7 @@ def wait(
 def run_module(module: LbModule) -> NoReturn:
     """Do what a drain's parameters ask for, wait, tell, and end the module."""
     options = parse_drain(module.params, Faults())
-    request, node = Request.from_options(options), Node(module.params["config_dir"])
+    request, node = DrainRequest.from_options(options), Node(module.params["config_dir"])
     began = time.monotonic()
     try:
         outcome = node.change(
@@ -158,7 +158,7 @@ def run_module(module: LbModule) -> NoReturn:
         result = {**module.change_result(outcome), "timeout": request.seconds(outcome.config_after)}
         _tell_deadlines(result, request, outcome)
         watch = DrainProgress(node, request, outcome.config_after)
-        has_to_wait = options["wait"] and request.state == DRAINED and not module.check_mode
+        has_to_wait = options["wait"] and request.state == DrainState.DRAINED and not module.check_mode
         if has_to_wait:
             at_most = max(options["progress_interval"], 2 * SILENT_SECONDS) if options["progress_interval"] else inf
             waited = wait(node, watch, options["max_connections"], result["timeout"], options["poll_interval"], at_most)
@@ -176,10 +176,10 @@ def run_module(module: LbModule) -> NoReturn:
     raise AssertionError("exit_json ends the module")
 
 
-def _told(waited: WaitResult, request: Request, max_connections: int) -> dict[str, Any]:
+def _told(waited: WaitResult, request: DrainRequest, max_connections: int) -> dict[str, Any]:
     now = time.time()
     told: dict[str, Any] = {
-        "drained": request.state == DRAINED
+        "drained": request.state == DrainState.DRAINED
         and all(one.connections <= max_connections or one.is_dead for one in waited.left),
         "connections_remaining": [
             {
@@ -200,24 +200,24 @@ def _told(waited: WaitResult, request: Request, max_connections: int) -> dict[st
     return told
 
 
-def _fault(waited: WaitResult, request: Request) -> str:
+def _fault(waited: WaitResult, request: DrainRequest) -> str:
     """Say what is wrong with how the wait ended; empty if nothing is."""
     left = ", ".join(f"{one.listener} {one.name} {one.connections}" for one in waited.left if one.connections)
     back = ", ".join(f"{one.listener} {one.name}" for one in waited.left if not one.is_draining)
     if back:
         return f"put back by somebody else in the meantime: {back}"
-    if waited.is_done or not waited.is_over or request.on_timeout == CONTINUE:
+    if waited.is_done or not waited.is_over or request.on_timeout == OnTimeout.CONTINUE:
         return ""
-    if request.on_timeout != TERMINATE:
+    if request.on_timeout != OnTimeout.TERMINATE:
         return f"timeout: flows are left ({left}); they live on, and the machines stay drained"
     if any(one.connections and one.deadline is None for one in waited.left):
         return f"timeout: flows are left ({left}) that drain_mode natural lets live; give a timeout to end them"
     return f"timeout: flows are left ({left}) {GRACE_SECONDS:g} s after their deadline; lb_info tells how the agent is"
 
 
-def _tell_deadlines(result: dict[str, Any], request: Request, outcome: Outcome) -> None:
+def _tell_deadlines(result: dict[str, Any], request: DrainRequest, outcome: Outcome) -> None:
     """Add to a result that drains which had begun before get another time."""
-    names = request.names(outcome.config_after)
+    names = request.keys(outcome.config_after)
     before, after = (
         {name: runtime.drains[name] for name in names & runtime.drains.keys()}
         for runtime in (outcome.runtime_before, outcome.runtime_after)

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Callable, Collection, Iterator, Mapping, Optional
 
 from .._config.address import Address
+from .._config.derived import Derived
 from .._config.difference import Difference, difference
 from .._config.document import Document
 from .._config.edit import Edit
@@ -24,7 +25,7 @@ from .._config.model import Configuration
 from .._config.settings import Settings
 from .._errors import ConditionNotMet
 from .._nft import live_table, runner
-from .._nft.desired_table import table
+from .._nft.desired_table import desired_table
 from .._nft.limits import uncounted
 from .._nft.objects import LiveTable
 from .._nft.parts import TABLE_COMMENT, parts
@@ -34,7 +35,7 @@ from .._nft.transaction import Transaction
 from .._state.effective import effective
 from .._state.health import Health
 from .._state.runtime import EMPTY_RUNTIME, Runtime, Shares
-from .._state.transition import AT_ONCE, HOLD, RISE, flows_to_delete, transition
+from .._state.transition import Event, SlowStart, flows_to_delete, transition
 from .._system import addresses, conntrack
 from .._system.store import DEFAULT_CONFIG_DIR, Change, Store
 from . import agent_status
@@ -139,7 +140,7 @@ class Node:
         :raises NodeError: the node could not be read or changed; the last good state stands.
         """
         # What rises by the clock is the agent's: a run that is asked for nothing changes nothing.
-        slow_start = HOLD if agent_status.is_running(self._store) else AT_ONCE
+        slow_start = SlowStart.HOLD if agent_status.is_running(self._store) else SlowStart.AT_ONCE
         with nullcontext() if check else self._store.lock():
             outcome = self._change(edit, check, expected, slow_start=slow_start, timeouts=timeouts, guard=guard)
         if not check and outcome.runtime_after.drains != outcome.runtime_before.drains and not outcome.difference:
@@ -154,7 +155,7 @@ class Node:
         expected: str | None = None,
         learned: Mapping[str, Health] = MappingProxyType({}),
         save: bool | None = None,
-        slow_start: str = RISE,
+        slow_start: SlowStart = SlowStart.RISE,
         timeouts: Timeouts = _listeners_own,
         guard: Guard | None = None,
     ) -> Outcome:
@@ -169,16 +170,20 @@ class Node:
             addresses.check_interface(settings.vip_interface)
         known = self._store.runtime()
         new = old if after == before else Configuration.from_document(after, old)
-        past = effective(old, known)
+        derived = Derived()
+        past = effective(old, known, derived)
         owned, generation = frozenset(self._store.vips()), runner.generation()
         as_left = self._memory(old.fingerprint, settings, known, owned, generation)
-        live = Live(self._table(past, settings, known, owned, as_left), self._on_interfaces(settings, owned), owned)
-        runtime = transition(old, new, known, time.time(), conntrack.count, learned, slow_start, timeouts(after))
-        present = effective(new, runtime)
+        live = Live(
+            self._table(past, settings, known, owned, as_left, derived), self._on_interfaces(settings, owned), owned
+        )
+        event = Event(old, new, time.time(), learned, slow_start, timeouts(after))
+        runtime = transition(known, event, conntrack.count, derived)
+        present = effective(new, runtime, derived)
         if guard:
             guard(past, present)
         runtime = replace(runtime, uncounted=_uncounted(present, live, runtime))
-        wanted = plan(present, settings, live, runtime)
+        wanted = plan(present, settings, live, runtime, derived)
         outcome = Outcome(before, after, difference(before, after), wanted, known, runtime, present, new.fingerprint)
         if outcome.plan and self._store.read_run("applied.json") is not None:
             outcome.repairs = _repairs(outcome, live)
@@ -191,7 +196,7 @@ class Node:
         """Do what time asks for, where no agent does it."""
         if not agent_status.is_running(self._store):
             with self._store.lock():
-                outcome = self._change(_as_it_is, slow_start=AT_ONCE)
+                outcome = self._change(_as_it_is, slow_start=SlowStart.AT_ONCE)
             self.end_flows(outcome)
 
     def end_flows(self, outcome: Outcome) -> None:
@@ -199,7 +204,7 @@ class Node:
         if outcome.runtime_after.ending and not agent_status.is_running(self._store):
             time.sleep(max(0.0, max(outcome.runtime_after.ending.values()) - time.time()))
             with self._store.lock():
-                self._change(_as_it_is, slow_start=AT_ONCE)
+                self._change(_as_it_is, slow_start=SlowStart.AT_ONCE)
 
     def reconcile(self, learned: Mapping[str, Health], save: bool) -> Outcome:
         """Bring the kernel to the configuration as health and time have it now.
@@ -308,11 +313,12 @@ class Node:
         runtime: Runtime,
         owned: frozenset[Address],
         as_left: dict[str, Any],
+        derived: Derived,
     ) -> LiveTable | None:
         """Return our table: from memory as long as nobody has touched nftables since we did, else from the kernel."""
         if self._store.read_run("applied.json") != as_left:
             return live_table.read_table()
-        return table(present, settings, {vip.address for vip in owned}, runtime).as_live()
+        return desired_table(present, settings, {vip.address for vip in owned}, runtime, derived).as_live()
 
     def _on_interfaces(self, settings: Settings, owned: frozenset[Address]) -> frozenset[Address]:
         interfaces = {address.interface for address in owned}
@@ -358,7 +364,7 @@ def _repairs(outcome: Outcome, live: Live) -> list[str]:
         return found
     found += [f"{vip.prefix} was gone from {vip.interface}; it is back" for vip in outcome.plan.add]
     if not found and outcome.plan.transaction:
-        statements = outcome.plan.transaction.statements
+        statements = outcome.plan.transaction.lines()
         shown = [text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …" for text in statements[:_SHOWN_STATEMENTS]]
         more = len(statements) - len(shown)
         found.append(f"the table was changed; done: {'; '.join(shown)}{f' and {more} more' if more else ''}")

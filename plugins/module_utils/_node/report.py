@@ -15,13 +15,13 @@ from typing import Any, Dict, Iterable, List, Tuple
 
 from .._config.document import Document, fingerprint
 from .._config.identity import backend_ids
-from .._config.model import Backend, Configuration, Listener, backend_key
+from .._config.model import Backend, Configuration, Listener, backend_key_of
 from .._config.settings import Settings
 from .._nft import live_table
 from .._schedule.scheduler import SlotTable, slot_table
 from .._state.effective import effective
-from .._state.eligibility import FAILOVER, accepts, eligible, is_candidate, is_healthy, select
-from .._state.runtime import EMPTY_RUNTIME, REMOVED, Runtime
+from .._state.eligibility import Pool, accepts, is_candidate, is_healthy, select
+from .._state.runtime import EMPTY_RUNTIME, DrainCause, Runtime
 from .._system import conntrack
 from .node import Node
 
@@ -78,7 +78,7 @@ class _View:
         self._counters: dict[str, dict[int, tuple[int, int]]] = {}
 
     def table(self, listener: Listener, runtime: Runtime = EMPTY_RUNTIME) -> SlotTable:
-        return slot_table(listener, eligible(listener), self.ids, self._seed, runtime.shares.get(listener.name))
+        return slot_table(listener, select(listener).backends, self.ids, self._seed, runtime.shares.get(listener.name))
 
     def current_table(self, listener: Listener) -> SlotTable:
         return self.table(listener, self.runtime)
@@ -108,7 +108,7 @@ class _View:
                 "drain_remaining_sec": _remaining(drain.deadline, now),
             }
             for drain in self.runtime.drains.values()
-            if drain.cause == REMOVED and drain.removed
+            if drain.cause == DrainCause.REMOVED and drain.removed
         ]
 
     def digest(self) -> str:
@@ -119,10 +119,10 @@ class _View:
                 listener.protocol,
                 listener.ports,
                 listener.session_affinity,
-                accepts(listener),
+                accepts(listener, select(listener)),
                 # Shares dealt by load are each node's own.
                 repr(self.table(listener)),
-                [backend.endpoint for backend in eligible(listener)],
+                [backend.endpoint for backend in select(listener).backends],
             )
             for listener in self.configuration.listeners
         ]
@@ -149,17 +149,18 @@ def _status(view: _View, listener: Listener) -> Section:
 def _listener_status(listener: Listener) -> str:
     if listener.admin_state == "disabled":
         return "disabled"
-    if not accepts(listener):
+    selection = select(listener)
+    if not accepts(listener, selection):
         return "offline"
     if listener.health_check is None:
         return "no_monitor"
     candidates = [backend for backend in listener.backends if is_candidate(backend)]
-    in_order = all(is_healthy(backend) for backend in candidates) and select(listener).pool != FAILOVER
+    in_order = all(is_healthy(backend) for backend in candidates) and selection.pool != Pool.FAILOVER
     return "online" if in_order else "degraded"
 
 
 def _backend_status(view: _View, listener: Listener, backend: Backend, mark: int) -> dict[str, Any]:
-    name = backend_key(listener, backend)
+    name = backend_key_of(listener.name, *backend.endpoint)
     health, drain = view.runtime.health.get(name), view.runtime.drains.get(name)
     flows = view.active().get(mark, 0)
     if backend.admin_state == "disabled":

@@ -18,6 +18,7 @@ from math import gcd
 from typing import Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from .._config.address import address_bytes
+from .._config.identity import BackendIds
 from .._config.model import Backend, Listener
 from .._config.options import EVEN_SCHEDULERS, HASH_SCHEDULERS, MAX_RING_SIZE
 
@@ -81,7 +82,7 @@ class SlotTable:
 def slot_table(
     listener: Listener,
     eligible: Sequence[Backend],
-    ids: Mapping[tuple[str, str, int], int],
+    ids: BackendIds,
     seed: int,
     shares: Mapping[int, int] | None = None,
 ) -> SlotTable:

@@ -2,125 +2,159 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What becomes of the flows that a backend has: one table, by what happens to the backend and what the flow is.
+"""The fate of live flows: one table, by the situation of the flow's backend and the class of the flow.
 
-To keep is to do nothing. To move is to forget the flow, so that its next packet is scheduled anew. To end is to reset
-both sides of a TCP flow at their next packets and to refuse others, and to forget the flow then.
+To keep a flow is to do nothing. To move it is to delete its conntrack entry, so that its next packet is scheduled anew.
+To end it is to reset both sides of a TCP flow at their next packets and to refuse the packets of others, and then to
+delete the entry. The source of the table is section 2 of docs/behaviour.md.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Mapping
+from typing import Mapping, Tuple
 
 from .._config.model import Backend, Listener
-from .eligibility import FAILOVER, PRIMARY, Selection, is_candidate, is_healthy, select
-from .health import UNHEALTHY
+from .._config.str_enum import StrEnum
+from .eligibility import Selection, is_candidate, is_healthy, pool_of
+from .health import HealthState
 
-KEEP, MOVE, END = "keep", "move", "end"
 
-CLASSES = (
-    "stream, persistent",
-    "stream, not persistent",
-    "stream, always persistent",
-    "datagram",
-    "datagram, always persistent",
-)
-"""Kinds of flows. Streams are TCP and SCTP, everything else is a datagram."""
+class Fate(StrEnum):
+    """What happens to a flow."""
 
-_ALL_KEEP = (KEEP, KEEP, KEEP, KEEP, KEEP)
+    KEEP = "keep"
+    MOVE = "move"
+    END = "end"
 
-FATES: Mapping[str, tuple[str, ...]] = {
-    "serving": _ALL_KEEP,
-    "unhealthy, others healthy": (KEEP, MOVE, KEEP, MOVE, KEEP),
-    "all unhealthy, fail open": _ALL_KEEP,
-    "all unhealthy, drop": (KEEP, END, KEEP, END, KEEP),
-    "weight 0": _ALL_KEEP,
-    "draining": _ALL_KEEP,
-    "draining, unhealthy": (KEEP, MOVE, KEEP, MOVE, KEEP),
-    "drained": (END, END, END, MOVE, MOVE),
-    "disabled": (END, END, END, MOVE, MOVE),
-    "pool left": _ALL_KEEP,
-    "pool left, past its time": (END, KEEP, KEEP, MOVE, KEEP),
-    "pool left, not drained": (END, END, END, KEEP, KEEP),
+
+class FlowKind(StrEnum):
+    """The two kinds of flows. Streams are TCP and SCTP, every other protocol sends datagrams."""
+
+    STREAM = "stream"
+    DATAGRAM = "datagram"
+
+
+class FlowClass(StrEnum):
+    """The columns of the table: a kind of flow, and whether such flows persist on an unhealthy backend."""
+
+    STREAM_PERSISTENT = "stream, persistent"
+    STREAM_NOT_PERSISTENT = "stream, not persistent"
+    STREAM_ALWAYS_PERSISTENT = "stream, always persistent"
+    DATAGRAM = "datagram"
+    DATAGRAM_ALWAYS_PERSISTENT = "datagram, always persistent"
+
+
+class Situation(StrEnum):
+    """The rows of the table: the situation of a backend."""
+
+    SERVING = "serving"
+    UNHEALTHY = "unhealthy, others healthy"
+    FAIL_OPEN = "all unhealthy, fail open"
+    ALL_UNHEALTHY_DROP = "all unhealthy, drop"
+    NO_SHARE = "weight 0"
+    DRAINING = "draining"
+    DRAINING_UNHEALTHY = "draining, unhealthy"
+    DRAINED = "drained"
+    DISABLED = "disabled"
+    POOL_LEFT = "pool left"
+    POOL_LEFT_EXPIRED = "pool left, past its time"
+    POOL_LEFT_NOT_DRAINED = "pool left, not drained"
+
+
+_K, _M, _E = Fate.KEEP, Fate.MOVE, Fate.END
+
+FATES: Mapping[Situation, Tuple[Fate, Fate, Fate, Fate, Fate]] = {
+    Situation.SERVING: (_K, _K, _K, _K, _K),
+    Situation.UNHEALTHY: (_K, _M, _K, _M, _K),
+    Situation.FAIL_OPEN: (_K, _K, _K, _K, _K),
+    Situation.ALL_UNHEALTHY_DROP: (_K, _E, _K, _E, _K),
+    Situation.NO_SHARE: (_K, _K, _K, _K, _K),
+    Situation.DRAINING: (_K, _K, _K, _K, _K),
+    Situation.DRAINING_UNHEALTHY: (_K, _M, _K, _M, _K),
+    Situation.DRAINED: (_E, _E, _E, _M, _M),
+    Situation.DISABLED: (_E, _E, _E, _M, _M),
+    Situation.POOL_LEFT: (_K, _K, _K, _K, _K),
+    Situation.POOL_LEFT_EXPIRED: (_E, _K, _K, _M, _K),
+    Situation.POOL_LEFT_NOT_DRAINED: (_E, _E, _E, _K, _K),
 }
-"""Fate by situation and class."""
+"""The fate by situation; the columns are those of :class:`FlowClass`, in its order."""
 
 
 @dataclass(frozen=True)
-class Fate:
-    """What becomes of a backend's flows, by kind. A listener for one protocol has one kind."""
+class BackendFate:
+    """The fate of a backend's flows, by kind. A listener for one protocol gives both kinds the same."""
 
-    stream: str = KEEP
-    datagram: str = KEEP
+    stream: Fate = Fate.KEEP
+    datagram: Fate = Fate.KEEP
 
     def __bool__(self) -> bool:
-        return (self.stream, self.datagram) != (KEEP, KEEP)
+        return (self.stream, self.datagram) != (Fate.KEEP, Fate.KEEP)
 
-    def having(self, wanted: str) -> str:
-        """Return which flows have a fate: ``all``, ``stream``, ``datagram``, or none of them as empty text."""
-        kinds = [kind for kind in ("stream", "datagram") if getattr(self, kind) == wanted]
-        return "all" if len(kinds) == 2 else "".join(kinds)
+    def of(self, kind: FlowKind) -> Fate:
+        """Return the fate of flows of a kind."""
+        return self.stream if kind == FlowKind.STREAM else self.datagram
+
+    def has(self, fate: Fate) -> bool:
+        """Return whether flows of any kind have a fate."""
+        return fate in (self.stream, self.datagram)
 
 
-def fates(listener: Listener) -> tuple[Fate, ...]:
-    """Tell what becomes of the flows of each backend of a listener, as things stand.
+def fates(listener: Listener, selection: Selection) -> tuple[BackendFate, ...]:
+    """Return the fate of each backend's flows, in the backends' order.
 
-    :returns: a fate for each, in their order. Where the listener has one kind of flow only, both kinds have the same.
+    :param listener: the effective listener.
+    :param selection: what :func:`~.eligibility.select` returns for it.
     """
-    selection = select(listener)
     situations = [situation(listener, backend, selection) for backend in listener.backends]
-    found = {one: _fate(listener, one) for one in set(situations)}
-    return tuple(found[one] for one in situations)
+    by_situation = {each: _backend_fate(listener, each) for each in set(situations)}
+    return tuple(by_situation[each] for each in situations)
 
 
-def situation(listener: Listener, backend: Backend, selection: Selection) -> str:
-    """Say in what situation a backend is; a key of :data:`FATES`.
+def situation(listener: Listener, backend: Backend, selection: Selection) -> Situation:
+    """Return the situation of a backend.
 
-    :param selection: of the listener, as :func:`~._eligibility.select` gives it.
+    :param listener: the effective listener.
+    :param selection: what :func:`~.eligibility.select` returns for it.
     """
     if backend.admin_state == "disabled":
-        return "disabled"
+        return Situation.DISABLED
     if backend.admin_state == "drained" or backend.is_leaving:
         if backend.is_drain_expired:
-            return "drained"
-        return "draining, unhealthy" if backend.health == UNHEALTHY else "draining"
+            return Situation.DRAINED
+        return Situation.DRAINING_UNHEALTHY if backend.health == HealthState.UNHEALTHY else Situation.DRAINING
     if not is_candidate(backend):
-        return "weight 0"
+        return Situation.NO_SHARE
     if not is_healthy(backend):
         if selection.is_fail_open:
-            return "all unhealthy, fail open"
-        return "unhealthy, others healthy" if selection.backends else "all unhealthy, drop"
+            return Situation.FAIL_OPEN
+        return Situation.UNHEALTHY if selection.backends else Situation.ALL_UNHEALTHY_DROP
     if pool_of(backend) == selection.pool:
-        return "serving"
+        return Situation.SERVING
     if listener.failover_policy.disable_connection_drain_on_failover:
-        return "pool left, not drained"
-    return "pool left, past its time" if backend.is_drain_expired else "pool left"
+        return Situation.POOL_LEFT_NOT_DRAINED
+    return Situation.POOL_LEFT_EXPIRED if backend.is_drain_expired else Situation.POOL_LEFT
 
 
-def _fate(listener: Listener, found: str) -> Fate:
-    by_class = dict(zip(CLASSES, FATES[found]))
+def _backend_fate(listener: Listener, of_backend: Situation) -> BackendFate:
+    by_class = dict(zip(FlowClass, FATES[of_backend]))
     stream, datagram = by_class[_stream_class(listener)], by_class[_datagram_class(listener)]
     if listener.protocol in ("tcp", "sctp"):
-        return Fate(stream, stream)
+        return BackendFate(stream, stream)
     if listener.protocol == "any":
-        return Fate(stream, datagram)
-    return Fate(datagram, datagram)
+        return BackendFate(stream, datagram)
+    return BackendFate(datagram, datagram)
 
 
-def pool_of(backend: Backend) -> str:
-    """Return the pool that a backend is in."""
-    return FAILOVER if backend.failover else PRIMARY
-
-
-def _stream_class(listener: Listener) -> str:
+def _stream_class(listener: Listener) -> FlowClass:
     policy = listener.connection_persistence_on_unhealthy_backends
     if policy == "always_persist":
-        return "stream, always persistent"
+        return FlowClass.STREAM_ALWAYS_PERSISTENT
     is_coarse = listener.keeps_sessions and listener.session_affinity not in ("none", "client_ip_port_proto")
-    return "stream, not persistent" if policy == "never_persist" or is_coarse else "stream, persistent"
+    return FlowClass.STREAM_NOT_PERSISTENT if policy == "never_persist" or is_coarse else FlowClass.STREAM_PERSISTENT
 
 
-def _datagram_class(listener: Listener) -> str:
-    always = listener.connection_persistence_on_unhealthy_backends == "always_persist"
-    return "datagram, always persistent" if always else "datagram"
+def _datagram_class(listener: Listener) -> FlowClass:
+    if listener.connection_persistence_on_unhealthy_backends == "always_persist":
+        return FlowClass.DATAGRAM_ALWAYS_PERSISTENT
+    return FlowClass.DATAGRAM

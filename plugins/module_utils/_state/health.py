@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What checks have told of a registration, and when it is healthy."""
+"""The health of a backend: its state, and how results of checks change it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._config.model import HealthCheck
+from .._config.str_enum import StrEnum
 
-INITIAL, HEALTHY, UNHEALTHY = "initial", "healthy", "unhealthy"
+
+class HealthState(StrEnum):
+    """Whether a backend is usable by its check. It is initial until the first success or enough failures."""
+
+    INITIAL = "initial"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found.
+    """The result of one check.
 
-    :ivar message: why, for people: ``refused``, ``status 503, wanted 200``.
-    :ivar weight: the weight that the server asks for.
+    :ivar message: the reason, for people: ``refused``, ``status 503, expected 200``.
+    :ivar weight: the weight that the server asks for; ``None`` if it asks for none.
     """
 
     success: bool
@@ -29,49 +36,48 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Health:
-    """A registration's health.
+    """The health of a backend.
 
-    :ivar state: :data:`INITIAL` until the first success or enough failures.
     :ivar since: when it came into this state, in seconds since the epoch.
-    :ivar streak: results in a row that speak against the state.
-    :ivar message: the last result.
+    :ivar streak: number of successive results that contradict the state.
+    :ivar message: the reason given by the last result.
     :ivar weight: the weight that the server asked for last.
     """
 
-    state: str
+    state: HealthState
     since: float
     streak: int = 0
     message: str = "not checked yet"
     weight: int | None = None
 
     def after(self, result: CheckResult, check: HealthCheck, now: float) -> Health:
-        """Return what it is after one more result.
+        """Return the health after one more result.
 
-        A new registration is healthy at its first success; everything else takes a threshold's results in a row.
+        A new backend is healthy at its first success. Every other change of state takes as many successive results as
+        the check's threshold says.
         """
-        known = replace(self, message=result.message, weight=result.weight if result.success else self.weight)
-        if self.state == (HEALTHY if result.success else UNHEALTHY):
-            return replace(known, streak=0)
+        updated = replace(self, message=result.message, weight=result.weight if result.success else self.weight)
+        if self.state == (HealthState.HEALTHY if result.success else HealthState.UNHEALTHY):
+            return replace(updated, streak=0)
         streak = self.streak + 1
         if result.success:
-            state, needed = HEALTHY, 1 if self.state == INITIAL else check.healthy_threshold
+            state = HealthState.HEALTHY
+            threshold = 1 if self.state == HealthState.INITIAL else check.healthy_threshold
         else:
-            state, needed = UNHEALTHY, check.unhealthy_threshold
-        if streak < needed:
-            return replace(known, streak=streak)
-        return replace(known, state=state, since=now, streak=0)
+            state, threshold = HealthState.UNHEALTHY, check.unhealthy_threshold
+        if streak < threshold:
+            return replace(updated, streak=streak)
+        return replace(updated, state=state, since=now, streak=0)
 
     @classmethod
-    def from_json(cls, found: Any) -> Health:
-        """Read what :meth:`as_json` gave.
+    def from_json(cls, data: Any) -> Health:
+        """Read what :meth:`as_json` returned.
 
         :raises TypeError, ValueError: it is something else.
         """
-        state, since, streak, message, weight = found
-        if state not in (INITIAL, HEALTHY, UNHEALTHY):
-            raise ValueError(f"{state!r} is not a state")
-        return cls(state, float(since), int(streak), str(message), None if weight is None else int(weight))
+        state, since, streak, message, weight = data
+        return cls(HealthState(state), float(since), int(streak), str(message), None if weight is None else int(weight))
 
     def as_json(self) -> list[Any]:
-        """Return it as JSON can hold it."""
+        """Return the health as JSON holds it."""
         return [self.state, self.since, self.streak, self.message, self.weight]

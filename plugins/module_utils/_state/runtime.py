@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Mapping
 
-from .fate import Fate
+from .._config.str_enum import StrEnum
+from .fate import BackendFate, Fate
 from .health import Health
 
 RAMP_STEPS = 20
@@ -18,7 +19,14 @@ RAMP_STEPS = 20
 Shares = Mapping[str, Mapping[int, int]]
 """Slots by backend id, by the name of a listener."""
 
-DRAINED, REMOVED, GONE, POOL_LEFT = "drained", "removed", "gone", "pool left"
+
+class DrainCause(StrEnum):
+    """Why a backend drains. It is gone when it was removed and its flows have ended."""
+
+    DRAINED = "drained"
+    REMOVED = "removed"
+    GONE = "gone"
+    POOL_LEFT = "pool left"
 
 
 @dataclass(frozen=True)
@@ -26,15 +34,13 @@ class Drain:
     """Flows that are left to end by themselves for a while. Times in seconds since the epoch.
 
     :ivar deadline: ``None`` waits for as long as it takes.
-    :ivar cause: :data:`DRAINED`, :data:`REMOVED`, :data:`GONE` (removed, and its flows have ended) or
-        :data:`POOL_LEFT`.
     :ivar removed: the listener as it was, with this registration as its only backend, where the configuration no longer
         has the registration.
     """
 
     since: float
     deadline: float | None
-    cause: str
+    cause: DrainCause
     removed: Dict[str, Any] | None = None
 
     def is_expired(self, now: float) -> bool:
@@ -67,7 +73,7 @@ class Runtime:
     joined: Mapping[str, float] = field(default_factory=dict)
     ramps: Mapping[str, int] = field(default_factory=dict)
     ending: Mapping[int, float] = field(default_factory=dict)
-    completed_fates: Mapping[int, Fate] = field(default_factory=dict)
+    completed_fates: Mapping[int, BackendFate] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, found: Any) -> Runtime:
@@ -78,13 +84,13 @@ class Runtime:
                 {name: {int(mark): int(slots[mark]) for mark in slots} for name, slots in found["shares"].items()},
                 {name: int(flows) for name, flows in found["uncounted"].items()},
                 {name: Health.from_json(one) for name, one in found["health"].items()},
-                {name: Drain(*one) for name, one in found["drains"].items()},
+                {name: Drain(one[0], one[1], DrainCause(one[2]), one[3]) for name, one in found["drains"].items()},
                 frozenset(found["past"]),
                 frozenset(found["standby"]),
                 {name: float(since) for name, since in found["joined"].items()},
                 {name: int(step) for name, step in found["ramps"].items()},
                 {int(mark): float(when) for mark, when in found["ending"].items()},
-                {int(mark): Fate(*one) for mark, one in found["settled"].items()},
+                {int(mark): BackendFate(*map(Fate, one)) for mark, one in found["settled"].items()},
             )
         except (AttributeError, KeyError, TypeError, ValueError):
             return cls()

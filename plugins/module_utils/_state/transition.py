@@ -2,158 +2,177 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How what a node has learned and begun changes: with its configuration, with health, with time. Pure."""
+"""How the runtime state changes: with the configuration, with health and with time. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Callable, Mapping
 
+from .._config.derived import Derived
 from .._config.identity import backend_ids
-from .._config.model import Configuration, Listener, backend_key
+from .._config.model import Configuration, Listener
+from .._config.str_enum import StrEnum
 from .effective import effective, leaving_and_guarded
-from .eligibility import FAILOVER, PRIMARY, is_candidate, is_healthy, select
-from .fate import END, KEEP, MOVE, Fate, fates, pool_of
-from .health import HEALTHY, INITIAL, Health
-from .runtime import DRAINED, GONE, POOL_LEFT, RAMP_STEPS, REMOVED, Drain, Runtime
+from .eligibility import Pool, is_candidate, is_healthy, pool_of, select
+from .fate import BackendFate, Fate, FlowKind, fates
+from .health import Health, HealthState
+from .runtime import RAMP_STEPS, Drain, DrainCause, Runtime
 
 ENDED_SECONDS = 2.0
-"""How long both sides of flows that end are told so, before their entries go."""
+"""Seconds for which packets of flows that end are answered with a reset, before the flows' entries are deleted."""
 
 GUARD_SECONDS = 300.0
-"""How long a removed registration whose flows have ended is kept from speaking to their clients."""
+"""Seconds for which a removed backend whose flows have ended is kept from sending to their clients."""
 
-RISE, HOLD, AT_ONCE = "rise", "hold", "at once"
+
+class SlowStart(StrEnum):
+    """How backends that join reach their share: by the clock now, by the agent later, or at once without an agent."""
+
+    RISE = "rise"
+    HOLD = "hold"
+    AT_ONCE = "at once"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a node's runtime state reacts to.
+
+    :ivar config_before: the configuration before.
+    :ivar config_after: the configuration after; the same object if it did not change.
+    :ivar now: seconds since the epoch.
+    :ivar health: health by backend key, where it is newer than that in the runtime state.
+    :ivar drain_timeouts: seconds from a drain's beginning to its deadline by backend key, ``None`` for no deadline.
+        Other drains keep their deadline, or begin with the draining time-out of their listener.
+    """
+
+    config_before: Configuration
+    config_after: Configuration
+    now: float
+    health: Mapping[str, Health] = field(default_factory=dict)
+    slow_start: SlowStart = SlowStart.RISE
+    drain_timeouts: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def transition(
-    old: Configuration,
-    configuration: Configuration,
-    runtime: Runtime,
-    now: float,
-    active: Callable[[], Mapping[int, int]],
-    learned: Mapping[str, Health] = MappingProxyType({}),
-    slow_start: str = RISE,
-    timeouts: Mapping[str, float | None] = MappingProxyType({}),
+    before: Runtime, event: Event, active: Callable[[], Mapping[int, int]], derived: Derived | None = None
 ) -> Runtime:
-    """Return what a node knows after its configuration changed, health changed or time passed.
+    """Return the runtime state after an event.
 
-    :param old: the configuration before.
-    :param configuration: the configuration now, the same object if it did not change.
-    :param now: seconds since the epoch.
-    :param active: counts the flows of each id. Called where something that drains may be done.
-    :param learned: the health of registrations as it is now, where it is known better.
-    :param slow_start: whether what joins rises now (:data:`RISE`), is left to who makes it rise (:data:`HOLD`), or has
-        its share at once, because nobody does (:data:`AT_ONCE`).
-    :param timeouts: seconds from their beginning to their deadline for drains of some registrations, ``None`` for as
-        long as it takes; others keep what they have, and begin with their listeners' draining time-out.
+    :param active: counts the active flows of each backend id. It is called only if a removed backend drains.
+    :param derived: keeps the listeners for the next call.
     """
-    has_ramps = slow_start != AT_ONCE and any(listener.slow_start_sec for listener in configuration.listeners)
-    serving = _serving(effective(old, runtime)) if has_ramps else frozenset()
-    drains = _drains(configuration, runtime, now, timeouts)
-    if old is not configuration:
-        drains.update(_removals(old, configuration, runtime, now))
-    runtime = _without_the_empty(configuration, replace(runtime, drains=drains), active)
-    checked = [one for one in (*configuration.listeners, *leaving_and_guarded(runtime)[0]) if one.health_check]
-    health = _health(checked, old, {**runtime.health, **learned}, now)
-    runtime = replace(runtime, health=health)
-    runtime = _with_pools(effective(configuration, runtime), runtime, now)
-    runtime = replace(
-        runtime, expired=frozenset(name for name, drain in runtime.drains.items() if drain.is_expired(now))
+    derived = derived or Derived()
+    configuration, now = event.config_after, event.now
+    has_ramps = event.slow_start != SlowStart.AT_ONCE and any(
+        listener.slow_start_sec for listener in configuration.listeners
     )
+    serving = _serving(effective(event.config_before, before, derived)) if has_ramps else frozenset()
+    drains = _drains(event, before)
+    if event.config_before is not configuration:
+        drains.update(_removals(event, before))
+    runtime = _without_empty(configuration, replace(before, drains=drains), active, derived)
+    runtime = replace(runtime, health=_health(event, runtime))
+    runtime = _with_pools(effective(configuration, runtime, derived), runtime, now)
+    runtime = replace(runtime, expired=frozenset(key for key, drain in runtime.drains.items() if drain.is_expired(now)))
     if has_ramps:
-        runtime = _with_ramps(effective(configuration, runtime), serving, runtime, now, slow_start == HOLD)
+        runtime = _with_ramps(effective(configuration, runtime, derived), serving, runtime, event)
     else:
         runtime = replace(runtime, joined={}, ramps={})
-    return _with_fates(effective(configuration, runtime), runtime, now)
+    return _with_fates(effective(configuration, runtime, derived), runtime, now, derived)
 
 
-def flows_to_delete(before: Runtime, after: Runtime) -> dict[int, str]:
-    """Tell which flows are to be flows_to_delete once the kernel is as it should be.
+def flows_to_delete(before: Runtime, after: Runtime) -> dict[int, frozenset[FlowKind]]:
+    """Return which conntrack entries are to be deleted once the kernel holds the desired table.
 
-    :returns: ``all``, ``stream`` or ``datagram`` by backend id.
+    :returns: the kinds of flows by backend id.
     """
-    found: dict[int, str] = {}
-    for mark, wanted in after.completed_fates.items():
-        done = before.completed_fates.get(mark, Fate())
-        kinds = {kind for kind in ("stream", "datagram") if getattr(wanted, kind) not in (KEEP, getattr(done, kind))}
+    kinds_by_id: dict[int, frozenset[FlowKind]] = {}
+    for backend_id, fate in after.completed_fates.items():
+        completed = before.completed_fates.get(backend_id, BackendFate())
+        kinds = frozenset(kind for kind in FlowKind if fate.of(kind) not in (Fate.KEEP, completed.of(kind)))
         if kinds:
-            found[mark] = "all" if len(kinds) == 2 else kinds.pop()
-    return found
+            kinds_by_id[backend_id] = kinds
+    return kinds_by_id
 
 
 def next_event(runtime: Runtime) -> float | None:
     """Return when time alone changes something next, in seconds since the epoch; ``None`` if it does not."""
     deadlines = [
         drain.deadline
-        for name, drain in runtime.drains.items()
-        if drain.deadline is not None and name not in runtime.expired
+        for key, drain in runtime.drains.items()
+        if drain.deadline is not None and key not in runtime.expired
     ]
     return min([*deadlines, *runtime.ending.values()], default=None)
 
 
-def _serving(present: Configuration) -> frozenset[str]:
+def _serving(configuration: Configuration) -> frozenset[str]:
+    """Return the keys of the backends that could get flows, from the effective configuration."""
     return frozenset(
-        backend_key(listener, backend)
-        for listener in present.listeners
-        for backend in listener.backends
+        key
+        for listener in configuration.listeners
+        for key, backend in zip(listener.backend_keys, listener.backends)
         if is_candidate(backend) and is_healthy(backend)
     )
 
 
-def _drains(
-    configuration: Configuration, runtime: Runtime, now: float, timeouts: Mapping[str, float | None]
-) -> dict[str, Drain]:
-    """Begin the drains that are asked for, and take back those whose registration is in use again."""
+def _drains(event: Event, runtime: Runtime) -> dict[str, Drain]:
+    """Begin the drains that are configured, and cancel those whose backend is in use again."""
     drains = {
-        name: drain
-        for name, drain in runtime.drains.items()
-        if drain.cause == REMOVED or (drain.cause == GONE and not drain.is_expired(now))
+        key: drain
+        for key, drain in runtime.drains.items()
+        if drain.cause == DrainCause.REMOVED or (drain.cause == DrainCause.GONE and not drain.is_expired(event.now))
     }
-    for listener in configuration.listeners:
-        for backend in listener.backends:
+    for listener in event.config_after.listeners:
+        for backend, key in zip(listener.backends, listener.backend_keys):
             if backend.admin_state != "drained" and not runtime.drains:
                 continue
-            name = backend_key(listener, backend)
-            begun = runtime.drains.get(name)
-            drains.pop(name, None)
+            begun = runtime.drains.get(key)
+            drains.pop(key, None)
             if backend.admin_state == "drained":
-                if begun and begun.cause in (DRAINED, REMOVED):
-                    drains[name] = replace(begun, cause=DRAINED, removed=None)
-                else:
-                    drains[name] = Drain(now, _deadline(listener, now), DRAINED)
-                if name in timeouts:
-                    wanted = timeouts[name]
-                    deadline = None if wanted is None else drains[name].since + wanted
-                    drains[name] = replace(drains[name], deadline=deadline)
-            elif begun and begun.cause == POOL_LEFT and backend.admin_state == "enabled":
-                drains[name] = begun
+                drains[key] = _drained(event, listener, key, begun)
+            elif begun and begun.cause == DrainCause.POOL_LEFT and backend.admin_state == "enabled":
+                drains[key] = begun
     return drains
 
 
-def _removals(old: Configuration, configuration: Configuration, runtime: Runtime, now: float) -> dict[str, Drain]:
-    """Begin to drain registrations that the configuration has no longer; one that drains already keeps its time."""
-    kept = {listener.name: listener for listener in configuration.listeners}
+def _drained(event: Event, listener: Listener, key: str, begun: Drain | None) -> Drain:
+    """Return the drain of a backend that is configured as drained; one that has begun keeps its beginning."""
+    if begun and begun.cause in (DrainCause.DRAINED, DrainCause.REMOVED):
+        drain = replace(begun, cause=DrainCause.DRAINED, removed=None)
+    else:
+        drain = Drain(event.now, _deadline(listener, event.now), DrainCause.DRAINED)
+    if key not in event.drain_timeouts:
+        return drain
+    timeout = event.drain_timeouts[key]
+    return replace(drain, deadline=None if timeout is None else drain.since + timeout)
+
+
+def _removals(event: Event, runtime: Runtime) -> dict[str, Drain]:
+    """Begin to drain the backends that the configuration no longer has; one that drains already keeps its deadline."""
+    kept = {listener.name: listener for listener in event.config_after.listeners}
+    document, now = event.config_before.document, event.now
     drains: dict[str, Drain] = {}
-    ids = backend_ids(old) if runtime.ending else {}
-    for listener in old.listeners:
+    ids = backend_ids(event.config_before) if runtime.ending else {}
+    for listener in event.config_before.listeners:
         after = kept.get(listener.name)
-        there = {backend.endpoint for backend in after.backends} if after else set()
-        for backend, options in zip(listener.backends, old.document[listener.name]["backends"]):
-            if backend.endpoint in there:
+        if after is listener:
+            continue
+        endpoints = {backend.endpoint for backend in after.backends} if after else set()
+        options_of_backends = document[listener.name]["backends"]
+        for backend, key, options in zip(listener.backends, listener.backend_keys, options_of_backends):
+            if backend.endpoint in endpoints:
                 continue
-            name = backend_key(listener, backend)
             is_ending = ids.get((listener.name, *backend.endpoint)) in runtime.ending
             if backend.admin_state == "disabled" and not is_ending:
                 continue
-            begun = runtime.drains.get(name)
-            removed = {**old.document[listener.name], "backends": [options]}
-            if begun and begun.cause == DRAINED:
-                drains[name] = replace(begun, cause=REMOVED, removed=removed)
+            begun = runtime.drains.get(key)
+            removed = {**document[listener.name], "backends": [options]}
+            if begun and begun.cause == DrainCause.DRAINED:
+                drains[key] = replace(begun, cause=DrainCause.REMOVED, removed=removed)
             else:
                 deadline = now if backend.admin_state == "disabled" else _deadline(listener, now)
-                drains[name] = Drain(now, deadline, REMOVED, removed)
+                drains[key] = Drain(now, deadline, DrainCause.REMOVED, removed)
     return drains
 
 
@@ -161,111 +180,124 @@ def _deadline(listener: Listener, now: float) -> float | None:
     return None if listener.drain_mode == "natural" else now + listener.connection_draining_timeout_sec
 
 
-def _without_the_empty(
-    configuration: Configuration, runtime: Runtime, active: Callable[[], Mapping[int, int]]
+def _without_empty(
+    configuration: Configuration, runtime: Runtime, active: Callable[[], Mapping[int, int]], derived: Derived
 ) -> Runtime:
-    """Forget removed registrations that have no flow left."""
-    removed = {name for name, drain in runtime.drains.items() if drain.cause == REMOVED}
-    if not removed:
+    """Forget the drains of removed backends that have no flow left."""
+    if not any(drain.cause == DrainCause.REMOVED for drain in runtime.drains.values()):
         return runtime
     flows = active()
-    present = effective(configuration, runtime)
+    present = effective(configuration, runtime, derived)
     ids = backend_ids(present)
     empty = {
-        backend_key(listener, backend)
+        key
         for listener in present.leaving
-        for backend in listener.backends
+        for backend, key in zip(listener.backends, listener.backend_keys)
         if not flows.get(ids[(listener.name, *backend.endpoint)])
     }
-    return replace(runtime, drains={name: drain for name, drain in runtime.drains.items() if name not in empty})
+    return replace(runtime, drains={key: drain for key, drain in runtime.drains.items() if key not in empty})
 
 
-def _health(checked: list[Listener], old: Configuration, known: Mapping[str, Health], now: float) -> dict[str, Health]:
-    """Keep what is known of those that are checked. What has served unchecked is trusted until it fails."""
+def _health(event: Event, runtime: Runtime) -> dict[str, Health]:
+    """Return the health of the backends that have a check. One that served unchecked is healthy until it fails."""
+    listeners = (*event.config_after.listeners, *leaving_and_guarded(runtime)[0])
+    checked = [listener for listener in listeners if listener.health_check]
     if not checked:
         return {}
-    unchecked = {name for listener in old.listeners if listener.health_check is None for name in listener.backend_keys}
-    health: dict[str, Health] = {}
-    for listener in checked:
-        for name in listener.backend_keys:
-            health[name] = known.get(name) or Health(HEALTHY if name in unchecked else INITIAL, now)
-    return health
+    unchecked = {
+        key
+        for listener in event.config_before.listeners
+        if listener.health_check is None
+        for key in listener.backend_keys
+    }
+    latest = {**runtime.health, **event.health}
+    return {
+        key: latest.get(key) or Health(HealthState.HEALTHY if key in unchecked else HealthState.INITIAL, event.now)
+        for listener in checked
+        for key in listener.backend_keys
+    }
 
 
 def _with_pools(present: Configuration, runtime: Runtime, now: float) -> Runtime:
-    """Begin to drain a pool that has lost its turn, and stop where one has it again."""
-    drains, standby = dict(runtime.drains), set()
-    has_left = any(drain.cause == POOL_LEFT for drain in drains.values())
+    """Begin to drain the pool that no longer gets new flows, and cancel the drain of one that gets them again."""
+    drains, failed_over = dict(runtime.drains), set()
+    has_left = any(drain.cause == DrainCause.POOL_LEFT for drain in drains.values())
     for listener in present.listeners:
-        if not any(backend.failover for backend in listener.backends):
-            if not has_left and listener.name not in runtime.failed_over:
-                continue
-            turn = PRIMARY
+        if any(backend.failover for backend in listener.backends):
+            pool = select(listener).pool
+        elif has_left or listener.name in runtime.failed_over:
+            pool = Pool.PRIMARY
         else:
-            turn = select(listener).pool
-        if turn == FAILOVER:
-            standby.add(listener.name)
-        has_changed = (turn == FAILOVER) != (listener.name in runtime.failed_over)
-        for backend in listener.backends:
-            name = backend_key(listener, backend)
-            is_left = name in drains and drains[name].cause == POOL_LEFT
-            if pool_of(backend) == turn:
+            continue
+        if pool == Pool.FAILOVER:
+            failed_over.add(listener.name)
+        has_changed = (pool == Pool.FAILOVER) != (listener.name in runtime.failed_over)
+        for backend, key in zip(listener.backends, listener.backend_keys):
+            is_left = key in drains and drains[key].cause == DrainCause.POOL_LEFT
+            if pool_of(backend) == pool:
                 if is_left:
-                    del drains[name]
-            elif has_changed and name not in drains and is_candidate(backend):
-                drains[name] = Drain(now, _deadline(listener, now), POOL_LEFT)
-    return replace(runtime, drains=drains, failed_over=frozenset(standby))
+                    del drains[key]
+            elif has_changed and key not in drains and is_candidate(backend):
+                drains[key] = Drain(now, _deadline(listener, now), DrainCause.POOL_LEFT)
+    return replace(runtime, drains=drains, failed_over=frozenset(failed_over))
 
 
-def _with_ramps(
-    present: Configuration, serving: frozenset[str], runtime: Runtime, now: float, is_held: bool
-) -> Runtime:
-    """Let those that join begin low, and those that have begun rise, unless they are held."""
+def _with_ramps(present: Configuration, serving: frozenset[str], runtime: Runtime, event: Event) -> Runtime:
+    """Start the slow start of backends that join, and raise the share of those that have begun, unless it is held.
+
+    :param serving: keys of the backends that served before the event.
+    """
     joined: dict[str, float] = {}
     ramps: dict[str, int] = {}
     for listener in present.listeners:
-        for backend in listener.backends if listener.slow_start_sec else ():
-            name = backend_key(listener, backend)
+        if not listener.slow_start_sec:
+            continue
+        for backend, key in zip(listener.backends, listener.backend_keys):
             if not (is_candidate(backend) and is_healthy(backend)):
                 continue
-            since = runtime.joined.get(name, None if name in serving else now)
-            if is_held and name in runtime.ramps:
-                joined[name], ramps[name] = runtime.joined[name], runtime.ramps[name]
-            elif since is not None and now < since + listener.slow_start_sec:
-                joined[name] = since
-                ramps[name] = max(1, int((now - since) / listener.slow_start_sec * RAMP_STEPS))
+            since = runtime.joined.get(key, None if key in serving else event.now)
+            if event.slow_start == SlowStart.HOLD and key in runtime.ramps:
+                joined[key], ramps[key] = runtime.joined[key], runtime.ramps[key]
+            elif since is not None and event.now < since + listener.slow_start_sec:
+                joined[key] = since
+                ramps[key] = max(1, int((event.now - since) / listener.slow_start_sec * RAMP_STEPS))
     return replace(runtime, joined=joined, ramps=ramps)
 
 
-def _with_fates(present: Configuration, runtime: Runtime, now: float) -> Runtime:
-    """Begin to end what is to end, and settle what is to move and what has been told for long enough."""
-    wanted = {
-        (listener.name, *backend.endpoint): (backend_key(listener, backend), backend, one)
+def _with_fates(present: Configuration, runtime: Runtime, now: float, derived: Derived) -> Runtime:
+    """Begin to end the flows that must end, and complete the fates of those that move or were reset long enough."""
+    due_fates = {
+        (listener.name, *backend.endpoint): (key, backend, fate)
         for listener in present.listeners_and_leaving
-        for backend, one in zip(listener.backends, fates(listener))
-        if one
+        for key, backend, fate in zip(listener.backend_keys, listener.backends, derived.get(fates_now, listener))
+        if fate
     }
-    ids = backend_ids(present) if wanted else {}
+    ids = backend_ids(present) if due_fates else {}
     ending: dict[int, float] = {}
-    settled: dict[int, Fate] = {}
-    over: set[str] = set()
-    for key, (name, backend, one) in wanted.items():
-        mark = ids[key]
-        due = runtime.ending.get(mark, now + ENDED_SECONDS)
-        if one.having(END) and runtime.completed_fates.get(mark) != one and due > now:
-            ending[mark] = due
-            if one.having(MOVE):
-                settled[mark] = _moved_only(one)
+    completed: dict[int, BackendFate] = {}
+    gone: set[str] = set()
+    for identity, (key, backend, fate) in due_fates.items():
+        backend_id = ids[identity]
+        due = runtime.ending.get(backend_id, now + ENDED_SECONDS)
+        if fate.has(Fate.END) and runtime.completed_fates.get(backend_id) != fate and due > now:
+            ending[backend_id] = due
+            if fate.has(Fate.MOVE):
+                completed[backend_id] = _moves_only(fate)
             continue
-        settled[mark] = one
+        completed[backend_id] = fate
         if backend.is_leaving and backend.is_drain_expired:
-            over.add(name)
+            gone.add(key)
     drains = {
-        name: replace(drain, cause=GONE, deadline=now + GUARD_SECONDS) if name in over else drain
-        for name, drain in runtime.drains.items()
+        key: replace(drain, cause=DrainCause.GONE, deadline=now + GUARD_SECONDS) if key in gone else drain
+        for key, drain in runtime.drains.items()
     }
-    return replace(runtime, ending=ending, completed_fates=settled, drains=drains)
+    return replace(runtime, ending=ending, completed_fates=completed, drains=drains)
 
 
-def _moved_only(wanted: Fate) -> Fate:
-    return Fate(*(MOVE if one == MOVE else KEEP for one in (wanted.stream, wanted.datagram)))
+def fates_now(listener: Listener) -> tuple[BackendFate, ...]:
+    """Return the fate of each backend's flows of an effective listener, as it is."""
+    return fates(listener, select(listener))
+
+
+def _moves_only(fate: BackendFate) -> BackendFate:
+    return BackendFate(*(Fate.MOVE if fate.of(kind) == Fate.MOVE else Fate.KEEP for kind in FlowKind))

@@ -15,6 +15,7 @@ from typing import Collection, Iterator, Mapping
 from .._config.address import Destination, address_bytes
 from .._config.identity import OURS
 from .._errors import NodeError
+from .._state.fate import FlowKind
 from . import netlink
 
 _SUBSYSTEM = 1
@@ -67,21 +68,21 @@ def delete_unmarked(destinations: Collection[Destination]) -> int:
     return deleted
 
 
-def delete_flows(wanted: Mapping[int, str]) -> None:
+def delete_flows(kinds_by_id: Mapping[int, Collection[FlowKind]]) -> None:
     """Delete the entries of backends' flows.
 
-    :param wanted: ``all``, ``stream`` (TCP and SCTP) or ``datagram`` (the others) by backend id.
+    :param kinds_by_id: the kinds of flows to delete, by backend id.
     """
-    if not wanted:
+    if not kinds_by_id:
         return
-    if len(wanted) <= _FLUSHES and set(wanted.values()) == {"all"}:
-        for mark in wanted:
+    if len(kinds_by_id) <= _FLUSHES and all(len(kinds) == len(FlowKind) for kinds in kinds_by_id.values()):
+        for mark in kinds_by_id:
             _flush(mark)
         return
     for message in _dump(OURS, OURS):
         found = netlink.parse(message, netlink.PREAMBLE, (_TUPLE_ORIG, _MARK, _ID))
-        kinds = wanted.get(_mark(found))
-        if kinds == "all" or (kinds and kinds == _kind(found[_TUPLE_ORIG])):
+        kinds = kinds_by_id.get(_mark(found))
+        if kinds and (len(kinds) == len(FlowKind) or _kind(found[_TUPLE_ORIG]) in kinds):
             _delete(message[0], found)
 
 
@@ -100,9 +101,10 @@ def _marked(mark: int, mask: int) -> bytes:
     return netlink.attribute(_MARK, struct.pack("!I", mark)) + netlink.attribute(_MARK_MASK, struct.pack("!I", mask))
 
 
-def _kind(original: bytes) -> str:
+def _kind(original: bytes) -> FlowKind:
     number = netlink.parse(netlink.parse(original)[_TUPLE_PROTO])[_PROTO_NUMBER][0]
-    return "stream" if number in (_PROTOCOL_NUMBERS["tcp"], _PROTOCOL_NUMBERS["sctp"]) else "datagram"
+    is_stream = number in (_PROTOCOL_NUMBERS["tcp"], _PROTOCOL_NUMBERS["sctp"])
+    return FlowKind.STREAM if is_stream else FlowKind.DATAGRAM
 
 
 def _mark(found: dict[int, bytes]) -> int:

@@ -174,7 +174,7 @@ class Change:
             self._pending.append((f"{kept}.new", kept))
             _unlink(f"{kept}.new")
             os.link(self._store.listeners_file, f"{kept}.new")
-        lines = (f"{json.dumps(name)}: {text}" for name, text in wanted.texts().items())
+        lines = (f"{json.dumps(name)}: {text}" for name, text in wanted.texts.items())
         text = f'{{"format": {FORMAT}, "listeners": {{\n' + ",\n".join(lines) + "\n}}\n"
         self._write(self._store.listeners_file, text)
 

@@ -30,7 +30,7 @@ def main() -> None:
         if "--tables" in sys.argv:
             nft.RULES_VERSION, edit = 1000 + number, dict
         done = node.change(edit).plan.transaction
-        changed += bool(done) and ("--tables" not in sys.argv or "delete table inet evenflow" in done.statements)
+        changed += bool(done) and ("--tables" not in sys.argv or "delete table inet evenflow" in done.lines())
         time.sleep(pause)
     print(changed)
 

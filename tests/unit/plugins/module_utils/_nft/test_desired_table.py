@@ -14,27 +14,27 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document imp
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.identity import backend_ids
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import table
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Chain, Table, content
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Chain, DesiredTable, content
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.static_rules import SHARED_SETS, STATIC_CHAINS
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import accepts, eligible
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import accepts, select
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import Runtime
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, configuration, listener
 from ansible_collections.evenflow.l4lb.tests.unit.strategies import documents
 from hypothesis import given
 
 
-def table_of(*listeners: dict[str, Any], seed: int = 24301) -> Table:
+def table_of(*listeners: dict[str, Any], seed: int = 24301) -> DesiredTable:
     """Return the table of listeners."""
-    return table(configuration(*listeners), Settings(hash_seed=seed))
+    return desired_table(configuration(*listeners), Settings(hash_seed=seed))
 
 
-def elements(of: Table) -> dict[str, dict[Any, Any]]:
+def elements(of: DesiredTable) -> dict[str, dict[Any, Any]]:
     """Return what is in the shared sets and maps, without the empty ones."""
     return {name: dict(content(of.sets[name].elements)) for name in SHARED_SETS if content(of.sets[name].elements)}
 
 
-def rules(of: Table, name: str) -> tuple[str, ...]:
+def rules(of: DesiredTable, name: str) -> tuple[str, ...]:
     """Return the rules of a listener's chain."""
     return of.chains[f"l_{name}"].rules
 
@@ -148,7 +148,7 @@ def test_two_listeners_over_one_endpoint_share_its_guard() -> None:
 
 @given(documents())
 def test_what_rules_and_elements_name_is_there(document: Document) -> None:
-    found = table(Configuration.from_document(document), Settings())
+    found = desired_table(Configuration.from_document(document), Settings())
     for chain in found.chains.values():
         for rule in chain.rules:
             assert set(re.findall(r"@(\S+)", rule)) <= set(found.sets)
@@ -162,7 +162,7 @@ def test_what_rules_and_elements_name_is_there(document: Document) -> None:
 def test_slots_hold_only_who_is_eligible_and_every_slot_that_a_rule_draws_is_there(document: Document) -> None:
     settings = Settings()
     wanted = Configuration.from_document(document)
-    ids, found = backend_ids(wanted), table(wanted, settings)
+    ids, found = backend_ids(wanted), desired_table(wanted, settings)
     for one in wanted.listeners:
         slots = content(found.sets[f"slots_{one.name}"].elements)
         drawn = [
@@ -172,7 +172,7 @@ def test_slots_hold_only_who_is_eligible_and_every_slot_that_a_rule_draws_is_the
         ]
         assert set(drawn) == ({len(slots)} if slots else set())
         assert list(slots) == list(range(len(slots)))
-        assert set(slots.values()) == {ids[(one.name, *chosen.endpoint)] for chosen in eligible(one)}
+        assert set(slots.values()) == {ids[(one.name, *chosen.endpoint)] for chosen in select(one).backends}
         assert set(slots.values()) <= {
             *content(found.sets[f"to{one.family}"].elements),
             *content(found.sets[f"to{one.family}port"].elements),
@@ -183,7 +183,7 @@ def test_slots_hold_only_who_is_eligible_and_every_slot_that_a_rule_draws_is_the
             for key, verdict in content(found.sets[f"{kind}{one.family}"].elements).items()
             if verdict == f"goto l_{one.name}"
         }
-        assert bool(verdicts) is accepts(one)
+        assert bool(verdicts) is accepts(one, select(one))
 
 
 def test_how_ports_are_dispatched() -> None:
@@ -215,7 +215,7 @@ def test_how_ports_are_dispatched() -> None:
 def test_whose_unserved_ports_are_refused(dedicated: bool | None, owned: tuple[str, ...], sets: set[str]) -> None:
     """Row 51."""
     wanted = configuration(listener("web", backend("198.19.0.1")))
-    found = elements(table(wanted, Settings(vip_dedicated=dedicated), owned))
+    found = elements(desired_table(wanted, Settings(vip_dedicated=dedicated), owned))
     assert found.keys() & {"routed4", "dedicated4"} == sets
 
 
@@ -319,7 +319,7 @@ def test_shares_that_were_dealt(scheduler: str) -> None:
     wanted = configuration(listener("web", *backends, scheduler=scheduler))
     one, two = [backend_ids(wanted)[("web", *each.endpoint)] for each in wanted.listeners[0].backends]
     before, after, stale = (
-        table(wanted, Settings(), runtime=Runtime({"web": shares}))
+        desired_table(wanted, Settings(), runtime=Runtime({"web": shares}))
         for shares in ({}, {one: 0, two: 256}, {one: 1, 7: 255})
     )
     assert before.chains == after.chains == stale.chains

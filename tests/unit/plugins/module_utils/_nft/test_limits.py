@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.identity import backend_ids
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.limits import uncounted
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Element, LiveTable
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import Runtime
@@ -30,7 +30,7 @@ def marks(of: dict[str, Any]) -> list[int]:
 
 
 def live(of: dict[str, Any], told: Mapping[str, int] | None = None) -> LiveTable:
-    return table(configuration(of), Settings(), runtime=Runtime(uncounted=told or {})).as_live()
+    return desired_table(configuration(of), Settings(), runtime=Runtime(uncounted=told or {})).as_live()
 
 
 def never() -> dict[int, int]:

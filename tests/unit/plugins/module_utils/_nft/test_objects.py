@@ -9,11 +9,11 @@ import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import transaction as transaction_module
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import (
     Chain,
+    DesiredTable,
     Element,
     Group,
     LiveChain,
     Set,
-    Table,
     Timed,
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
@@ -43,7 +43,7 @@ def test_every_statement() -> None:
     transaction.delete_set("m", "map")
     transaction.delete_table()
     first, second = CHAIN.comments
-    assert transaction.statements == [
+    assert transaction.lines() == [
         'add table inet evenflow { comment "ours"; }',
         "add map inet evenflow m { type mark : ipv4_addr . inet_service; }",
         "add chain inet evenflow c { type filter hook input priority 0; policy accept; }",
@@ -63,7 +63,7 @@ def test_every_statement() -> None:
         "delete map inet evenflow m",
         "delete table inet evenflow",
     ]
-    assert transaction.text() == "\n".join(transaction.statements) + "\n"
+    assert transaction.text() == "\n".join(transaction.lines()) + "\n"
 
 
 def test_nothing_to_say() -> None:
@@ -80,7 +80,7 @@ def test_transactions_are_joined() -> None:
     one.flush_chain("a")
     other.flush_chain("b")
     one.extend(other)
-    assert one.statements == ["flush chain inet evenflow a", "flush chain inet evenflow b"]
+    assert one.lines() == ["flush chain inet evenflow a", "flush chain inet evenflow b"]
 
 
 def test_a_comment_tells_the_rule_its_place_and_the_whole_chain() -> None:
@@ -99,7 +99,7 @@ def test_a_comment_tells_the_rule_its_place_and_the_whole_chain() -> None:
 
 def test_a_table_as_the_kernel_shows_it() -> None:
     web = Group({"l_web": Chain(("drop",))}, {"m": MAP})
-    found = Table(Group({"c": CHAIN}, {}), {"web": web}, {"t": "protocol udp;"}).as_live()
+    found = DesiredTable(Group({"c": CHAIN}, {}), {"web": web}, {"t": "protocol udp;"}).as_live()
     assert found.chains["c"] == LiveChain(CHAIN.comments, CHAIN.hook)
     assert set(found.chains) == {"c", "l_web"}
     assert found.sets["m"].elements == ELEMENTS
@@ -114,8 +114,8 @@ def test_batches_end_at_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
         transaction.flush_chain(f"{name}2")
         transaction.checkpoint()
     transaction.flush_chain("last")
-    batches = [batch.statements for batch in transaction.batches()]
-    assert [statement for batch in batches for statement in batch] == transaction.statements
+    batches = [batch.lines() for batch in transaction.batches()]
+    assert [statement for batch in batches for statement in batch] == transaction.lines()
     assert [len(batch) for batch in batches] == [2, 2, 2, 1]
 
 
@@ -124,4 +124,4 @@ def test_without_a_checkpoint_there_is_one_batch(monkeypatch: pytest.MonkeyPatch
     transaction = Transaction()
     transaction.flush_chain("a")
     transaction.flush_chain("b")
-    assert [batch.statements for batch in transaction.batches()] == [transaction.statements]
+    assert [batch.lines() for batch in transaction.batches()] == [transaction.lines()]

@@ -15,7 +15,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.identity imp
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import transaction
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import LiveTable, content
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.parts import TABLE_COMMENT, parts
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.plan import Live, Plan, plan
@@ -60,7 +60,7 @@ def verb_and_name(statement: str) -> str:
 
 def assert_holds(nft: FakeNft, wanted: Configuration, settings: Settings = SETTINGS) -> None:
     """Fail if the kernel does not hold exactly the table of a configuration."""
-    expected = table(wanted, settings)
+    expected = desired_table(wanted, settings)
     held = state(nft)
     assert held.comment == TABLE_COMMENT
     assert {name: (one.kind, one.declaration, one.elements) for name, one in held.sets.items()} == {
@@ -91,20 +91,20 @@ class TestAnyChange:
         old, new = Configuration.from_document(before), Configuration.from_document(after)
         nft = FakeNft()
         change(nft, old)
-        remembered = plan(new, SETTINGS, Live(table(old, SETTINGS).as_live()))
-        assert remembered.transaction.statements == plan(new, SETTINGS, Live(nft.found())).transaction.statements
+        remembered = plan(new, SETTINGS, Live(desired_table(old, SETTINGS).as_live()))
+        assert remembered.transaction.lines() == plan(new, SETTINGS, Live(nft.found())).transaction.lines()
 
     @given(documents())
     def test_the_same_again_is_nothing(self, document: Document) -> None:
         wanted = Configuration.from_document(document)
-        again = plan(wanted, SETTINGS, Live(table(wanted, SETTINGS).as_live()))
+        again = plan(wanted, SETTINGS, Live(desired_table(wanted, SETTINGS).as_live()))
         assert not again
-        assert again.transaction.statements == []
+        assert again.transaction.lines() == []
 
     @given(documents())
     def test_parts_in_the_order_of_their_names_are_the_load(self, document: Document) -> None:
         wanted = Configuration.from_document(document)
-        found = parts(table(wanted, SETTINGS))
+        found = parts(desired_table(wanted, SETTINGS))
         assert [part.name for part in found] == sorted(part.name for part in found)
         nft = FakeNft()
         nft.run("".join(part.write().text() for part in found))
@@ -116,13 +116,13 @@ class TestAnyChange:
     def test_a_parts_digest_tells_its_text(self, one: Document, other: Document) -> None:
         written: dict[tuple[str, str], str] = {}
         for document in (one, other):
-            for part in parts(table(Configuration.from_document(document), SETTINGS)):
+            for part in parts(desired_table(Configuration.from_document(document), SETTINGS)):
                 assert written.setdefault((part.name, part.digest), part.write().text()) == part.write().text()
 
     def test_a_part_whose_slots_alone_change_is_another_one(self) -> None:
         lighter = {**WEB, "backends": [backend(ONE, weight=50), backend(TWO), backend(THREE)]}
         digests = [
-            {part.name: part.digest for part in parts(table(configuration(web, API), SETTINGS))}
+            {part.name: part.digest for part in parts(desired_table(configuration(web, API), SETTINGS))}
             for web in (WEB, lighter)
         ]
         assert {name for name in digests[0] if digests[0][name] != digests[1][name]} == {"1_web"}
@@ -137,7 +137,7 @@ class TestSmallChange:
         nft = loaded(WEB, API)
         before = self.slots(nft, "web")
         lighter = listener("web", backend(ONE, weight=50), backend(TWO), backend(THREE))
-        done = change(nft, configuration(lighter, API)).transaction.statements
+        done = change(nft, configuration(lighter, API)).transaction.lines()
         differing = [slot for slot, mark in self.slots(nft, "web").items() if before[slot] != mark]
         assert [verb_and_name(statement) for statement in done] == [
             "delete element inet evenflow slots_web",
@@ -150,7 +150,7 @@ class TestSmallChange:
     def test_a_weight_under_wrr_touches_only_its_listener(self) -> None:
         nft = loaded(WEB, API)
         heavier = {**API, "backends": [backend(ONE), backend(TWO, weight=200), backend(THREE)]}
-        done = change(nft, configuration(WEB, heavier)).transaction.statements
+        done = change(nft, configuration(WEB, heavier)).transaction.lines()
         assert {verb_and_name(statement) for statement in done} == {
             "delete element inet evenflow slots_api",
             "add element inet evenflow slots_api",
@@ -162,7 +162,7 @@ class TestSmallChange:
     def test_the_rule_and_its_counter_stay_if_the_modulus_does(self) -> None:
         nft = loaded(API)
         other = {**API, "backends": [backend(ONE), backend(TWO), backend(THREE, weight=0), backend("198.19.0.4")]}
-        done = change(nft, configuration(other)).transaction.statements
+        done = change(nft, configuration(other)).transaction.lines()
         assert not any(" l_api" in statement for statement in done)
 
     def test_a_description_is_nothing_to_the_kernel(self) -> None:
@@ -172,13 +172,13 @@ class TestSmallChange:
     def test_a_drain_changes_slots_alone(self) -> None:
         nft = loaded(WEB, API)
         drained = listener("web", backend(ONE, admin_state="drained"), backend(TWO), backend(THREE))
-        done = change(nft, configuration(drained, API)).transaction.statements
+        done = change(nft, configuration(drained, API)).transaction.lines()
         assert {statement.split()[4] for statement in done} == {"slots_web"}
 
     def test_a_pool_is_never_empty_while_it_changes(self) -> None:
         nft = loaded(WEB)
         changed = listener("web", backend("198.19.0.8"), backend("198.19.0.9"))
-        done = change(nft, configuration(changed)).transaction.statements
+        done = change(nft, configuration(changed)).transaction.lines()
         assert len(nft.runs) == 2
         assert not any(statement.startswith(("delete table", "delete map", "flush chain")) for statement in done)
 
@@ -201,7 +201,7 @@ class TestSmallChange:
         web, api = listener("web", shared), listener("api", shared, ports=["443"])
         nft = loaded(web, api)
         marks = {key[0]: mark for key, mark in backend_ids(configuration(web, api)).items()}
-        done = change(nft, configuration(api)).transaction.statements
+        done = change(nft, configuration(api)).transaction.lines()
         for name in ("acct_new", "acct_in", "acct_out", "to4port"):
             assert f"delete element inet evenflow {name} {{ {marks['web']:#010x} }}" in done
             assert list(state(nft).sets[name].elements) == [marks["api"]]
@@ -269,7 +269,7 @@ class TestForeignHands:
     def test_put_right_without_a_new_table(self, text: str) -> None:
         nft = loaded(WEB, API)
         nft.run(text)
-        done = change(nft, configuration(WEB, API)).transaction.statements
+        done = change(nft, configuration(WEB, API)).transaction.lines()
         assert_holds(nft, configuration(WEB, API))
         assert "delete table inet evenflow" not in done
         assert not any(statement.split()[4] in ("slots_api", "l_api") for statement in done)
@@ -278,7 +278,7 @@ class TestForeignHands:
         nft = loaded(WEB)
         rules = state(nft).chains["l_web"].rules
         rules[1] = (rules[1][0], "000000000000 2/2")
-        done = change(nft, configuration(WEB)).transaction.statements
+        done = change(nft, configuration(WEB)).transaction.lines()
         assert [verb_and_name(statement) for statement in done] == [
             "flush chain inet evenflow l_web",
             "add rule inet evenflow l_web",
@@ -302,20 +302,20 @@ class TestForeignHands:
     def test_another_version_is_built_anew(self, spoil: Callable[[FakeTable], None]) -> None:
         nft = loaded(WEB, API)
         spoil(state(nft))
-        done = change(nft, configuration(WEB, API)).transaction.statements
+        done = change(nft, configuration(WEB, API)).transaction.lines()
         assert done[0] == "delete table inet evenflow"
         assert_holds(nft, configuration(WEB, API))
         assert len(nft.runs) == 2
 
     @pytest.mark.parametrize("name", sorted(STATIC_CHAINS))
     def test_every_static_rule_is_watched(self, name: str) -> None:
-        found = table(configuration(WEB), SETTINGS).as_live()
+        found = desired_table(configuration(WEB), SETTINGS).as_live()
         for number in range(len(found.chains[name].comments)):
             comments = list(found.chains[name].comments)
             comments[number] = ""
             spoiled = dataclasses.replace(found.chains[name], comments=tuple(comments))
             live = LiveTable({**found.chains, name: spoiled}, found.sets, found.timeouts)
-            assert plan(configuration(WEB), SETTINGS, Live(live)).transaction.statements[0].startswith("delete table")
+            assert plan(configuration(WEB), SETTINGS, Live(live)).transaction.lines()[0].startswith("delete table")
 
     def test_only_a_first_load_comes_in_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(transaction, "BATCH", 1)
@@ -324,20 +324,20 @@ class TestForeignHands:
         assert len(first) == 4
         # Until the last batch nothing leads to a listener.
         dispatched = "add element inet evenflow listeners4"
-        assert not any(statement.startswith(dispatched) for batch in first[:-1] for statement in batch.statements)
-        assert any(statement.startswith(dispatched) for statement in first[-1].statements)
-        spoiled = table(wanted, SETTINGS).as_live()
+        assert not any(statement.startswith(dispatched) for batch in first[:-1] for statement in batch.lines())
+        assert any(statement.startswith(dispatched) for statement in first[-1].lines())
+        spoiled = desired_table(wanted, SETTINGS).as_live()
         spoiled.chains.pop("refuse")
         assert len(plan(wanted, SETTINGS, Live(spoiled)).transaction.batches()) == 1
 
     def test_no_table_is_not_deleted(self) -> None:
-        assert plan(configuration(WEB), SETTINGS, Live()).transaction.statements[0].startswith("add table")
+        assert plan(configuration(WEB), SETTINGS, Live()).transaction.lines()[0].startswith("add table")
 
 
 class TestAddresses:
     HERE = Settings(vip_mode="address", vip_interface="lan", vip_dedicated=False)
     SIX = listener("six", address=VIP6)
-    LIVE_TABLE = staticmethod(lambda *listeners: table(configuration(*listeners), TestAddresses.HERE).as_live())
+    LIVE_TABLE = staticmethod(lambda *listeners: desired_table(configuration(*listeners), TestAddresses.HERE).as_live())
 
     @staticmethod
     def on_lan(*addresses: str) -> frozenset[Address]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import stat
 from pathlib import Path
@@ -15,7 +16,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeE
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import transaction as transaction_module
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import LiveChain
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Kind, Statement, Transaction, Verb
 
 SAMPLES = Path(__file__).parent / "fixtures"
 
@@ -46,10 +47,10 @@ def calls(folder: Path) -> list[str]:
 
 
 def transaction(*statements: str) -> Transaction:
-    """Return a transaction of statements."""
-    found = Transaction()
-    found.statements = list(statements)
-    return found
+    """Return a transaction of statements, given as text."""
+    pattern = re.compile(r"(\w+) (ct timeout|\w+) inet evenflow ?(\S*) ?(.*)")
+    matches = [pattern.fullmatch(text) for text in statements]
+    return Transaction(Statement(Verb(match[1]), Kind(match[2]), match[3], match[4]) for match in matches if match)
 
 
 class TestTable:

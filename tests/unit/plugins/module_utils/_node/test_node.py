@@ -30,7 +30,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings imp
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_listeners
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import ConditionNotMet, InvalidInput, NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Element, LiveTable, content
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
@@ -115,7 +115,7 @@ class Machine:
 
     def assert_holds(self, wanted: Document) -> None:
         """Fail if the kernel or the file does not hold a configuration."""
-        expected = table(Configuration.from_document(wanted), Settings()).as_live()
+        expected = desired_table(Configuration.from_document(wanted), Settings()).as_live()
         found = self.nft.found()
         assert found is not None
         assert found.chains == expected.chains
@@ -213,7 +213,7 @@ class TestChange:
         (machine.folder / "node.json").write_text('{"hash_seed": 1}', encoding="ascii")
         done = machine.node.change(put(WEB))
         assert done.changed
-        assert {statement.split()[4] for statement in done.plan.transaction.statements} == {"slots_web", "l_web"}
+        assert {statement.split()[4] for statement in done.plan.transaction.lines()} == {"slots_web", "l_web"}
 
     def test_the_boot_files_are_the_kernels_state(self, machine: Machine) -> None:
         for edit in (put(WEB, API), weight(0), partial(without_listener, name="api")):
@@ -239,7 +239,7 @@ class TestCheckMode:
         assert (machine.files(), len(machine.nft.runs)) == (files, runs)
         done = machine.node.change(edit)
         assert (said.changed, said.difference, said.config_after) == (done.changed, done.difference, done.config_after)
-        assert said.plan.transaction.statements == done.plan.transaction.statements
+        assert said.plan.transaction.lines() == done.plan.transaction.lines()
         assert not machine.node.change(edit).changed
         assert not machine.node.change(edit, check=True).changed
 
@@ -465,7 +465,9 @@ class TestLimits:
         """Return the ids of the backends of web."""
         return set(
             content(
-                table(Configuration.from_document(machine.node.configuration()), Settings()).sets["acct_new"].elements
+                desired_table(Configuration.from_document(machine.node.configuration()), Settings())
+                .sets["acct_new"]
+                .elements
             )
         )
 

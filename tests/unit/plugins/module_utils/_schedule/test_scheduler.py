@@ -26,7 +26,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._schedule.scheduler 
     slot_table,
     smooth_order,
 )
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import eligible
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import select
 from ansible_collections.evenflow.l4lb.tests.unit.factories import ids_of, machines, service, weighted
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -42,7 +42,7 @@ def table_of(
 ) -> SlotTable:
     """Return the table of a listener over backends, of which those that are eligible, or chosen, get slots."""
     one = service(tuple(backends), **options)
-    return slot_table(one, eligible(one) if chosen is None else chosen, ids_of(one), seed)
+    return slot_table(one, select(one).backends if chosen is None else chosen, ids_of(one), seed)
 
 
 def owners(

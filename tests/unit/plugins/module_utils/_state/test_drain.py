@@ -14,11 +14,11 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation i
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import InvalidInput
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node import drain_wait
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import GRACE_SECONDS, wait
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import RemainingFlows, Request
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import DrainRequest, RemainingFlows
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.effective import effective
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import EMPTY_RUNTIME
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.transition import transition
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.transition import Event, transition
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, document, listener
 
 B1, B2, B3 = "198.19.0.1", "198.19.0.2", "198.19.0.3"
@@ -32,9 +32,9 @@ FLEET = document(
 )
 
 
-def request(*machines: str, **options: Any) -> Request:
+def request(*machines: str, **options: Any) -> DrainRequest:
     faults = Faults()
-    found = Request.from_options(parse_drain({"backends": list(machines), **options}, faults))
+    found = DrainRequest.from_options(parse_drain({"backends": list(machines), **options}, faults))
     faults.refuse()
     return found
 
@@ -99,23 +99,23 @@ def test_a_second_drain_does_not_move_the_deadline_but_another_timeout_does() ->
     first = request("b1")
     after = first.edit(FLEET, Faults())
     old, new = Configuration.from_document(FLEET), Configuration.from_document(after)
-    begun = transition(old, new, EMPTY_RUNTIME, 100.0, dict, timeouts=first.timeouts(after))
+    begun = transition(EMPTY_RUNTIME, Event(old, new, 100.0, drain_timeouts=first.timeouts(after)), dict)
     assert {drain.deadline for drain in begun.drains.values()} == {120.0}
-    again = transition(new, new, begun, 110.0, dict, timeouts=first.timeouts(after))
+    again = transition(begun, Event(new, new, 110.0, drain_timeouts=first.timeouts(after)), dict)
     assert again.drains == begun.drains
-    longer = transition(new, new, begun, 110.0, dict, timeouts=request("b1", timeout=60).timeouts(after))
+    longer = transition(begun, Event(new, new, 110.0, drain_timeouts=request("b1", timeout=60).timeouts(after)), dict)
     assert {drain.deadline for drain in longer.drains.values()} == {160.0}
 
 
 def test_a_drain_by_configuration_has_each_listeners_own_time() -> None:
     after = request("b1").edit(FLEET, Faults())
     old, new = Configuration.from_document(FLEET), Configuration.from_document(after)
-    begun = transition(old, new, EMPTY_RUNTIME, 100.0, dict)
+    begun = transition(EMPTY_RUNTIME, Event(old, new, 100.0), dict)
     found = {name: drain.deadline for name, drain in begun.drains.items()}
     assert found == {f"api/{B1}/0": 120.0, f"web/{B1}/0": 110.0}
 
 
-def _guard(asked: Request, **health: str) -> None:
+def _guard(asked: DrainRequest, **health: str) -> None:
     checked = {name: {**one, "health_check": check()} for name, one in FLEET.items()}
     known = {
         f"{name}/{one['address']}/0": Health(health.get(one["name"], "healthy"), 0.0)

@@ -10,11 +10,9 @@ from itertools import product
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Backend, FailoverPolicy
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import (
-    FAILOVER,
-    PRIMARY,
+    Pool,
     accepts,
     drops,
-    eligible,
     select,
 )
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, service
@@ -40,12 +38,12 @@ def _expected(primaries: tuple[str, ...], failovers: tuple[str, ...], ratio: flo
     healthy = {number for number in asked if primaries[number] == "healthy"}
     standby = {number + 2 for number, state in enumerate(failovers) if state == "healthy"}
     if healthy and len(healthy) / len(asked) >= ratio:
-        return PRIMARY, healthy
+        return Pool.PRIMARY, healthy
     if standby:
-        return FAILOVER, standby
+        return Pool.FAILOVER, standby
     if healthy:
-        return PRIMARY, healthy
-    return PRIMARY, set() if drop else set(asked)
+        return Pool.PRIMARY, healthy
+    return Pool.PRIMARY, set() if drop else set(asked)
 
 
 @pytest.mark.parametrize("drop", [False, True])
@@ -66,11 +64,13 @@ def test_without_failover_backends(drop: bool) -> None:
         backends = tuple(_backend(number, state, False) for number, state in enumerate(states))
         healthy = [number for number, state in enumerate(states) if state == "healthy"]
         known = [number for number, state in enumerate(states) if state == "unhealthy"]
-        found = [backends.index(one) for one in eligible(service(backends, failover_policy=policy))]
+        found = [backends.index(one) for one in select(service(backends, failover_policy=policy)).backends]
         assert found == (healthy or ([] if drop else known)), states
 
 
-@pytest.mark.parametrize(("healthy", "pool"), [(4, PRIMARY), (3, PRIMARY), (2, FAILOVER), (0, FAILOVER)])
+@pytest.mark.parametrize(
+    ("healthy", "pool"), [(4, Pool.PRIMARY), (3, Pool.PRIMARY), (2, Pool.FAILOVER), (0, Pool.FAILOVER)]
+)
 def test_row_28_strictly_below_the_ratio_fails_over(healthy: int, pool: str) -> None:
     states = ["healthy"] * healthy + ["unhealthy"] * (4 - healthy)
     backends = [_backend(number, state, False) for number, state in enumerate(states)]
@@ -80,7 +80,7 @@ def test_row_28_strictly_below_the_ratio_fails_over(healthy: int, pool: str) -> 
 
 
 def test_enabled_with_a_share() -> None:
-    assert eligible(service((WEIGHT_0, SCALER_0, GOOD, DRAINED, DISABLED))) == (GOOD,)
+    assert select(service((WEIGHT_0, SCALER_0, GOOD, DRAINED, DISABLED))).backends == (GOOD,)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,8 @@ def test_enabled_with_a_share() -> None:
     ],
 )
 def test_a_listener_accepts_what_somebody_can_take(backends: tuple[Backend, ...], state: str, expected: bool) -> None:
-    assert accepts(service(backends, admin_state=state)) is expected
+    concerned = service(backends, admin_state=state)
+    assert accepts(concerned, select(concerned)) is expected
 
 
 @pytest.mark.parametrize(
@@ -108,4 +109,5 @@ def test_a_listener_accepts_what_somebody_can_take(backends: tuple[Backend, ...]
 def test_new_flows_are_dropped_only_where_all_are_unhealthy(state: str, health: str, expected: bool) -> None:
     """What is disabled, or not known yet, is rejected."""
     listener = service((_backend(1, health, False),), failover_policy=FailoverPolicy(0.0, True, False))
-    assert drops(service(listener.backends, failover_policy=listener.failover_policy, admin_state=state)) is expected
+    concerned = service(listener.backends, failover_policy=listener.failover_policy, admin_state=state)
+    assert drops(concerned, select(concerned)) is expected

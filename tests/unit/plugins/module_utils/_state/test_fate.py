@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Backend, FailoverPolicy
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.fate import Fate, fates
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import select
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.fate import BackendFate, Fate, fates
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, service
 
-LETTERS = {"K": "keep", "D": "move", "E": "end"}
+LETTERS = {"K": Fate.KEEP, "D": Fate.MOVE, "E": Fate.END}
 
 COLUMNS: dict[str, dict[str, Any]] = {
     "TCP-p": {"protocol": "tcp"},
@@ -47,7 +48,7 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
 }
 
 
-def _fate(row: str, column: str) -> Fate:
+def _fate(row: str, column: str) -> BackendFate:
     this, other, options, _cells = ROWS[row]
     options = dict(options)
     one = Backend(**backend("198.19.0.1"))
@@ -56,7 +57,8 @@ def _fate(row: str, column: str) -> Fate:
         options["failover_policy"] = FailoverPolicy(options.pop("ratio"), False, False)
         more = (Backend(**backend("198.19.0.3"), health="unhealthy"),)
     backends = (one._replace(**this), one._replace(address="198.19.0.2", **other), *more)
-    return fates(service(backends, **COLUMNS[column], **options))[0]
+    concerned = service(backends, **COLUMNS[column], **options)
+    return fates(concerned, select(concerned))[0]
 
 
 CELLS = [(row, column, cell) for row, entry in ROWS.items() for column, cell in zip(COLUMNS, entry[3])]
@@ -64,7 +66,7 @@ CELLS = [(row, column, cell) for row, entry in ROWS.items() for column, cell in 
 
 @pytest.mark.parametrize(("row", "column", "cell"), CELLS)
 def test_row_30_a_cell_of_the_table(row: str, column: str, cell: str) -> None:
-    assert _fate(row, column) == Fate(LETTERS[cell], LETTERS[cell])
+    assert _fate(row, column) == BackendFate(LETTERS[cell], LETTERS[cell])
 
 
 @pytest.mark.parametrize(
@@ -84,14 +86,16 @@ def test_which_streams_persist(options: dict[str, Any], expected: str) -> None:
 
 def test_every_protocol_at_once() -> None:
     """A listener for all protocols keeps streams and moves the rest."""
-    assert _unhealthy(protocol="any") == Fate("keep", "move")
+    assert _unhealthy(protocol="any") == BackendFate(Fate.KEEP, Fate.MOVE)
 
 
 def test_a_removed_registration_is_one_that_drains() -> None:
     gone = Backend(**backend("198.19.0.9"), is_leaving=True, is_drain_expired=True)
-    assert fates(service((Backend(**backend("198.19.0.1")), gone))) == (Fate(), Fate("end", "end"))
+    concerned = service((Backend(**backend("198.19.0.1")), gone))
+    assert fates(concerned, select(concerned)) == (BackendFate(), BackendFate(Fate.END, Fate.END))
 
 
-def _unhealthy(**options: Any) -> Fate:
+def _unhealthy(**options: Any) -> BackendFate:
     backends = (Backend(**backend("198.19.0.1"), **UNHEALTHY), Backend(**backend("198.19.0.2"), **HEALTHY))
-    return fates(service(backends, **options))[0]
+    concerned = service(backends, **options)
+    return fates(concerned, select(concerned))[0]

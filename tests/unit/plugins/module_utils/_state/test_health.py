@@ -8,13 +8,13 @@ from __future__ import annotations
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import HealthCheck
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import (
-    HEALTHY,
-    INITIAL,
-    UNHEALTHY,
     CheckResult,
     Health,
+    HealthState,
 )
 from ansible_collections.evenflow.l4lb.tests.unit.factories import check, configuration, listener
+
+INITIAL, HEALTHY, UNHEALTHY = HealthState
 
 
 def _check(healthy: int, unhealthy: int) -> HealthCheck:
@@ -25,7 +25,7 @@ def _check(healthy: int, unhealthy: int) -> HealthCheck:
     return one
 
 
-def _after(state: str, results: str, healthy: int, unhealthy: int) -> str:
+def _after(state: HealthState, results: str, healthy: int, unhealthy: int) -> HealthState:
     health = Health(state, 0.0)
     for number, letter in enumerate(results, 1):
         health = health.after(CheckResult(letter == "+", letter), _check(healthy, unhealthy), float(number))
@@ -49,7 +49,7 @@ def _after(state: str, results: str, healthy: int, unhealthy: int) -> str:
         (INITIAL, "--+", HEALTHY),
     ],
 )
-def test_the_nth_result_in_a_row_counts(state: str, results: str, expected: str) -> None:
+def test_the_nth_result_in_a_row_counts(state: HealthState, results: str, expected: HealthState) -> None:
     assert _after(state, results, healthy=2, unhealthy=3) == expected
 
 

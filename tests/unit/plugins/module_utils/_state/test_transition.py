@@ -17,20 +17,22 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.plan import Live, plan
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.effective import effective
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import eligible
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import select
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.fate import FlowKind
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health, HealthState
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import EMPTY_RUNTIME, Runtime
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.transition import (
-    AT_ONCE,
     ENDED_SECONDS,
     GUARD_SECONDS,
-    HOLD,
+    Event,
+    SlowStart,
     flows_to_delete,
     next_event,
     transition,
 )
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP6, backend, check, document, listener
 
+ALL = frozenset(FlowKind)
 B1, B2 = "198.19.0.1", "198.19.0.2"
 POLICY = {"failover_ratio": 0.0, "drop_traffic_if_unhealthy": False, "disable_connection_drain_on_failover": False}
 
@@ -52,12 +54,12 @@ class Story:
         self.now = 1000.0
         self.flows: Mapping[int, int] = {}
 
-    def change(self, after: Document, **learned: str) -> dict[int, str]:
-        """Give it a configuration, or health by the backends' last digits; returns what is flows_to_delete."""
-        health = {f"web/198.19.0.{name[1:]}/0": Health(state, self.now) for name, state in learned.items()}
+    def change(self, after: Document, **learned: str) -> dict[int, frozenset[FlowKind]]:
+        """Give it a configuration, or health by the backends' last digits; return the flows to delete."""
+        health = {f"web/198.19.0.{name[1:]}/0": Health(HealthState(state), self.now) for name, state in learned.items()}
         old, known = Configuration.from_document(self.document), self.runtime
         new = old if after == self.document else Configuration.from_document(after)
-        self.runtime = transition(old, new, known, self.now, self._active, health)
+        self.runtime = transition(known, Event(old, new, self.now, health), self._active)
         self.document = after
         return flows_to_delete(known, self.runtime)
 
@@ -65,14 +67,14 @@ class Story:
         self.now += seconds
         return self.change(self.document)
 
-    def learn(self, **learned: str) -> dict[int, str]:
+    def learn(self, **learned: str) -> dict[int, frozenset[FlowKind]]:
         return self.change(self.document, **learned)
 
     def present(self) -> Configuration:
         return effective(Configuration.from_document(self.document), self.runtime)
 
     def chosen(self) -> list[str]:
-        return [one.address for one in eligible(self.present().listeners[0])]
+        return [one.address for one in select(self.present().listeners[0]).backends]
 
     def elements(self, name: str) -> Any:
         wanted = plan(self.present(), Settings(), Live(), self.runtime)
@@ -112,10 +114,10 @@ def test_unhealthy_moves_datagrams_once(story: Story) -> None:
     wanted = web(backend(B1), backend(B2), protocol="udp", health_check=check())
     story.change(wanted)
     story.learn(b1="healthy", b2="healthy")
-    assert story.learn(b2="unhealthy") == {ids(wanted)[B2]: "all"}
+    assert story.learn(b2="unhealthy") == {ids(wanted)[B2]: ALL}
     assert story.wait(1) == {}
     assert story.learn(b2="healthy") == {}
-    assert story.learn(b2="unhealthy") == {ids(wanted)[B2]: "all"}
+    assert story.learn(b2="unhealthy") == {ids(wanted)[B2]: ALL}
 
 
 def test_disabled_ends_in_two_steps(story: Story) -> None:
@@ -125,7 +127,7 @@ def test_disabled_ends_in_two_steps(story: Story) -> None:
     mark = ids(wanted)[B2]
     assert set(story.runtime.ending) == {mark}
     assert next_event(story.runtime) == story.now + ENDED_SECONDS
-    assert story.wait(ENDED_SECONDS) == {mark: "all"}
+    assert story.wait(ENDED_SECONDS) == {mark: ALL}
     assert not story.runtime.ending
     assert story.wait(10) == {}
     # In use again, and disabled again.
@@ -175,7 +177,7 @@ def test_a_removed_registration_drains_ends_and_is_guarded(story: Story) -> None
     assert (B2, "tcp", 80) in story.elements("endpoints4")
     story.wait(10)
     assert set(story.runtime.ending) == {mark}
-    assert story.wait(ENDED_SECONDS) == {mark: "all"}
+    assert story.wait(ENDED_SECONDS) == {mark: ALL}
     assert (B2, "tcp", 80) in story.elements("endpoints4")
     assert (B2, "tcp", 80) in story.elements("closed4")
     story.wait(GUARD_SECONDS)
@@ -259,7 +261,7 @@ def test_a_failover_drains_the_pool_that_is_left(story: Story) -> None:
     assert story.learn(b1="healthy") == {}
     assert story.chosen() == [B1]
     assert list(story.runtime.drains) == [f"web/{B2}/0"]
-    assert story.wait(10) == {ids(wanted)[B2]: "all"}
+    assert story.wait(10) == {ids(wanted)[B2]: ALL}
     story.learn(b1="unhealthy")
     assert f"web/{B2}/0" not in story.runtime.drains
 
@@ -285,9 +287,9 @@ def test_a_module_leaves_what_rises_to_the_agent(story: Story) -> None:
     story.change(web(backend(B1), backend(B2), **options))
     story.now += 5
     same = Configuration.from_document(story.document)
-    held = transition(same, same, story.runtime, story.now, dict, slow_start=HOLD)
+    held = transition(story.runtime, Event(same, same, story.now, slow_start=SlowStart.HOLD), dict)
     assert held == story.runtime
-    at_once = transition(same, same, story.runtime, story.now, dict, slow_start=AT_ONCE)
+    at_once = transition(story.runtime, Event(same, same, story.now, slow_start=SlowStart.AT_ONCE), dict)
     assert not at_once.ramps and not at_once.joined
 
 

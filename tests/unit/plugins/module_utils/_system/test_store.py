@@ -21,7 +21,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document imp
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.parts import LISTENER_FILES, Part, parts
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system import store as store_module
@@ -259,7 +259,9 @@ class TestFullDisk:
         store = small("size=64k")
         save(store, OLD)
         before = tree(store.config_dir)
-        wanted = table(configuration(*(listener(f"l{n}", backend("198.19.0.1")) for n in range(20))), Settings())
+        wanted = desired_table(
+            configuration(*(listener(f"l{n}", backend("198.19.0.1")) for n in range(20))), Settings()
+        )
         change = store.change()
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             change.restore(parts(wanted), Transaction())
@@ -396,12 +398,12 @@ class TestVips:
 
 class TestRestore:
     HEAD = Transaction()
-    HEAD.statements = ["delete table inet evenflow"]
+    HEAD.delete_table()
 
     def saved(self, store: Store, *listeners: dict[str, Any]) -> Change:
         """Write the ruleset of listeners."""
         change = store.change()
-        change.restore(parts(table(configuration(*listeners), Settings())), self.HEAD)
+        change.restore(parts(desired_table(configuration(*listeners), Settings())), self.HEAD)
         change.commit()
         return change
 
@@ -422,7 +424,7 @@ class TestRestore:
         self.saved(store, WEB, API)
         lines = self.text(store).splitlines(keepends=True)
         assert [line.split()[1] for line in lines if line.startswith("#")] == PARTS
-        written = {part.name: part.write().text() for part in parts(table(configuration(WEB, API), Settings()))}
+        written = {part.name: part.write().text() for part in parts(desired_table(configuration(WEB, API), Settings()))}
         assert [line for line in lines if not line.startswith("#")] == "".join(
             written[name] for name in PARTS
         ).splitlines(keepends=True)
@@ -450,7 +452,7 @@ class TestRestore:
         self.saved(store, *many)
         assert len(self.inodes(store)) <= LISTENER_FILES + 2
         many[7] = {**many[7], "backends": [backend("198.19.0.2")]}
-        wanted = parts(table(configuration(*many), Settings()))
+        wanted = parts(desired_table(configuration(*many), Settings()))
         computed: list[str] = []
 
         def noted(part: Part) -> Part:
@@ -473,7 +475,7 @@ class TestRestore:
         self.saved(store, WEB)
         before = tree(store.state_dir)
         change = store.change()
-        change.restore(parts(table(configuration(API), Settings())), self.HEAD)
+        change.restore(parts(desired_table(configuration(API), Settings())), self.HEAD)
         assert {name: text for name, text in tree(store.state_dir).items() if name in before} == before
         change.abandon()
         assert tree(store.state_dir) == before

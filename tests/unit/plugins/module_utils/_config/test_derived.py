@@ -1,0 +1,164 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is kept during a change is never kept for other inputs than those that it was derived from."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.derived import Derived
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document import Document, listener_text
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration, Listener
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import desired_table as table_module
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.limits import backend_limit_name
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state import effective as effective_module
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.effective import effective
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health, HealthState
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import Runtime
+from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, configuration, listener
+from ansible_collections.evenflow.l4lb.tests.unit.strategies import documents
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+class Forgetful(Derived):
+    """Compare inputs without one field of a named tuple, like a key that lacks an input."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__()
+        self._field = field
+
+    def get(self, derive: Callable[..., Any], subject: Any, *inputs: Any) -> Any:
+        place = derive, id(subject)
+        compared = tuple(self._without(each) for each in inputs)
+        kept = self._kept.get(place)
+        if kept is not None and kept[0] is subject and kept[1] == compared:
+            return kept[2]
+        result = derive(subject, *inputs)
+        self._kept[place] = subject, compared, result
+        return result
+
+    def _without(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._without(each) for each in value]
+        return value._replace(**{self._field: None}) if self._field in getattr(value, "_fields", ()) else value
+
+
+class TestDerived:
+    def test_the_same_arguments_give_the_same_object(self) -> None:
+        derived = Derived()
+        subject = object()
+        assert derived.get(_pair, subject, 1) is derived.get(_pair, subject, 1)
+
+    def test_another_input_is_derived_anew(self) -> None:
+        derived = Derived()
+        subject = object()
+        assert [derived.get(_pair, subject, number)[1] for number in (1, 2, 1)] == [1, 2, 1]
+
+    def test_functions_do_not_meet(self) -> None:
+        derived = Derived()
+        subject = object()
+        assert derived.get(_pair, subject, 1) != derived.get(_triple, subject, 1)
+
+    def test_subjects_with_the_same_identity_do_not_meet(self) -> None:
+        """An object that has gone may leave its address to the next one."""
+        derived = Derived()
+        assert all(derived.get(_pair, [number])[0] == [number] for number in range(1000))
+
+
+RUNTIMES = st.builds(
+    Runtime,
+    shares=st.sampled_from([{}, {"web": {}}]),
+    health=st.dictionaries(
+        st.sampled_from([f"{name}/198.19.0.{number}/0" for name in ("web", "api") for number in (1, 2)]),
+        st.builds(Health, st.sampled_from(HealthState), st.just(1.0), weight=st.sampled_from([None, 0, 7])),
+    ),
+    expired=st.frozensets(st.sampled_from(["web/198.19.0.1/0", "api/198.19.0.2/80"])),
+    ramps=st.dictionaries(st.sampled_from(["web/198.19.0.1/0", "api/198.19.0.1/0"]), st.integers(1, 19)),
+    uncounted=st.dictionaries(st.sampled_from(["web", "api"]), st.integers(1, 3)),
+)
+SETTINGS = st.builds(Settings, hash_seed=st.integers(0, 1), vip_dedicated=st.sampled_from([None, True, False]))
+
+
+@given(st.data(), st.lists(documents(), min_size=1, max_size=3))
+def test_a_table_is_the_same_whatever_was_derived_before(data: st.DataObject, changes: list[Document]) -> None:
+    derived, configurations = Derived(), [Configuration.from_document({})]
+    for document in changes:
+        after = {name: {**options, "health_check": data.draw(CHECKS)} for name, options in document.items()}
+        # As between the configuration before and after a change, data that is equal is the same object.
+        before = configurations[-1]
+        after = {
+            name: before.document[name] if before.document.get(name) == after[name] else after[name] for name in after
+        }
+        configurations.append(Configuration.from_document(after, before))
+    for wanted in [*configurations, *configurations]:
+        settings, runtime = data.draw(SETTINGS), data.draw(RUNTIMES)
+        owned = data.draw(st.sampled_from([(), ("198.18.0.10",)]))
+        present = effective(wanted, runtime, derived)
+        assert present == effective(wanted, runtime)
+        again = desired_table(present, settings, owned, runtime, derived)
+        assert again == desired_table(present, settings, owned, runtime)
+        assert wanted.texts == {name: listener_text(wanted.document[name]) for name in sorted(wanted.document)}
+
+
+CHECKS = st.sampled_from([None, check(), check("http", dynamic_weight=True)])
+
+
+# For each input, two values that give the listener below different parts.
+INPUTS: dict[str, tuple[Any, Any]] = {
+    "marks": ((0x80000001, 0x80000002), (0x80000001, 0x80000003)),
+    "settings": (Settings(hash_seed=1), Settings(hash_seed=2)),
+    "is_owned": (True, False),
+    "shares": ({0x80000001: 200, 0x80000002: 56}, {0x80000001: 100, 0x80000002: 156}),
+    "uncounted": ({}, {backend_limit_name(0x80000001): 2}),
+}
+APPLIED: dict[str, tuple[Any, Any]] = {
+    "health": (HealthState.HEALTHY, HealthState.UNHEALTHY),
+    "weight": (None, 7),
+    "step": (None, 3),
+    "is_drain_expired": (False, True),
+}
+
+
+def _web(**options: Any) -> Listener:
+    backends = [backend(f"198.19.0.{number}", max_connections=5) for number in (1, 2)]
+    return configuration(listener("web", *backends, **options)).listeners[0]
+
+
+@pytest.mark.parametrize("field", table_module._Inputs._fields)
+def test_every_input_of_a_listeners_part_is_compared(field: str) -> None:
+    subject = _web(scheduler="wlc" if field == "shares" else "mh", session_affinity="none")
+    first = table_module._Inputs(**{name: values[0] for name, values in INPUTS.items()})
+    other = first._replace(**{field: INPUTS[field][1]})
+    _compared(Derived, table_module._listener_part, subject, first, other)
+    with pytest.raises(AssertionError, match="stale"):
+        _compared(lambda: Forgetful(field), table_module._listener_part, subject, first, other)
+
+
+@pytest.mark.parametrize("field", effective_module._Applied._fields)
+def test_every_input_of_an_effective_listener_is_compared(field: str) -> None:
+    subject = _web(health_check=check("http", dynamic_weight=True))
+    first = effective_module._Applied(**{name: values[0] for name, values in APPLIED.items()})
+    other = first._replace(**{field: APPLIED[field][1]})
+    arguments = [first, first], [first, other]
+    _compared(Derived, effective_module._effective_listener, subject, *arguments)
+    with pytest.raises(AssertionError, match="stale"):
+        _compared(lambda: Forgetful(field), effective_module._effective_listener, subject, *arguments)
+
+
+def _compared(make: Callable[[], Derived], derive: Callable[..., Any], subject: Any, first: Any, other: Any) -> None:
+    derived = make()
+    derived.get(derive, subject, first)
+    assert derived.get(derive, subject, other) == derive(subject, other), "stale"
+
+
+def _pair(subject: Any, *inputs: Any) -> tuple[Any, ...]:
+    return (subject, *inputs)
+
+
+def _triple(subject: Any, *inputs: Any) -> tuple[Any, ...]:
+    return (subject, *inputs, None)
