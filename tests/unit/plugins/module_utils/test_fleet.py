@@ -31,8 +31,8 @@ PLACE = "listener web: backend web1 198.19.0.1 port 0"
 
 
 def _backend(report: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = report["listeners"][0]["backends"][0]
-    return found
+    entry: dict[str, Any] = report["listeners"][0]["backends"][0]
+    return entry
 
 
 def test_equal_nodes_agree() -> None:
