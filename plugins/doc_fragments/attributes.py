@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Attributes that all modules have."""
+    """The attributes of all modules."""
 
     DOCUMENTATION = r"""
 options: {}

@@ -6,23 +6,23 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options that all modules which change a node have."""
+    """The options of all modules that change a node."""
 
     DOCUMENTATION = r"""
 options:
   fingerprint:
     description:
-      - Change nothing and fail with C(conditionNotMet) unless the node's configuration has this fingerprint, as an
-        earlier run or M(evenflow.l4lb.lb_info) returned it.
+      - The fingerprint that the configuration of the node must have, as an earlier run or M(evenflow.l4lb.lb_info)
+        returned it. If it has another, the module fails with C(conditionNotMet) and changes nothing.
     type: str
   config_dir:
     description:
-      - Directory of the node's configuration.
+      - The directory of the node's configuration.
     type: path
     default: /etc/evenflow
 requirements:
   - The package C(nftables), 1.0.6 or newer, on the node.
-  - The Python library C(pyroute2) on the node if C(vip_mode) in its settings is C(address).
+  - The Python library C(pyroute2) on the node if its setting C(vip_mode) is C(address).
 notes:
-  - Needs root on the node.
+  - The module needs root privileges on the node.
 """

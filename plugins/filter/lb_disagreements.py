@@ -6,15 +6,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: lb_disagreements
-short_description: Say in what load balancer nodes differ
+short_description: List the differences between load balancer nodes
 version_added: 0.1.0
 author:
   - The Evenflow authors (@evenflow)
 description:
-  - Compares what M(evenflow.l4lb.lb_info) told of several nodes.
+  - Compares the results of M(evenflow.l4lb.lb_info) on several nodes.
 options:
   _input:
-    description: Results of M(evenflow.l4lb.lb_info) with C(gather=[config, status]), by node.
+    description: The results of M(evenflow.l4lb.lb_info) with C(gather=[config, status]), by the name of the node.
     type: dict
     required: true
 seealso:
@@ -27,12 +27,12 @@ EXAMPLES = r"""
     that: differences | length == 0
     fail_msg: "{{ differences | join('; ') }}"
   vars:
-    differences: "{{ {'lb1': told1, 'lb2': told2} | evenflow.l4lb.lb_disagreements }}"
+    differences: "{{ {'lb1': lb1_info, 'lb2': lb2_info} | evenflow.l4lb.lb_disagreements }}"
 """
 
 RETURN = r"""
 _value:
-  description: A text for each thing in which they differ; empty if they agree.
+  description: One text for each difference. The list is empty if the nodes agree.
   type: list
   elements: str
   sample: ["listener web: backend web1 192.0.2.11 port 0: weight: 100 on lb1, 50 on lb2"]
@@ -44,8 +44,8 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._fleet import disagr
 
 
 class FilterModule:
-    """The filter."""
+    """The filter that compares nodes."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return it by its name."""
+        """Return the filter by its name."""
         return {"lb_disagreements": disagreements}

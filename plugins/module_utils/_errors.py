@@ -2,19 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What can go wrong, as the library says it to its front ends."""
+"""The errors that the library raises for its front ends."""
 
 from __future__ import annotations
 
 
 class EvenflowError(Exception):
-    """Anything that a front end reports to the user; its text is the message."""
+    """An error that a front end reports to the user. Its text is the message."""
 
 
 class InvalidInput(EvenflowError):
-    """The input breaks rules of the interface. Nothing was changed.
+    """The input is not allowed. Nothing was changed.
 
-    :param errors: one text per fault, each with the option's path, the value and what is allowed.
+    :param errors: one text for each error, with the path of the option, the value and what is allowed.
     """
 
     def __init__(self, errors: list[str]) -> None:
@@ -23,11 +23,11 @@ class InvalidInput(EvenflowError):
 
 
 class ConditionNotMet(EvenflowError):
-    """The caller's fingerprint is not the one of the node's configuration. Nothing was changed."""
+    """The fingerprint that was given is not that of the node's configuration. Nothing was changed."""
 
-    def __init__(self, wanted: str, found: str) -> None:
-        super().__init__(f"conditionNotMet: fingerprint: {wanted} was given, the node's configuration has {found}")
+    def __init__(self, given: str, actual: str) -> None:
+        super().__init__(f"conditionNotMet: fingerprint: {given} was given, the node's configuration has {actual}")
 
 
 class NodeError(EvenflowError):
-    """The node could not be read or changed: a file, nft, an interface. The last good state stands."""
+    """A file, the nft table or an interface of the node could not be read or changed. The last good state remains."""

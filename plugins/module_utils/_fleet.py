@@ -2,61 +2,58 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""In what the nodes of a fleet do not agree, by name."""
+"""The differences between the nodes of a fleet, by the names of options."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, Mapping
 
 Reports = Mapping[str, Dict[str, Any]]
-"""What ``lb_info`` with ``config`` and ``status`` returned, by node."""
+"""The results of ``lb_info`` with ``config`` and ``status``, by the name of the node."""
 
-_NODE = ("hash_seed",)
-_ABSENT = "not there"
+_NODE_SETTINGS = ("hash_seed",)
+_PRESENT, _ABSENT = "present", "absent"
+
+_LISTENER_KEYS = ("name", "backends", "pool", "active_flows")
+_BACKEND_KEYS = ("name", "address", "port", "id", "since", "active_flows", "health", "drain_remaining_sec")
+"""Keys that identify a backend, follow from others, or differ between nodes that agree."""
 
 
-def disagreements(told: Reports) -> list[str]:
+def disagreements(reports: Reports) -> list[str]:
     """Compare nodes.
 
-    :returns: a text for each thing in which they differ; empty if they send every flow to the same backend.
+    :returns: one text for each difference; an empty list if the nodes send every flow to the same backend.
     """
-    found = [f"agent of {node}: does not run" for node in sorted(told) if not told[node]["node"]["agent"]["running"]]
-    facts: dict[str, dict[str, Any]] = {}
-    for node, report in told.items():
-        for name in _NODE:
-            facts.setdefault(f"node {name}", {})[node] = report["node"][name]
+    nodes = sorted(reports)
+    differences = [f"agent of {node}: not running" for node in nodes if not reports[node]["node"]["agent"]["running"]]
+    values: dict[str, dict[str, Any]] = {}
+    for node, report in reports.items():
+        for setting in _NODE_SETTINGS:
+            values.setdefault(f"node {setting}", {})[node] = report["node"][setting]
         for listener in report["listeners"]:
             for name, value in _options(listener):
-                facts.setdefault(name, {})[node] = value
-    gone: set[str] = set()
-    for name in facts:
-        values = {node: facts[name].get(node, _ABSENT) for node in sorted(told)}
-        if any(name.startswith(f"{place}: ") for place in gone):
+                values.setdefault(name, {})[node] = value
+    absent: set[str] = set()
+    for name in values:
+        by_node = {node: values[name].get(node, _ABSENT) for node in nodes}
+        if any(name.startswith(f"{outer}: ") for outer in absent):
             continue
-        if any(value != values[min(values)] for value in values.values()):
-            found.append(f"{name}: {', '.join(f'{value} on {node}' for node, value in values.items())}")
-            if _ABSENT in values.values():
-                gone.add(name)
-    if not found and len({report["table_digest"] for report in told.values()}) > 1:
-        found.append("table_digest: the nodes would not send every flow to the same backend")
-    return found
+        if any(value != by_node[nodes[0]] for value in by_node.values()):
+            differences.append(f"{name}: {', '.join(f'{value} on {node}' for node, value in by_node.items())}")
+            if _ABSENT in by_node.values():
+                absent.add(name)
+    if not differences and len({report["table_digest"] for report in reports.values()}) > 1:
+        differences.append("table_digest: the nodes would not send every flow to the same backend")
+    return differences
 
 
 def _options(listener: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return everything that is to be equal, outer things before those inside them."""
+    """Return everything that must be equal on all nodes; a listener or backend comes before its options."""
     place = f"listener {listener['name']}"
-    found: list[tuple[str, Any]] = [(place, "there")]
-    found += [
-        (f"{place}: {option}", value)
-        for option, value in listener.items()
-        if option not in ("name", "backends", "pool", "active_flows")
-    ]
+    options: list[tuple[str, Any]] = [(place, _PRESENT)]
+    options += [(f"{place}: {name}", value) for name, value in listener.items() if name not in _LISTENER_KEYS]
     for backend in listener["backends"]:
-        inside = f"{place}: backend {backend['name']} {backend['address']} port {backend['port']}"
-        found.append((inside, "there"))
-        found += [
-            (f"{inside}: {option}", value)
-            for option, value in backend.items()
-            if option not in ("name", "address", "port", "id", "since", "active_flows", "health", "drain_remaining_sec")
-        ]
-    return found
+        inner = f"{place}: backend {backend['name']} {backend['address']} port {backend['port']}"
+        options.append((inner, _PRESENT))
+        options += [(f"{inner}: {name}", value) for name, value in backend.items() if name not in _BACKEND_KEYS]
+    return options

@@ -2,15 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What all modules share: argument spec, errors told whole, results."""
+"""What all modules that change a node share: options, error messages and results."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any, Callable, Dict, NoReturn, Tuple
 
-from ansible.module_utils.basic import AnsibleModule, _load_params
+from ansible.module_utils.basic import AnsibleModule
 
+from ._ansible_core import load_written_parameters
 from ._config.edit import Edit
 from ._config.option import argument_spec
 from ._config.options import BACKEND, LISTENER
@@ -21,16 +22,16 @@ from ._node.node import Node, Outcome
 from ._system.store import DEFAULT_CONFIG_DIR
 
 COMMANDS_LIMIT = 1 << 20
-"""Characters of nft text that a module returns whole; of a longer one, long statements are cut."""
+"""Number of characters of nft text that a module returns whole; long statements of a longer text are shortened."""
 
-_CUT = 512
+_STATEMENT_LIMIT = 512
 
 Build = Callable[[Dict[str, Any]], Tuple[Edit, Faults]]
-"""Turns a module's parameters into the change they ask for, and what is wrong with them."""
+"""Turns a module's parameters into an edit of the configuration and the errors in the parameters."""
 
 
 def common_spec() -> dict[str, dict[str, Any]]:
-    """Return the options of every module that changes something."""
+    """Return the options of every module that changes a node."""
     return {"fingerprint": {"type": "str"}, "config_dir": {"type": "path", "default": DEFAULT_CONFIG_DIR}}
 
 
@@ -45,8 +46,8 @@ def listener_spec() -> dict[str, dict[str, Any]]:
 class LbModule(AnsibleModule):  # type: ignore[misc]
     """A module that changes a node.
 
-    Ansible's own check of nested options names one fault, without the item's index. Where the library finds faults in
-    the same input, its messages are told instead: all of them, with paths.
+    Ansible's check of nested options reports one error, without the index of the list item. Where the library finds
+    errors in the same input, the module reports those instead: all of them, with their paths.
     """
 
     def __init__(self, build: Build, argument_spec: dict[str, dict[str, Any]]) -> None:
@@ -58,21 +59,16 @@ class LbModule(AnsibleModule):  # type: ignore[misc]
     def fail_json(self, msg: str, **results: Any) -> NoReturn:
         """End the module with an error."""
         if not self._is_checked:
-            # As the user wrote them: Ansible has thrown away what it could not convert.
-            written = _load_params()
-            errors = [
-                f"{name}: unknown option; allowed: {', '.join(self.argument_spec)}"
-                for name in written
-                if name not in self.argument_spec and not name.startswith("_ansible_")
-            ]
-            msg = "; ".join(errors + self._build(written)[1].errors) or msg
+            # The values that Ansible could not convert are no longer among the module's parameters.
+            written = load_written_parameters()
+            msg = "; ".join(self._input_errors(written) if written is not None else ()) or msg
         super().fail_json(msg, **results)
         raise AssertionError("fail_json ends the module")
 
     def change(self, render: bool = False) -> NoReturn:
-        """Do what the parameters ask for, or say what it would do, and end the module.
+        """Make the change that the parameters ask for, or predict it in check mode, and end the module.
 
-        :param render: say what an empty node would be given, and touch nothing.
+        :param render: return the commands for an empty node and change nothing.
         """
         edit = self.edit()
         node = Node(self.params["config_dir"])
@@ -85,7 +81,7 @@ class LbModule(AnsibleModule):  # type: ignore[misc]
                     node.end_flows(outcome)
         except EvenflowError as error:
             self.fail_json(msg=str(error))
-        result = self.told(outcome)
+        result = self.change_result(outcome)
         if render:
             result["changed"] = False
             result.pop("diff", None)
@@ -93,11 +89,11 @@ class LbModule(AnsibleModule):  # type: ignore[misc]
         raise AssertionError("exit_json ends the module")
 
     def edit(self) -> Edit:
-        """Return the change that the parameters ask for."""
+        """Return the edit that the parameters ask for."""
         return self._build(self.params)[0]
 
-    def told(self, outcome: Outcome) -> dict[str, Any]:
-        """Return what is told of every change; warn of what may surprise."""
+    def change_result(self, outcome: Outcome) -> dict[str, Any]:
+        """Return what every module returns for a change, and warn of options of the changed listeners."""
         for name in outcome.difference.listeners():
             for text in warnings(outcome.config_after[name]) if name in outcome.config_after else ():
                 self.warn(text)
@@ -105,6 +101,14 @@ class LbModule(AnsibleModule):  # type: ignore[misc]
         if self._diff:
             result["diff"] = _diff(outcome)
         return result
+
+    def _input_errors(self, parameters: dict[str, Any]) -> list[str]:
+        unknown = [
+            f"{name}: unknown option; allowed: {', '.join(self.argument_spec)}"
+            for name in parameters
+            if name not in self.argument_spec and not name.startswith("_ansible_")
+        ]
+        return unknown + self._build(parameters)[1].errors
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:
@@ -123,7 +127,10 @@ def _commands(outcome: Outcome) -> list[str]:
     statements = outcome.plan.transaction.lines()
     if sum(map(len, statements)) <= COMMANDS_LIMIT:
         return statements
-    return [text if len(text) <= _CUT else f"{text[:_CUT]} … # {len(text)} characters" for text in statements]
+    return [
+        text if len(text) <= _STATEMENT_LIMIT else f"{text[:_STATEMENT_LIMIT]} … # {len(text)} characters"
+        for text in statements
+    ]
 
 
 def _diff(outcome: Outcome) -> dict[str, Any]:

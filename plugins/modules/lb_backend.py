@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lb_backend
-short_description: Manage one registration in listeners of a load balancer node
+short_description: Manage one backend in listeners of a load balancer node
 version_added: 0.1.0
 author:
   - The Evenflow authors (@evenflow)
 description:
-  - Adds, changes or removes one backend, known by its address and port, in one, several or all listeners, in one
-    transaction. An option that is not given keeps its value.
+  - Adds, changes or removes one backend in one, several or all listeners, in one transaction. The backend is identified
+    by its address and port. An option that is not given keeps its value.
 extends_documentation_fragment:
   - evenflow.l4lb.attributes
   - evenflow.l4lb.attributes.actiongroup
@@ -23,14 +23,14 @@ options:
   listener:
     description:
       - Names of listeners.
-      - V(all) alone stands for every listener of the address family of O(address).
+      - V(all) alone means every listener of the same address family as O(address).
     type: list
     elements: str
     required: true
   state:
     description:
-      - With V(absent) the registration is removed where it is; only O(address) and O(port) matter. Existing flows go
-        on.
+      - With V(absent) the backend is removed from the listeners that have it. The other options except O(address),
+        O(port) and O(listener) have no effect then. Existing flows are drained.
     type: str
     choices: [present, absent]
     default: present
@@ -40,14 +40,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: One more machine
+- name: Add a machine
   evenflow.l4lb.lb_backend:
     listener: web
     name: web3
     address: 192.0.2.13
     port: 8080
 
-- name: No new flows to a machine, in two listeners
+- name: Send no new flows of two listeners to a machine
   evenflow.l4lb.lb_backend:
     listener: [web, web-tls]
     address: 192.0.2.13
@@ -65,8 +65,8 @@ EXAMPLES = r"""
 RETURN = r"""
 before:
   description:
-    - The listeners that the change concerns, with all their options, as they were. M(evenflow.l4lb.lb_info) tells the
-      whole configuration.
+    - The listeners that the change affects, with all their options, before the change. M(evenflow.l4lb.lb_info) returns
+      the whole configuration.
   returned: success
   type: list
   elements: dict
@@ -89,37 +89,37 @@ after:
       backends:
         - {name: web1, address: 192.0.2.11, port: 0, weight: 100, admin_state: enabled}
 fingerprint:
-  description: Names the configuration after by its content. Nodes with equal configurations have equal fingerprints.
+  description: A hash of the configuration after the change. Nodes with equal configurations have equal fingerprints.
   returned: success
   type: str
   sample: 8ac2c2a3a1ee8e8bd5b03ac9c0f5d4a9a7e0a0e4b1bf4d3b3cd1b7a0a2a6f0f1
 changes:
-  description: What differs between the two configurations.
+  description: The differences between the configurations before and after the change.
   returned: success
   type: dict
   contains:
     added:
-      description: Listeners, and registrations of listeners that were there before.
+      description: New listeners, and new backends of listeners that existed before.
       returned: success
       type: list
       elements: dict
       sample: [{listener: web, address: 192.0.2.13, port: 0}]
     removed:
-      description: The same for what goes.
+      description: Removed listeners, and removed backends of listeners that remain.
       returned: success
       type: list
       elements: dict
       sample: []
     modified:
-      description: Options of listeners and registrations that get another value.
+      description: Options of listeners and backends that have another value after the change.
       returned: success
       type: list
       elements: dict
       sample: [{listener: web, address: 192.0.2.11, port: 0, option: weight, before: 100, after: 50}]
 commands:
   description:
-    - The nft script of the one transaction, a statement an item; empty if the kernel holds what it should.
-    - If it is longer than a mebibyte, long statements are cut.
+    - The statements of the nft transaction. The list is empty if the kernel state is already as it should be.
+    - If the statements are longer than a mebibyte together, the long ones are shortened.
   returned: success
   type: list
   elements: str
@@ -144,7 +144,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._module import LbMod
 
 
 def build(params: dict[str, Any]) -> tuple[Edit, Faults]:
-    """Turn the parameters into the change they ask for."""
+    """Return the edit that the parameters ask for, and the errors in the parameters."""
     faults = Faults()
     backend = parse_backend({name: params.get(name) for name in BACKEND}, faults)
     listeners = params.get("listener") or []

@@ -12,10 +12,10 @@ version_added: 0.1.0
 author:
   - The Evenflow authors (@evenflow)
 description:
-  - Brings listeners and their backends on a node to what is asked for, in one kernel transaction that no live flow
-    notices.
-  - The node's configuration file and the live kernel state are both brought up to date, so RV(ignore:changed) speaks of
-    both.
+  - Adds, changes and removes listeners and their backends on a node, in one kernel transaction that does not interrupt
+    any flow.
+  - Both the configuration file of the node and the kernel state are brought up to date. RV(ignore:changed) is true if
+    either of them differed.
 extends_documentation_fragment:
   - evenflow.l4lb.attributes
   - evenflow.l4lb.attributes.actiongroup
@@ -24,15 +24,15 @@ extends_documentation_fragment:
 options:
   listeners:
     description:
-      - The listeners. Each is known by its name.
-      - All faults of a call are told at once, each with its path, before anything is changed.
+      - The listeners. Each is identified by its name.
+      - If there are errors in them, the module reports all errors with their paths and changes nothing.
     type: list
     elements: dict
     required: true
   purge:
     description:
       - V(none) removes nothing.
-      - V(backends) removes registrations that are not listed, of the listeners that are listed with
+      - V(backends) removes backends that are not listed from the listeners that are listed with
         O(listeners[].backends).
       - V(listeners) removes listeners that are not listed.
       - V(all) does both.
@@ -41,10 +41,11 @@ options:
     default: none
   state:
     description:
-      - V(merged) keeps the value of every option that is not given.
-      - V(replaced) gives such an option its default, in the listeners and registrations that are listed. What is not
-        listed is O(purge)'s business.
-      - V(rendered) returns in RV(commands) what an empty node would be given, and touches nothing.
+      - With V(merged) an option that is not given keeps its value.
+      - With V(replaced) an option that is not given gets its default, in the listeners and backends that are listed.
+        O(purge) says what happens to those that are not listed.
+      - With V(rendered) the module returns in RV(commands) the nft statements for a node without listeners, and changes
+        nothing.
     type: str
     choices: [merged, replaced, rendered]
     default: merged
@@ -55,7 +56,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Everything this node balances, and nothing else
+- name: Have these listeners and no others
   evenflow.l4lb.lb_config:
     purge: all
     listeners:
@@ -74,14 +75,14 @@ EXAMPLES = r"""
         backends:
           - {address: "2001:db8:1::11", port: 5353}
 
-- name: Change one weight, keep everything else
+- name: Change one weight and keep everything else
   evenflow.l4lb.lb_config:
     listeners:
       - name: web
         backends:
           - {address: 192.0.2.11, weight: 50}
 
-- name: Look at the nft script without touching anything
+- name: Show the nft statements without changing anything
   evenflow.l4lb.lb_config:
     state: rendered
     listeners: "{{ lb_node_listeners }}"
@@ -91,8 +92,8 @@ EXAMPLES = r"""
 RETURN = r"""
 before:
   description:
-    - The listeners that the change concerns, with all their options, as they were. M(evenflow.l4lb.lb_info) tells the
-      whole configuration.
+    - The listeners that the change affects, with all their options, before the change. M(evenflow.l4lb.lb_info) returns
+      the whole configuration.
   returned: success
   type: list
   elements: dict
@@ -115,37 +116,37 @@ after:
       backends:
         - {name: web1, address: 192.0.2.11, port: 0, weight: 100, admin_state: enabled}
 fingerprint:
-  description: Names the configuration after by its content. Nodes with equal configurations have equal fingerprints.
+  description: A hash of the configuration after the change. Nodes with equal configurations have equal fingerprints.
   returned: success
   type: str
   sample: 8ac2c2a3a1ee8e8bd5b03ac9c0f5d4a9a7e0a0e4b1bf4d3b3cd1b7a0a2a6f0f1
 changes:
-  description: What differs between the two configurations.
+  description: The differences between the configurations before and after the change.
   returned: success
   type: dict
   contains:
     added:
-      description: Listeners, and registrations of listeners that were there before.
+      description: New listeners, and new backends of listeners that existed before.
       returned: success
       type: list
       elements: dict
       sample: [{listener: web, address: 192.0.2.13, port: 0}]
     removed:
-      description: The same for what goes.
+      description: Removed listeners, and removed backends of listeners that remain.
       returned: success
       type: list
       elements: dict
       sample: []
     modified:
-      description: Options of listeners and registrations that get another value.
+      description: Options of listeners and backends that have another value after the change.
       returned: success
       type: list
       elements: dict
       sample: [{listener: web, address: 192.0.2.11, port: 0, option: weight, before: 100, after: 50}]
 commands:
   description:
-    - The nft script of the one transaction, a statement an item; empty if the kernel holds what it should.
-    - If it is longer than a mebibyte, long statements are cut.
+    - The statements of the nft transaction. The list is empty if the kernel state is already as it should be.
+    - If the statements are longer than a mebibyte together, the long ones are shortened.
   returned: success
   type: list
   elements: str
@@ -164,7 +165,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._module import LbMod
 
 
 def build(params: dict[str, Any]) -> tuple[Edit, Faults]:
-    """Turn the parameters into the change they ask for."""
+    """Return the edit that the parameters ask for, and the errors in the parameters."""
     faults = Faults()
     items = parse_listeners(params.get("listeners"), faults)
     is_replaced = params.get("state") == "replaced"

@@ -12,11 +12,11 @@ version_added: 0.1.0
 author:
   - The Evenflow authors (@evenflow)
 description:
-  - Sets O(ignore:admin_state=drained) on the registrations of some machines, in one transaction. New flows go elsewhere
-    at once; those that are there go on until they end by themselves or their time is over.
-  - The node's agent keeps the time, over its own restart and over a reboot too. The module only waits, and may be
-    interrupted; a second run goes on where the first one was and does not move the deadline.
-  - A registration that is disabled has no flows and stays disabled, in both directions.
+  - Sets O(ignore:admin_state=drained) on the backends of some machines, in one transaction. New flows go to other
+    machines at once. Existing flows continue until they end by themselves or reach their deadline.
+  - The agent of the node keeps the deadlines, also across its own restart and a reboot of the node. The module only
+    waits and can be interrupted. A second run continues to wait and does not move the deadline.
+  - A backend that is disabled has no flows and stays disabled, whatever the O(state).
 extends_documentation_fragment:
   - evenflow.l4lb.attributes
   - evenflow.l4lb.attributes.actiongroup
@@ -24,84 +24,84 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     details:
-      - In check mode it never waits.
+      - In check mode the module does not wait.
   async:
     support: full
-    description: Supports the C(async) keyword. There is no progress to see then.
+    description: Supports the C(async) keyword. The controller does not show the progress then.
 options:
   backends:
     description:
-      - Machines, by the names or the addresses of their registrations.
+      - Names or addresses of the machines.
     type: list
     elements: str
     required: true
   listener:
     description:
       - Names of listeners.
-      - V(all) alone stands for every listener.
+      - V(all) alone means every listener.
     type: list
     elements: str
     default: [all]
   state:
     description:
-      - With V(drained) no new flow goes to the machines.
-      - With V(active) those that were drained get new flows again, at once. Flows that are still there live on.
+      - With V(drained) the machines get no new flows.
+      - With V(active) machines that were drained get new flows again at once. Their remaining flows continue.
     type: str
     choices: [drained, active]
     default: drained
   wait:
     description:
-      - Wait until the machines have no more flows than O(max_connections), or the time is over. A machine that is
-        unhealthy and has sent nothing for 2 seconds is not waited for.
+      - Wait until no backend of the machines has more flows than O(max_connections), or until O(timeout) is over. The
+        module does not wait for a backend that is unhealthy and has sent no packet for 2 seconds.
     type: bool
     default: true
   timeout:
     description:
-      - Seconds that flows have to end by themselves, counted from the beginning of the drain.
-      - If it is not given, the largest C(connection_draining_timeout_sec) of the listeners concerned. It holds for
-        every one of the registrations.
-      - In a listener with C(drain_mode=natural) flows are ended only if this is given.
+      - Seconds in which flows may end by themselves, counted from the start of the drain.
+      - The default is the largest C(connection_draining_timeout_sec) of the listeners that are drained. It applies to
+        all backends that are drained.
+      - In a listener with C(drain_mode=natural) flows are ended only if O(timeout) is given.
     type: int
   on_timeout:
     description:
-      - What happens to flows that are left when the time is over.
-      - With V(terminate) the node ends them, TCP with a reset to both sides, and the module succeeds.
-      - With V(fail) and V(continue) they go on for as long as they like; the module fails, or succeeds. The time is
-        then counted from the beginning of the wait.
+      - What happens to flows that remain when O(timeout) is over.
+      - With V(terminate) the node ends them, TCP flows with a reset to both sides, and the module succeeds.
+      - With V(fail) and V(continue) they continue without a limit. The module fails with V(fail) and succeeds with
+        V(continue). The time is then counted from the start of the wait.
     type: str
     choices: [terminate, fail, continue]
     default: terminate
   max_connections:
     description:
-      - So many flows may be left on each registration when the wait ends.
+      - Maximum number of flows that may remain on each backend when the wait ends.
     type: int
     default: 0
   poll_interval:
     description:
-      - Seconds between two looks at what is left. If counting takes long, looks are rarer.
+      - Seconds between two counts of the remaining flows. If a count takes long, the module counts less often.
     type: int
     default: 1
   progress_interval:
     description:
-      - Seconds after which the controller shows what is left while it waits. V(0) shows nothing.
+      - Seconds between two messages about the remaining flows while the module waits. With V(0) there are no messages.
     type: int
     default: 10
   min_eligible:
     description:
-      - Refuse to leave a listener fewer healthy backends that take new flows, if the drain makes it fewer. Nothing is
-        changed then.
+      - Minimum number of healthy backends that get new flows in each listener. If the drain would leave a listener
+        fewer, the module fails and changes nothing. A listener that has fewer already can lose no more.
     type: int
     default: 1
   out_elsewhere:
     description:
-      - Machines, by name or address, that do not count for O(min_eligible), because other nodes of the fleet have them
-        out.
+      - Names or addresses of machines that do not count for O(min_eligible), because they are drained on other nodes of
+        the fleet.
     type: list
     elements: str
     default: []
   not_found:
     description:
-      - What to do about a machine that has no registration there.
+      - What to do if a machine has no backend in the listeners.
     type: str
     choices: [fail, ignore]
     default: fail
@@ -111,7 +111,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Take two machines out of every listener and wait until nobody is on them
+- name: Drain two machines in every listener and wait until they have no flows
   evenflow.l4lb.lb_drain:
     backends: [web1, web2]
     timeout: 120
@@ -121,7 +121,7 @@ EXAMPLES = r"""
     backends: [web1, web2]
     state: active
 
-- name: Long connections decide themselves when they end
+- name: Wait for long connections without ending them
   evenflow.l4lb.lb_drain:
     backends: 192.0.2.31
     listener: postgres
@@ -131,13 +131,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 drained:
-  description: Whether no registration has more flows than O(max_connections).
-  returned: success, or time over
+  description: Whether no backend has more flows than O(max_connections).
+  returned: success, or failure because O(timeout) is over
   type: bool
   sample: true
 connections_remaining:
-  description: What is left on each registration.
-  returned: success, or time over
+  description: The remaining flows of each backend.
+  returned: success, or failure because O(timeout) is over
   type: list
   elements: dict
   contains:
@@ -152,52 +152,52 @@ connections_remaining:
       type: str
       sample: web1
     address:
-      description: Its address.
+      description: Address of the backend.
       returned: always
       type: str
       sample: 192.0.2.11
     port:
-      description: Its port; 0 is the listener's.
+      description: Port of the backend; 0 means the port of the listener.
       returned: always
       type: int
       sample: 0
     connections:
-      description: Active flows.
+      description: Number of active flows.
       returned: always
       type: int
       sample: 0
     drain_remaining_sec:
-      description: Seconds until the node ends them; none without a deadline.
+      description: Seconds until the node ends the flows; C(null) if there is no deadline.
       returned: always
       type: int
       sample: 87
 connections_ended:
-  description: How many flows the deadline has ended.
-  returned: success, or time over
+  description: Number of flows that the node ended at their deadline.
+  returned: success, or failure because O(timeout) is over
   type: int
   sample: 0
 elapsed:
-  description: Seconds that the module has waited.
-  returned: success, or time over
+  description: Seconds for which the module has waited.
+  returned: success, or failure because O(timeout) is over
   type: float
   sample: 12.4
 timeout:
-  description: Seconds that flows have.
-  returned: success, or time over
+  description: Seconds in which flows may end by themselves.
+  returned: success, or failure because O(timeout) is over
   type: int
   sample: 120
 timed_out:
-  description: Whether the time was over before all flows had ended by themselves.
-  returned: success, or time over
+  description: Whether O(timeout) was over before all flows had ended by themselves.
+  returned: success, or failure because O(timeout) is over
   type: bool
   sample: false
 waiting:
-  description: Whether there is more to wait for. For the action plugin, which goes on waiting.
-  returned: if O(progress_interval) is over
+  description: Whether there are flows to wait for. The action plugin runs the module again then.
+  returned: if O(progress_interval) is over and flows remain
   type: bool
   sample: true
 before:
-  description: The listeners that the change concerns, as they were.
+  description: The listeners that the change affects, before the change.
   returned: success
   type: list
   elements: dict
@@ -209,36 +209,37 @@ after:
   elements: dict
   sample: []
 fingerprint:
-  description: Names the configuration after by its content. Nodes with equal configurations have equal fingerprints.
+  description: A hash of the configuration after the change. Nodes with equal configurations have equal fingerprints.
   returned: success
   type: str
   sample: 8ac2c2a3a1ee8e8bd5b03ac9c0f5d4a9a7e0a0e4b1bf4d3b3cd1b7a0a2a6f0f1
 changes:
-  description: What differs between the two configurations.
+  description: The differences between the configurations before and after the change.
   returned: success
   type: dict
   contains:
     added:
-      description: Always empty here.
+      description: Always empty for this module.
       returned: success
       type: list
       elements: dict
       sample: []
     removed:
-      description: Always empty here.
+      description: Always empty for this module.
       returned: success
       type: list
       elements: dict
       sample: []
     modified:
-      description: Options of registrations that get another value.
+      description: Options of backends that have another value after the change.
       returned: success
       type: list
       elements: dict
       sample:
         - {listener: web, address: 192.0.2.11, port: 0, option: admin_state, before: enabled, after: drained}
 commands:
-  description: The nft script of the one transaction, a statement an item; empty if the kernel holds what it should.
+  description:
+    - The statements of the nft transaction. The list is empty if the kernel state is already as it should be.
   returned: success
   type: list
   elements: str
@@ -260,7 +261,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import 
 
 
 def build(params: dict[str, Any]) -> tuple[Edit, Faults]:
-    """Turn the parameters into the change they ask for."""
+    """Return the edit that the parameters ask for, and the errors in the parameters."""
     faults = Faults()
     request = DrainRequest.from_options(parse_drain(params, faults))
     return checked(partial(request.edit, faults=faults), faults), faults

@@ -12,7 +12,7 @@ version_added: 0.1.0
 author:
   - The Evenflow authors (@evenflow)
 description:
-  - Tells what a node balances and what it has counted. Changes nothing.
+  - Returns the configuration, the status and the counters of a node. Changes nothing.
 extends_documentation_fragment:
   - evenflow.l4lb.attributes
   - evenflow.l4lb.attributes.actiongroup
@@ -24,31 +24,32 @@ attributes:
 options:
   listeners:
     description:
-      - Names of the listeners to tell of. Default is all.
+      - Names of the listeners to return. The default is all listeners.
     type: list
     elements: str
   gather:
     description:
-      - V(config) is what was asked for.
-      - V(status) says of each listener and registration how it operates. A listener is V(online), V(degraded) (some
-        of its backends are not healthy, or those for failover have the flows), V(offline) (no new flow is taken),
-        V(disabled) or V(no_monitor). A registration is V(initial), V(healthy), V(unhealthy), V(draining), V(drained),
-        V(disabled) or V(no_monitor), with since when, its last check in words, its active flows, and the seconds that
-        a drain has left.
-      - V(connections) are active flows, as the kernel tracks them now.
-      - V(counters) are new flows, packets and bytes, in from clients and out to them.
-      - V(tables) are sizes of slot tables, slots per registration, and how far the worst share is from its exact value.
+      - V(config) returns the options of listeners and backends.
+      - V(status) returns the operating status of listeners and backends. A listener is C(online), C(degraded) (some of
+        its backends are not healthy, or the failover pool is in use), C(offline) (it gets no new flows), C(disabled) or
+        C(no_monitor). A backend is C(initial), C(healthy), C(unhealthy), C(draining), C(drained), C(disabled) or
+        C(no_monitor). Each backend has the time of its last change of status, the result of its last check, the number
+        of its active flows, and the seconds until the end of a drain.
+      - V(connections) returns the numbers of active flows that the kernel tracks.
+      - V(counters) returns the numbers of new flows, and of packets and bytes from clients and to clients.
+      - V(tables) returns the sizes of slot tables, the number of slots of each backend, and the largest deviation of a
+        share from its exact value.
     type: list
     elements: str
     choices: [config, status, connections, counters, tables]
     default: [config, status]
   query:
     description:
-      - A JMESPath expression on the result. Its outcome is returned in RV(query_result).
+      - A JMESPath expression, which is applied to the result. Its value is returned in RV(query_result).
     type: str
   config_dir:
     description:
-      - Directory of the node's configuration.
+      - The directory of the node's configuration.
     type: path
     default: /etc/evenflow
 requirements:
@@ -59,12 +60,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at everything
+- name: Read the configuration, the status, the counters and the slot tables
   evenflow.l4lb.lb_info:
     gather: [config, status, counters, tables]
   register: lb
 
-- name: Which backends have not had a flow?
+- name: Find backends that have had no flows
   evenflow.l4lb.lb_info:
     gather: [config, counters]
     query: "listeners[].backends[?counters.flows == `0`].name | []"
@@ -73,7 +74,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 listeners:
-  description: The listeners, sorted by name, with what was gathered.
+  description: The listeners, sorted by name, with the information that O(gather) selects.
   returned: success
   type: list
   elements: dict
@@ -91,20 +92,21 @@ listeners:
           active_flows: 12
           health: {state: healthy, since: "2026-11-21T11:53:37Z", last_check: status 200, detection_sec: 15}
 fingerprint:
-  description: Names the configuration by its content.
+  description: A hash of the configuration. Nodes with equal configurations have equal fingerprints.
   returned: success
   type: str
   sample: 8ac2c2a3a1ee8e8bd5b03ac9c0f5d4a9a7e0a0e4b1bf4d3b3cd1b7a0a2a6f0f1
 table_digest:
-  description: Names the slot tables by their content. Equal on nodes that would send every flow to the same backend.
+  description: A hash of the slot tables. It is equal on nodes that would send every flow to the same backend.
   returned: success
   type: str
   sample: 0f3bdc8c1d4cbfb3b66c7cd9bd80b3df32dbe2a6a34d2d5c4e9a7f2bb5c36f7e
 node:
   description:
-    - The node and its settings; whether its C(agent) runs, what it complains of and what it has put right;
-      registrations that are removed and C(leaving), their flows still draining.
-    - While the agent does not run, health is as it was when the agent ended.
+    - The name and the settings of the node.
+    - C(agent) says whether the agent runs, which error it reports and which differences it has repaired.
+    - C(leaving) lists backends that are removed and still have flows that are drained.
+    - While the agent does not run, the health of backends is as it was when the agent ended.
   returned: success
   type: dict
   sample:
@@ -116,7 +118,7 @@ node:
     agent: {running: true, pid: 812, started: 1795262253, error: "", repairs: []}
     leaving: []
 query_result:
-  description: What O(query) gives.
+  description: The value of O(query).
   returned: if O(query) is given
   type: raw
 """

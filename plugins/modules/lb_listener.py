@@ -13,7 +13,7 @@ author:
   - The Evenflow authors (@evenflow)
 description:
   - Adds, changes or removes one listener with its backends. An option that is not given keeps its value.
-  - For more than one listener use M(evenflow.l4lb.lb_config), which needs one run and one transaction.
+  - For several listeners use M(evenflow.l4lb.lb_config), which changes them in one run and one transaction.
 extends_documentation_fragment:
   - evenflow.l4lb.attributes
   - evenflow.l4lb.attributes.actiongroup
@@ -22,12 +22,13 @@ extends_documentation_fragment:
 options:
   purge_backends:
     description:
-      - Remove the listener's registrations that are not in O(backends), if that is given.
+      - Remove the backends of the listener that are not in O(backends), if O(backends) is given.
     type: bool
     default: false
   state:
     description:
-      - With V(absent) only O(name) matters. Existing flows go on.
+      - With V(absent) the listener is removed. The other options except O(name) have no effect then. Existing flows are
+        drained.
     type: str
     choices: [present, absent]
     default: present
@@ -37,7 +38,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A web service on two machines
+- name: Balance a web service over two machines
   evenflow.l4lb.lb_listener:
     name: web
     address: 198.51.100.10
@@ -53,7 +54,7 @@ EXAMPLES = r"""
     name: web
     admin_state: disabled
 
-- name: Take it away
+- name: Remove the listener
   evenflow.l4lb.lb_listener:
     name: web
     state: absent
@@ -62,8 +63,8 @@ EXAMPLES = r"""
 RETURN = r"""
 before:
   description:
-    - The listeners that the change concerns, with all their options, as they were. M(evenflow.l4lb.lb_info) tells the
-      whole configuration.
+    - The listeners that the change affects, with all their options, before the change. M(evenflow.l4lb.lb_info) returns
+      the whole configuration.
   returned: success
   type: list
   elements: dict
@@ -86,37 +87,37 @@ after:
       backends:
         - {name: web1, address: 192.0.2.11, port: 0, weight: 100, admin_state: enabled}
 fingerprint:
-  description: Names the configuration after by its content. Nodes with equal configurations have equal fingerprints.
+  description: A hash of the configuration after the change. Nodes with equal configurations have equal fingerprints.
   returned: success
   type: str
   sample: 8ac2c2a3a1ee8e8bd5b03ac9c0f5d4a9a7e0a0e4b1bf4d3b3cd1b7a0a2a6f0f1
 changes:
-  description: What differs between the two configurations.
+  description: The differences between the configurations before and after the change.
   returned: success
   type: dict
   contains:
     added:
-      description: Listeners, and registrations of listeners that were there before.
+      description: New listeners, and new backends of listeners that existed before.
       returned: success
       type: list
       elements: dict
       sample: [{listener: web, address: 192.0.2.13, port: 0}]
     removed:
-      description: The same for what goes.
+      description: Removed listeners, and removed backends of listeners that remain.
       returned: success
       type: list
       elements: dict
       sample: []
     modified:
-      description: Options of listeners and registrations that get another value.
+      description: Options of listeners and backends that have another value after the change.
       returned: success
       type: list
       elements: dict
       sample: [{listener: web, address: 192.0.2.11, port: 0, option: weight, before: 100, after: 50}]
 commands:
   description:
-    - The nft script of the one transaction, a statement an item; empty if the kernel holds what it should.
-    - If it is longer than a mebibyte, long statements are cut.
+    - The statements of the nft transaction. The list is empty if the kernel state is already as it should be.
+    - If the statements are longer than a mebibyte together, the long ones are shortened.
   returned: success
   type: list
   elements: str
@@ -139,7 +140,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._module import LbMod
 
 
 def build(params: dict[str, Any]) -> tuple[Edit, Faults]:
-    """Turn the parameters into the change they ask for."""
+    """Return the edit that the parameters ask for, and the errors in the parameters."""
     faults = Faults()
     item = parse_listener({name: params.get(name) for name in listener_spec()}, faults)
     if params.get("state") == "absent":

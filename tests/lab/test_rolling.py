@@ -144,7 +144,7 @@ def test_what_is_out_on_another_node_does_not_count(fleet: Fleet, lab: Lab, serv
     before = _states(lab)
     assert before == {"lb1": ["b3"], "lb2": ["b2"]}
     done = fleet.play("rolling_maintenance", "--limit", "b1", rolling_tasks=tasks, **HOSTS)
-    assert done.returncode != 0 and "b1 were not taken out, on no load balancer" in done.stdout
+    assert done.returncode != 0 and "b1: not drained on any load balancer" in done.stdout
     assert "min_eligible: 1: web4 would keep 0" in done.stdout
     assert _states(lab) == before and not _maintained(lab)
 
@@ -157,8 +157,8 @@ def test_a_load_balancer_that_fails(fleet: Fleet, lab: Lab, served: list[str], t
         done = fleet.play("rolling_maintenance", "--limit", "b1", rolling_tasks=tasks, **HOSTS)
     finally:
         lab.node("lb2").run(["rmdir", in_the_way])
-    assert done.returncode != 0 and "Drain on the others" in done.stdout
-    assert "b1 were not taken out, on no load balancer: lb2: " in done.stdout
+    assert done.returncode != 0 and "Drain the batch on the other load balancers" in done.stdout
+    assert "b1: not drained on any load balancer: lb2: " in done.stdout
     assert _states(lab) == {"lb1": [], "lb2": []} and not _maintained(lab)
 
 

@@ -2,4 +2,4 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the operator asked for: listeners, backends and settings, their rules and edits. Pure."""
+"""The configuration that the operator wants: listeners, backends and settings, their rules and edits. Pure."""

@@ -20,7 +20,7 @@ def family(address: str) -> str:
 
 @lru_cache(maxsize=65536)
 def address_bytes(address: str) -> bytes:
-    """Return an address in network order; also the order in which addresses are sorted."""
+    """Return an address in network byte order. Addresses are sorted by these bytes."""
     return socket.inet_pton(socket.AF_INET6 if family(address) == "6" else socket.AF_INET, address)
 
 
@@ -39,9 +39,9 @@ class Address:
 
 @dataclass(frozen=True)
 class Destination:
-    """What new flows are sent to.
+    """The address, protocol and ports to which clients send their flows.
 
-    :ivar protocol: ``any`` for every protocol.
+    :ivar protocol: ``any`` means every protocol.
     """
 
     address: str

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Changes of a configuration as pure functions: the document before, what is asked for, the document after."""
+"""Edits of a configuration: pure functions from the document before to the document after."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from .rules import check_document
 from .validation import Faults
 
 Edit = Callable[[Document], Document]
-"""Takes the configuration before and gives the one after, or raises :class:`InvalidInput`."""
+"""Returns the configuration after from the one before, or raises :class:`InvalidInput`."""
 
 
 def with_listeners(
     before: Document, items: list[dict[str, Any]], purge: str = "none", replaced: bool = False
 ) -> Document:
-    """Put listeners in.
+    """Add listeners or merge them with those that exist.
 
-    :param items: listeners as :func:`parse_listeners` gives them; one with ``ignore`` is left alone.
-    :param purge: what goes if it is not in the items: ``backends`` of the listeners named, ``listeners``, ``all``.
-    :param replaced: an option that is not given gets its default instead of keeping its value.
+    :param items: listeners as :func:`parse_listeners` returns them. A listener with ``ignore`` is not changed.
+    :param purge: what to remove if it is not in the items: ``none``, ``backends`` of the listeners in the items,
+        ``listeners``, or ``all`` for both.
+    :param replaced: whether an option that is not given gets its default instead of keeping its value.
     """
     after = dict(before)
     for item in items:
@@ -40,15 +41,15 @@ def with_listeners(
 
 
 def without_listener(before: Document, name: str) -> Document:
-    """Take a listener out; nothing happens if there is none."""
+    """Remove a listener, if it exists."""
     return {key: listener for key, listener in before.items() if key != name}
 
 
 def with_backend(before: Document, listeners: list[str], backend: dict[str, Any], faults: Faults) -> Document:
-    """Put one registration into listeners.
+    """Add one backend to listeners or merge it with the one that exists.
 
-    :param listeners: their names, or ``all`` alone: every listener of the backend's address family.
-    :param faults: gets told of a listener that does not exist.
+    :param listeners: names of listeners, or ``all`` alone for every listener of the backend's address family.
+    :param faults: gets an error for each listener that does not exist.
     """
     if "address" not in backend:
         return before
@@ -63,27 +64,27 @@ def with_backend(before: Document, listeners: list[str], backend: dict[str, Any]
 
 
 def without_backend(before: Document, listeners: list[str], backend: dict[str, Any]) -> Document:
-    """Take one registration, by address and port, out of listeners; those without it stay as they are."""
+    """Remove one backend, by its address and port, from the listeners that have it."""
     after = dict(before)
     if "address" not in backend:
         return after
     for name in before if listeners == ["all"] else before.keys() & set(listeners):
         kept = [
-            found
-            for found in before[name]["backends"]
-            if (found["address"], found["port"]) != (backend["address"], backend["port"])
+            other
+            for other in before[name]["backends"]
+            if (other["address"], other["port"]) != (backend["address"], backend["port"])
         ]
         after[name] = dict(before[name], backends=kept)
     return after
 
 
 def checked(edit: Edit, faults: Faults) -> Edit:
-    """Make an edit refuse a result that breaks a rule, together with the faults found in the input."""
+    """Return an edit that raises all errors: those in the input, and the rules that the result breaks."""
 
     def edit_and_check(before: Document) -> Document:
         after = edit(before)
         check_document(after, before, faults)
-        faults.refuse()
+        faults.raise_if_any()
         return after
 
     return edit_and_check
@@ -93,11 +94,11 @@ def _merged_listener(
     before: dict[str, Any] | None, item: dict[str, Any], purge_backends: bool, replaced: bool
 ) -> dict[str, Any]:
     listener = _merged(before, item, LISTENER, replaced)
-    live = {(backend["address"], backend["port"]): backend for backend in (before or {}).get("backends", ())}
-    backends = {} if purge_backends and "backends" in item else dict(live)
+    existing = {(backend["address"], backend["port"]): backend for backend in (before or {}).get("backends", ())}
+    backends = {} if purge_backends and "backends" in item else dict(existing)
     for backend in item.get("backends", ()):
         key = backend["address"], backend["port"]
-        backends[key] = _merged(live.get(key), backend, BACKEND, replaced)
+        backends[key] = _merged(existing.get(key), backend, BACKEND, replaced)
         backends[key]["name"] = backends[key]["name"] or backend["address"]
     listener["backends"] = sorted(
         backends.values(), key=lambda backend: (address_bytes(backend["address"]), backend["port"])

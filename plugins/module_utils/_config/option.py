@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The type of an option: how a value is checked, completed and described to Ansible."""
+"""The description of an option, by which values are checked and completed, and argument specs are made."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any, Callable
 
 
 class InvalidValue(ValueError):
-    """A value breaks its option's rule; the text says what is allowed, without the path."""
+    """A value is not allowed. The text names the value and what is allowed, but not the option."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option.
+    """The description of one option.
 
-    :ivar type: ``str``, ``int``, ``float``, ``bool``, ``list`` or ``dict``, in the sense of an argument spec.
-    :ivar default: the value in a new listener or backend; ``None`` where it is required or derived.
-    :ivar choices: the allowed words; empty where there is no such list.
-    :ivar hints: what to add to the refusal of a word that is a likely mistake.
-    :ivar bounds: smallest and largest allowed number.
-    :ivar elements: type of a list's elements.
-    :ivar options: options of a dict; given as a whole, what is left out has its default. Where the default of the
-        dict is ``None``, an empty one means that.
-    :ivar required: a new listener or backend cannot be without it.
-    :ivar check: brings a value into its canonical form or raises :class:`InvalidValue`.
+    :ivar type: ``str``, ``int``, ``float``, ``bool``, ``list`` or ``dict``, as in an argument spec.
+    :ivar default: the value in a new listener or backend; ``None`` if there is none or it follows from other options.
+    :ivar choices: the allowed values; empty if they are not limited to a list.
+    :ivar hints: by value that is not allowed, what to add to the error if the value is a likely mistake.
+    :ivar bounds: the smallest and the largest allowed number.
+    :ivar elements: the type of the elements of a list.
+    :ivar options: the options of a dict. A value replaces the dict as a whole, so options that are left out get their
+        defaults. If the default of the dict is ``None``, an empty dict means ``None``.
+    :ivar required: whether a new listener or backend must have it.
+    :ivar check: returns a value in its canonical form or raises :class:`InvalidValue`.
     """
 
     type: str
@@ -42,7 +42,7 @@ class Option:
     check: Callable[[Any], Any] | None = None
 
     def canonical(self, value: Any) -> Any:
-        """Return the value in the one form in which it is stored and compared.
+        """Return a value in its canonical form, in which it is stored and compared.
 
         :raises InvalidValue: the value is not allowed.
         """
@@ -65,10 +65,31 @@ class Option:
             raise InvalidValue(f"{shown(value)} is not a list")
         return self.check(value) if self.check else value
 
+    def from_json(self, value: Any) -> Any:
+        """Return the canonical form of a value from a file, which must have the option's own type.
+
+        :raises InvalidValue: the value is not allowed, or it is a text where a number belongs, for example.
+        """
+        types, description = _JSON_TYPES[self.type]
+        if not isinstance(value, types) or (isinstance(value, bool) and self.type != "bool"):
+            raise InvalidValue(f"{shown(value)} is not {description}")
+        return self.canonical(value)
+
+
+_JSON_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "text"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+    "list": ((list,), "a list"),
+    "dict": ((dict,), "a dictionary"),
+}
+
 
 def shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
+    """Return a value as an error message shows it: a literal of at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _integer(value: Any) -> int:
@@ -83,7 +104,7 @@ def _number(value: Any) -> float:
     if not isinstance(value, bool):
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             pass
     raise InvalidValue(f"{shown(value)} is not a number")
 
@@ -98,6 +119,10 @@ def _truth(value: Any) -> bool:
 
 
 def text_of(value: Any) -> str:
+    """Return a text, or a whole number as text: YAML reads some texts as numbers.
+
+    :raises InvalidValue: the value is neither.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
@@ -106,14 +131,14 @@ def text_of(value: Any) -> str:
 
 
 def defaults(options: dict[str, Option]) -> dict[str, Any]:
-    """Return the value of each option that is not given."""
+    """Return the defaults of options."""
     return {name: option.default for name, option in options.items()}
 
 
 def argument_spec(options: dict[str, Option]) -> dict[str, dict[str, Any]]:
-    """Describe options to Ansible.
+    """Return an argument spec for options.
 
-    Defaults are left out: an option that a task does not name keeps its live value.
+    It has no defaults, because an option that is not given keeps the value that it has on the node.
     """
     spec: dict[str, dict[str, Any]] = {}
     for name, option in options.items():
@@ -127,7 +152,7 @@ def argument_spec(options: dict[str, Option]) -> dict[str, dict[str, Any]]:
         if option.options:
             entry["options"] = argument_spec(option.options)
             if option.default is None:
-                # An empty dict is allowed, so the library tells what is missing in another.
+                # An empty dict is allowed, so Ansible cannot check what is required in others; the library does.
                 for nested in entry["options"].values():
                     nested.pop("required", None)
         spec[name] = entry

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options of listeners and backends: one description for argument specs, validation and defaults."""
+"""The options of listeners, backends, drains and nodes, for argument specs, validation and defaults."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .values import (
     description,
     domain_name,
     host_name,
+    interface_name,
     json_query,
     listener_name,
     machines,
@@ -29,11 +30,11 @@ from .values import (
 
 SCHEDULERS = ("mh", "wrr", "rr", "wlc", "lc", "sh", "dh")
 HASH_SCHEDULERS = ("mh", "sh", "dh")
-"""Schedulers that choose by a hash of the packet, in a table of Maglev's."""
+"""Schedulers that select a backend by a hash of the packet, in a Maglev table."""
 LEAST_CONN_SCHEDULERS = ("wlc", "lc")
 """Schedulers whose shares follow the number of active flows."""
 EVEN_SCHEDULERS = ("rr", "lc")
-"""Schedulers to which every weight above 0 is the same."""
+"""Schedulers for which all weights above 0 are equal."""
 
 PROTOCOLS = ("tcp", "udp", "sctp", "any")
 AFFINITIES = ("none", "client_ip_port_proto", "client_ip_proto", "client_ip", "client_ip_no_destination")
@@ -60,8 +61,9 @@ CHECK_OPTIONS = {
     "ping": (),
     "script": ("command", "dynamic_weight"),
 }
-"""What each type of health check takes beside what all take."""
+"""The options of each type of health check, without those that all types have."""
 CHECKS_WITHOUT_PORT = ("ping", "script")
+VIP_MODES = ("none", "address")
 PURGES = ("none", "backends", "listeners", "all")
 
 MAX_RING_SIZE = 65521
@@ -124,7 +126,7 @@ LISTENER = {
     "snat": Option("str", default="none", choices=SNATS),
     "log_config": Option("dict", default=defaults(LOG_CONFIG), options=LOG_CONFIG),
 }
-"""A listener's options; ``backends`` is a list of :data:`BACKEND`."""
+"""The options of a listener, without ``backends``, a list of dictionaries with the options :data:`BACKEND`."""
 
 BACKEND = {
     "name": Option("str", check=backend_name),
@@ -136,16 +138,16 @@ BACKEND = {
     "admin_state": Option("str", default="enabled", choices=BACKEND_ADMIN_STATES),
     "max_connections": Option("int", default=0, bounds=(0, MAX_CONNECTIONS)),
 }
-"""A registration's options. ``name`` is the address where it is not given."""
+"""The options of a backend. The default of ``name`` is the address."""
 
-_LONGEST_WAIT = 7 * 24 * 3600
+_MAX_TIMEOUT = 7 * 24 * 3600
 
 DRAIN = {
     "backends": Option("list", elements="str", required=True, check=machines),
     "listener": Option("list", elements="str", default=["all"]),
     "state": Option("str", default="drained", choices=("drained", "active")),
     "wait": Option("bool", default=True),
-    "timeout": Option("int", bounds=(0, _LONGEST_WAIT)),
+    "timeout": Option("int", bounds=(0, _MAX_TIMEOUT)),
     "on_timeout": Option("str", default="terminate", choices=("terminate", "fail", "continue")),
     "max_connections": Option("int", default=0, bounds=(0, 2**31 - 1)),
     "poll_interval": Option("int", default=1, bounds=(1, 3600)),
@@ -154,4 +156,13 @@ DRAIN = {
     "out_elsewhere": Option("list", elements="str", default=[], check=machines),
     "not_found": Option("str", default="fail", choices=("fail", "ignore")),
 }
-"""Options of a drain."""
+"""The options of a drain."""
+
+NODE = {
+    "hash_seed": Option("int", default=24301, bounds=(0, 0xFFFFFFFF)),
+    "vip_mode": Option("str", default="none", choices=VIP_MODES),
+    "vip_interface": Option("str", default="", check=interface_name),
+    "vip_dedicated": Option("bool"),
+    "log_group": Option("int", default=5, bounds=(0, 65535)),
+}
+"""The settings of a node, as the role writes them to ``node.json``."""

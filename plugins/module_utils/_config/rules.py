@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rules between options, listeners and backends: what only the whole configuration can tell."""
+"""Rules between options, listeners and backends, which need the whole configuration to be checked."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .validation import Faults
 
 
 def check_document(document: Document, before: Document, faults: Faults) -> None:
-    """Check a configuration.
+    """Check the rules of a configuration after a change.
 
-    :param document: the configuration after the change.
-    :param before: the one before it.
+    :param before: the configuration before the change.
+    :param faults: gets an error for each rule that is broken.
     """
     served: dict[tuple[str, str], list[tuple[PortRange, bool, str]]] = {}
     for name in sorted(document):
@@ -46,28 +46,28 @@ def check_document(document: Document, before: Document, faults: Faults) -> None
 
 
 def warnings(listener: dict[str, Any]) -> list[str]:
-    """Say what is allowed in a listener and seldom meant.
+    """Return a text for each combination of options that is allowed and seldom intended.
 
-    Two first datagrams of a flow that are handled at once are two draws of the counter, and so two backends (measured:
-    7 to 11 % of flows whose client sends two datagrams at once).
+    If the first two datagrams of a flow are handled at the same time, each of them advances the counter of the
+    scheduler, so they go to two backends. This happens to 7 to 11 % of the flows whose client sends two at once.
     """
-    found = []
+    texts = []
     if listener["protocol"] in ("udp", "any") and listener["scheduler"] not in HASH_SCHEDULERS:
-        found.append(
-            f"listener {listener['name']}: with scheduler {listener['scheduler']}, two first datagrams that a client "
-            f"sends at once can go to different backends; {', '.join(HASH_SCHEDULERS)} do not do that"
+        texts.append(
+            f"listener {listener['name']}: with scheduler {listener['scheduler']}, the first two datagrams of a flow "
+            f"can go to different backends if they are sent at the same time; {', '.join(HASH_SCHEDULERS)} prevent this"
         )
     if listener["idle_timeout_sec"] and listener["protocol"] == "sctp":
-        found.append(
-            f"listener {listener['name']}: with protocol sctp idle_timeout_sec ends idle sessions, not flows: "
-            "nftables has time-outs for TCP and UDP only"
+        texts.append(
+            f"listener {listener['name']}: with protocol sctp idle_timeout_sec ends idle sessions but not idle flows; "
+            "nftables has timeouts for TCP and UDP only"
         )
     if listener["connection_persistence_on_unhealthy_backends"] == "always_persist":
-        found.append(
-            f"listener {listener['name']}: with always_persist a client stays with a backend that is dead until its "
-            "flow has been idle for long enough"
+        texts.append(
+            f"listener {listener['name']}: with always_persist the flows of a backend that has failed stay with it "
+            "until they have been idle for too long"
         )
-    return found
+    return texts
 
 
 def _check_protocol(listener: dict[str, Any], before: dict[str, Any] | None, prefix: str, faults: Faults) -> None:
@@ -84,7 +84,7 @@ def _check_ports(listener: dict[str, Any], prefix: str, faults: Faults) -> None:
     ports = listener["ports"]
     if listener["protocol"] == "any" and ports != ["all"]:
         faults.add(f"{prefix}ports", f"{', '.join(ports)}: with protocol any the only allowed value is all")
-    if all(found.is_single for found in parse_ports(ports)):
+    if all(port_range.is_single for port_range in parse_ports(ports)):
         return
     for backend in listener["backends"]:
         if backend["port"]:
@@ -93,16 +93,18 @@ def _check_ports(listener: dict[str, Any], prefix: str, faults: Faults) -> None:
 
 
 def _check_overlap(address: str, protocol: str, entries: list[tuple[PortRange, bool, str]], faults: Faults) -> None:
-    """Check ports in ascending order; of two listeners that share one, the fault is told of the one just written."""
+    """Check ports in ascending order. If two listeners share a port, the error is that of the listener in the input."""
     widest = entries[0]
     for entry in entries[1:]:
         if entry[0].first <= widest[0].last and entry[2] != widest[2]:
-            (other_ports, _written, other), (ports, _written, name) = sorted((entry, widest), key=lambda one: one[1:])
+            (other_ports, _in_input, other), (ports, _in_input, name) = sorted(
+                (entry, widest), key=lambda item: item[1:]
+            )
             faults.add(
                 f"{faults.prefix(name)}ports",
                 f"{ports}/{protocol} on {address} is served by listener {other} ({other_ports}) already",
             )
-        widest = max(widest, entry, key=lambda found: found[0].last)
+        widest = max(widest, entry, key=lambda item: item[0].last)
 
 
 def _check_affinity(listener: dict[str, Any], prefix: str, faults: Faults) -> None:
@@ -143,11 +145,11 @@ def _check_health_check(listener: dict[str, Any], prefix: str, faults: Faults) -
     check = listener["health_check"]
     kind = check.get("type")
     if kind not in CHECK_OPTIONS:
-        # Told by the check of its own option already.
+        # The option itself has an error already.
         return
-    of_a_type = {name for names in CHECK_OPTIONS.values() for name in names}
+    of_some_types = {name for names in CHECK_OPTIONS.values() for name in names}
     for name, option in HEALTH_CHECK.items():
-        if name in of_a_type and name not in CHECK_OPTIONS[kind] and check[name] != option.default:
+        if name in of_some_types and name not in CHECK_OPTIONS[kind] and check[name] != option.default:
             types = ", ".join(kind for kind, names in CHECK_OPTIONS.items() if name in names)
             faults.add(f"{prefix}{name}", f"is not an option of type {kind}, only of {types}")
     if check["timeout_sec"] > check["check_interval_sec"]:
@@ -168,16 +170,16 @@ def _check_health_check(listener: dict[str, Any], prefix: str, faults: Faults) -
 
 
 def _check_backends(listener: dict[str, Any], faults: Faults) -> None:
-    wanted = family(listener["address"])
+    ip_version = family(listener["address"])
     for backend in listener["backends"]:
         address = backend["address"]
-        if family(address) == wanted and address != listener["address"]:
+        if family(address) == ip_version and address != listener["address"]:
             continue
         path = f"{faults.prefix(listener['name'], address, backend['port'])}address"
         if address == listener["address"]:
             faults.add(path, f"{address} is the listener's own address")
         else:
-            faults.add(path, f"{address} is not IPv{wanted}, as the listener's {listener['address']} is")
+            faults.add(path, f"{address} is not IPv{ip_version}, as the listener's {listener['address']} is")
     if len(listener["backends"]) == 1 and listener["backends"][0]["capacity_scaler"] == 0:
         only = listener["backends"][0]
         path = f"{faults.prefix(listener['name'], only['address'], only['port'])}capacity_scaler"

@@ -7,22 +7,51 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from .._errors import InvalidInput
+from .option import InvalidValue, shown
+from .options import NODE
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is this node's own, not the fleet's; except the seed, which all nodes of a fleet share.
+    """The settings of one node. Only the seed must be the same on all nodes of a fleet.
 
-    :ivar hash_seed: seed of every hash, in the kernel and in slot tables.
-    :ivar vip_mode: ``none``: somebody else brings the VIPs here. ``address``: they are put on an interface.
-    :ivar vip_interface: that interface.
-    :ivar vip_dedicated: reject every port of a VIP that no listener serves. ``None``: unless the VIP is an address of
-        the node's own, that is, one that was not put there for us.
-    :ivar log_group: NFLOG group that gets the logged flows.
+    :ivar hash_seed: the seed of every hash, in the kernel and in slot tables.
+    :ivar vip_mode: ``none`` leaves addresses alone; ``address`` puts the VIPs on an interface.
+    :ivar vip_interface: the interface that gets the VIPs.
+    :ivar vip_dedicated: whether every port of a VIP that no listener serves is rejected. ``None`` means: unless the
+        VIP is an address that the node had before.
+    :ivar log_group: the NFLOG group to which flows are logged.
     """
 
-    hash_seed: int = 24301
-    vip_mode: str = "none"
-    vip_interface: str = ""
-    vip_dedicated: bool | None = None
-    log_group: int = 5
+    hash_seed: int = NODE["hash_seed"].default
+    vip_mode: str = NODE["vip_mode"].default
+    vip_interface: str = NODE["vip_interface"].default
+    vip_dedicated: bool | None = NODE["vip_dedicated"].default
+    log_group: int = NODE["log_group"].default
+
+
+def parse_settings(data: Any) -> Settings:
+    """Return the settings that a node's file holds; a setting that is missing has its default.
+
+    :raises InvalidInput: with each setting that is not allowed, its value and what is allowed.
+    """
+    if not isinstance(data, dict):
+        raise InvalidInput([f"{shown(data)} is not a dictionary of settings"])
+    values: dict[str, Any] = {}
+    errors = []
+    for name, value in data.items():
+        if name not in NODE:
+            errors.append(f"{name}: unknown setting; allowed: {', '.join(NODE)}")
+        elif value is not None or NODE[name].default is not None:
+            try:
+                values[name] = NODE[name].from_json(value)
+            except InvalidValue as error:
+                errors.append(f"{name}: {error}")
+    if values.get("vip_mode") == "address" and not data.get("vip_interface"):
+        errors.append("vip_interface: required with vip_mode: address")
+    if errors:
+        raise InvalidInput(errors)
+    return Settings(**values)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bad input is refused here, all faults in one go, each with its path."""
+"""Validation of input: all errors are collected, each with the path of its option."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from .options import BACKEND, DRAIN, LISTENER
 
 
 class Faults:
-    """Collects what is wrong, as ``path: what is wrong``, and where the user wrote what."""
+    """The errors in a user's input, and the paths by which the user wrote listeners and backends."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
         self._prefixes: dict[tuple[Any, ...], str] = {}
 
     def add(self, path: str, text: str) -> None:
+        """Add an error of the option with this path."""
         self.errors.append(f"{path}: {text}")
 
     def record_prefix(self, prefix: str, *identity: Any) -> None:
-        """Remember the prefix of a listener's (name) or a registration's (name, address, port) options."""
+        """Record what precedes the options of a listener (name) or a backend (name, address, port) in paths."""
         self._prefixes[identity] = prefix
 
     def prefix(self, name: str, *key: Any) -> str:
-        """Return what stands before an option of a listener or registration; by name if the user did not write it."""
+        """Return what precedes the options of a listener or backend in paths: its place in the input, or its name."""
         if (name, *key) in self._prefixes:
             return self._prefixes[(name, *key)]
         if key:
@@ -36,26 +37,26 @@ class Faults:
         return f"listener {name}."
 
     def mentions(self, name: str) -> bool:
-        """Tell whether the user wrote something about this listener."""
+        """Return whether the listener is in the input."""
         return (name,) in self._prefixes
 
     def has_error(self, path: str) -> bool:
-        """Tell whether there is an error of this option or inside it."""
+        """Return whether the option or an item in it has an error."""
         return any(error.startswith((f"{path}:", f"{path}[")) for error in self.errors)
 
-    def refuse(self) -> None:
-        """Raise what was collected.
+    def raise_if_any(self) -> None:
+        """Raise the errors.
 
-        :raises InvalidInput: there is something.
+        :raises InvalidInput: there is an error.
         """
         if self.errors:
             raise InvalidInput(self.errors)
 
 
 def parse_listeners(items: Any, faults: Faults, path: str = "listeners") -> list[dict[str, Any]]:
-    """Check a list of listeners as a user wrote it.
+    """Validate a list of listeners as a user wrote it.
 
-    :returns: the items in canonical form, with only the options that were given and are right.
+    :returns: the listeners in canonical form, with only those options that were given and are valid.
     """
     parsed: list[dict[str, Any]] = []
     seen: set[str] = set()
@@ -72,10 +73,10 @@ def parse_listeners(items: Any, faults: Faults, path: str = "listeners") -> list
 
 
 def parse_listener(item: Any, faults: Faults, prefix: str = "", extra: Iterable[str] = ()) -> dict[str, Any]:
-    """Check one listener as a user wrote it.
+    """Validate one listener as a user wrote it.
 
-    :param prefix: what stands before the options' names in messages.
-    :param extra: further keys that are allowed here and passed on as they are.
+    :param prefix: what precedes the names of options in error messages.
+    :param extra: names of further options, whose values are returned unchanged.
     """
     listener = _parse(item, LISTENER, faults, prefix, ("backends", *extra))
     name = listener.get("name")
@@ -105,10 +106,10 @@ def _parse_backends(items: Any, faults: Faults, path: str, listener: str | None)
 
 
 def parse_backend(item: Any, faults: Faults, prefix: str = "", listener: str | None = None) -> dict[str, Any]:
-    """Check one registration as a user wrote it.
+    """Validate one backend as a user wrote it.
 
-    :param listener: whose registration it is, for messages about the two together.
-    :returns: the options that were given and are right, and always the port.
+    :param listener: the name of the backend's listener, for errors that concern both.
+    :returns: the options that were given and are valid, and always the port.
     """
     backend = _parse(item, BACKEND, faults, prefix)
     backend.setdefault("port", BACKEND["port"].default)
@@ -120,14 +121,14 @@ def parse_backend(item: Any, faults: Faults, prefix: str = "", listener: str | N
 
 
 def parse_drain(params: dict[str, Any], faults: Faults) -> dict[str, Any]:
-    """Check the options of a drain as a user wrote them.
+    """Validate the options of a drain as a user wrote them.
 
-    :returns: all of them; what is not given or not right has its default.
+    :returns: all options. Those that are not given or not valid have their defaults.
     """
     given: dict[str, Any] = {}
     for name, option in DRAIN.items():
         value = params.get(name)
-        # A text is a list as Ansible reads it.
+        # Ansible splits a text where it expects a list.
         given[name] = value.split(",") if option.type == "list" and isinstance(value, str) else value
     parsed = _parse(given, DRAIN, faults, "")
     if "backends" not in parsed and not faults.has_error("backends"):
@@ -151,8 +152,8 @@ def _parse(
         elif value is not None:
             try:
                 parsed[name] = options[name].canonical(value)
-            except InvalidValue as refused:
-                faults.add(f"{prefix}{name}", str(refused))
+            except InvalidValue as error:
+                faults.add(f"{prefix}{name}", str(error))
             else:
                 if options[name].options:
                     parsed[name] = _parse_whole(value, options[name], faults, f"{prefix}{name}.")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks of single values: bring a value into its canonical form or refuse it."""
+"""Checks of single values. A check returns the value in its canonical form or raises :class:`InvalidValue`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import re
 from typing import Any
 
 from .option import InvalidValue, shown, text_of
-from .ports import parse_ports, written
+from .ports import format_ports, parse_ports
 
 
 def listener_name(value: str) -> str:
-    """Check an RFC 1035 label: 1 to 63 letters, digits and hyphens."""
+    """Check the name of a listener, an RFC 1035 label."""
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", value):
         raise InvalidValue(
             f"{shown(value)} is not a name: 1 to 63 of a-z, 0-9 and -, a letter first, no hyphen last (RFC 1035)"
@@ -26,7 +26,7 @@ def listener_name(value: str) -> str:
 
 
 def backend_name(value: str) -> str:
-    """Check a machine's name: what hosts are called in an inventory, or an address."""
+    """Check the name of a machine: a name that a host can have in an inventory, or an address."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}", value):
         raise InvalidValue(
             f"{shown(value)} is not a name: 1 to 253 of letters, digits, '.', ':', '_' and '-', "
@@ -36,14 +36,14 @@ def backend_name(value: str) -> str:
 
 
 def description(value: str) -> str:
-    """Check free text: one printable line."""
+    """Check a description: one line of printable characters."""
     if len(value) > 1024 or not value.isprintable():
         raise InvalidValue(f"{shown(value)} is not one line of at most 1024 printable characters")
     return value
 
 
 def unicast_address(value: str) -> str:
-    """Bring an IPv4 or IPv6 unicast address into its canonical text (RFC 5952)."""
+    """Return an IPv4 or IPv6 unicast address in its canonical form (RFC 5952)."""
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
@@ -62,26 +62,26 @@ def unicast_address(value: str) -> str:
 
 
 def machines(value: list[Any]) -> list[str]:
-    """Check names and addresses of machines; addresses get their canonical text."""
-    found = []
+    """Return names and addresses of machines without duplicates, addresses in their canonical form."""
+    names = []
     for item in value:
         text = text_of(item)
         try:
-            found.append(unicast_address(text))
+            names.append(unicast_address(text))
         except InvalidValue:
-            found.append(text)
-    return list(dict.fromkeys(found))
+            names.append(text)
+    return list(dict.fromkeys(names))
 
 
 def capacity_scaler(value: float) -> float:
-    """Check a factor of a weight; thousandths are kept."""
+    """Check a factor of a weight, and round it to thousandths."""
     if value != 0 and not 0.1 <= value <= 1:
         raise InvalidValue(f"{value:g} is not 0 or in 0.1–1.0")
     return round(value, 3)
 
 
 def ratio(value: float) -> float:
-    """Check a part of a whole; millionths are kept."""
+    """Check a proportion, and round it to millionths."""
     if not 0 <= value <= 1:
         raise InvalidValue(f"{value:g} is not in 0–1")
     return round(value, 6)
@@ -95,7 +95,7 @@ def absolute_path(value: str) -> str:
 
 
 def request_path(value: str) -> str:
-    """Check what follows the host in a URL."""
+    """Check the path of a URL, with its query."""
     if not re.fullmatch(r"/[!-~]{0,2047}", value):
         raise InvalidValue(
             f"{shown(value)} is not a path: /, then at most 2047 printable ASCII characters without space"
@@ -104,21 +104,28 @@ def request_path(value: str) -> str:
 
 
 def host_name(value: str) -> str:
-    """Check a host's name, or an address, as a Host header and SNI take them."""
+    """Check the name or address of a host for a Host header and SNI."""
     if not re.fullmatch(r"([A-Za-z0-9_][-A-Za-z0-9_.:]{0,252})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", value):
         raise InvalidValue(f"{shown(value)} is not a host name of at most 253 letters, digits, '-', '_' and '.'")
     return value
 
 
+def interface_name(value: str) -> str:
+    """Check the name of a network interface; an empty name means no interface."""
+    if not re.fullmatch(r"[^/\s]{0,15}", value) or value in (".", ".."):
+        raise InvalidValue(f"{shown(value)} is not the name of an interface")
+    return value
+
+
 def payload(value: str) -> str:
-    """Check what is sent to a server, or expected from it."""
+    """Check a text that is sent to a server or expected from it."""
     if len(value.encode("utf-8", "surrogatepass")) > 1024:
         raise InvalidValue(f"{shown(value)} is longer than 1024 bytes")
     return value
 
 
 def domain_name(value: str) -> str:
-    """Check a name to ask a DNS server for."""
+    """Check a name for a DNS query."""
     if not re.fullmatch(r"\.?|([A-Za-z0-9_-]{1,63}\.){0,126}[A-Za-z0-9_-]{1,63}\.?", value) or len(value) > 254:
         raise InvalidValue(f"{shown(value)} is not a domain name")
     return value
@@ -132,8 +139,8 @@ def service_name(value: str) -> str:
 
 
 def status_list(value: list[Any]) -> list[str]:
-    """Bring HTTP status codes and ranges of them into ascending order, as text."""
-    found = []
+    """Return HTTP status codes and ranges of them as text, in ascending order."""
+    ranges = []
     for item in value:
         match = re.fullmatch(r"([0-9]{3})(?:-([0-9]{3}))?", str(item))
         if isinstance(item, bool) or not match:
@@ -141,30 +148,30 @@ def status_list(value: list[Any]) -> list[str]:
         first, last = int(match[1]), int(match[2] or match[1])
         if not 100 <= first <= last <= 599:
             raise InvalidValue(f"{item!r} is not in 100–599")
-        found.append((first, last))
-    if not found:
+        ranges.append((first, last))
+    if not ranges:
         raise InvalidValue("[] is empty: give at least one status code or range")
-    return [str(first) if first == last else f"{first}-{last}" for first, last in sorted(set(found))]
+    return [str(first) if first == last else f"{first}-{last}" for first, last in sorted(set(ranges))]
 
 
 def json_query(value: str) -> str:
-    """Check that an expression may be JMESPath; whether it is one shows where the library is."""
+    """Check the characters of a JMESPath expression. Its syntax is checked where the library is installed."""
     if len(value) > 1024 or not value.isprintable():
         raise InvalidValue(f"{shown(value)} is not one line of at most 1024 printable characters")
     return value
 
 
 def command(value: list[Any]) -> list[str]:
-    """Check an argument list: a program by its absolute path, and its arguments."""
-    found = [str(item) for item in value]
-    if len(found) > 64 or any("\0" in item or len(item) > 4096 for item in found):
+    """Check an argument list: the absolute path of a program, and its arguments."""
+    arguments = [str(item) for item in value]
+    if len(arguments) > 64 or any("\0" in item or len(item) > 4096 for item in arguments):
         raise InvalidValue(f"{shown(value)} is not a list of at most 64 arguments of at most 4096 characters")
-    return [absolute_path(item) for item in found[:1]] + found[1:]
+    return [absolute_path(item) for item in arguments[:1]] + arguments[1:]
 
 
 def port_list(value: list[Any]) -> list[str]:
-    """Bring ports and ranges into ascending order, as text."""
+    """Return ports and ranges of them as text, in ascending order."""
     try:
-        return written(parse_ports(value))
+        return format_ports(parse_ports(value))
     except ValueError as error:
         raise InvalidValue(str(error)) from error

@@ -155,7 +155,7 @@ def run_module(module: LbModule) -> NoReturn:
         )
         if not module.check_mode:
             node.end_flows(outcome)
-        result = {**module.told(outcome), "timeout": request.seconds(outcome.config_after)}
+        result = {**module.change_result(outcome), "timeout": request.seconds(outcome.config_after)}
         _tell_deadlines(result, request, outcome)
         watch = DrainProgress(node, request, outcome.config_after)
         has_to_wait = options["wait"] and request.state == DrainState.DRAINED and not module.check_mode

@@ -19,8 +19,8 @@ from typing import Any, Iterable, Iterator
 from .._config.address import Address, family
 from .._config.document import Document, complete
 from .._config.model import Configuration
-from .._config.settings import Settings
-from .._errors import NodeError
+from .._config.settings import Settings, parse_settings
+from .._errors import InvalidInput, NodeError
 from .._nft.parts import Part, digest
 from .._nft.transaction import Transaction
 from .._state.runtime import Runtime
@@ -99,26 +99,9 @@ class Store:
         """
         path = os.path.join(self.config_dir, "node.json")
         try:
-            settings = Settings(**_read_json(path, {}))
-        except TypeError as error:
+            return parse_settings(_read_json(path, {}))
+        except InvalidInput as error:
             raise NodeError(f"{path}: {error}") from error
-        if isinstance(settings.hash_seed, bool) or not isinstance(settings.hash_seed, int):
-            raise NodeError(f"{path}: hash_seed: {settings.hash_seed!r} is not a whole number")
-        if not isinstance(settings.vip_interface, str):
-            raise NodeError(f"{path}: vip_interface: {settings.vip_interface!r} is not text")
-        if not 0 <= settings.hash_seed <= 0xFFFFFFFF:
-            raise NodeError(f"{path}: hash_seed: {settings.hash_seed} is not in 0–4294967295")
-        if settings.vip_mode not in ("none", "address"):
-            raise NodeError(f"{path}: vip_mode: {settings.vip_mode!r} is not one of none, address")
-        if settings.vip_dedicated is not None and not isinstance(settings.vip_dedicated, bool):
-            raise NodeError(f"{path}: vip_dedicated: {settings.vip_dedicated!r} is not true, false or null")
-        if isinstance(settings.log_group, bool) or not isinstance(settings.log_group, int):
-            raise NodeError(f"{path}: log_group: {settings.log_group!r} is not a whole number")
-        if not 0 <= settings.log_group <= 65535:
-            raise NodeError(f"{path}: log_group: {settings.log_group} is not in 0–65535")
-        if settings.vip_mode == "address" and not settings.vip_interface:
-            raise NodeError(f"{path}: vip_interface: required with vip_mode address")
-        return settings
 
     def runtime(self) -> Runtime:
         """Read what the node has learned and begun."""

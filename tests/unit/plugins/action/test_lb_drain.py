@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the controller makes of a wait that the module does in turns."""
+"""The result and the messages of a wait that takes several runs of the module."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ansible_collections.evenflow.l4lb.plugins.action import lb_drain
 
 
 class Plugin(lb_drain.ActionModule):
-    """The plugin with a module that answers from a list, and a display that notes what it is told."""
+    """The plugin with a module that returns results from a list, and a display that keeps its messages."""
 
-    def __init__(self, answers: list[dict[str, Any]], **args: Any) -> None:
+    def __init__(self, results: list[dict[str, Any]], **args: Any) -> None:
         self._task = SimpleNamespace(args={"backends": ["b1"], **args}, async_val=0, delegate_to=None)
         self._display = self
-        self.answers, self.asked, self.shown = answers, [], []
+        self.results, self.arguments, self.shown = results, [], []
 
     def _execute_module(self, **options: Any) -> dict[str, Any]:
-        self.asked.append(options["module_args"])
-        return dict(self.answers[len(self.asked) - 1])
+        self.arguments.append(options["module_args"])
+        return dict(self.results[len(self.arguments) - 1])
 
     def display(self, text: str, stderr: bool) -> None:
         assert stderr
@@ -42,7 +42,7 @@ def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
 
 
-def _answer(connections: int, *, waiting: bool = False, **more: Any) -> dict[str, Any]:
+def _result(connections: int, *, waiting: bool = False, **more: Any) -> dict[str, Any]:
     left = [
         {
             "listener": "web",
@@ -53,40 +53,40 @@ def _answer(connections: int, *, waiting: bool = False, **more: Any) -> dict[str
             "drain_remaining_sec": 40,
         }
     ]
-    found = {"changed": False, "connections_remaining": left, "connections_ended": 0, "elapsed": 10.0, "timeout": 60}
-    return {**found, **({"waiting": True} if waiting else {}), **more}
+    result = {"changed": False, "connections_remaining": left, "connections_ended": 0, "elapsed": 10.0, "timeout": 60}
+    return {**result, **({"waiting": True} if waiting else {}), **more}
 
 
 def _run(plugin: Plugin) -> dict[str, Any]:
     return plugin.run(task_vars={"inventory_hostname": "lb1"})
 
 
-def test_a_short_wait_is_the_modules() -> None:
-    plugin = Plugin([_answer(0, changed=True, diff={"before": 1})])
-    assert _run(plugin) == _answer(0, changed=True, diff={"before": 1})
-    assert not plugin.shown and plugin.asked == [{"backends": ["b1"]}]
+def test_a_short_wait_takes_one_run() -> None:
+    plugin = Plugin([_result(0, changed=True, diff={"before": 1})])
+    assert _run(plugin) == _result(0, changed=True, diff={"before": 1})
+    assert not plugin.shown and plugin.arguments == [{"backends": ["b1"]}]
 
 
-def test_a_long_wait_is_shown_and_told_as_one() -> None:
+def test_a_long_wait_shows_progress_and_returns_one_result() -> None:
     plugin = Plugin(
         [
-            _answer(9, waiting=True, changed=True, diff={"before": 1}, commands=["x"]),
-            _answer(4, waiting=True, commands=[]),
-            _answer(0, commands=[], connections_ended=4),
+            _result(9, waiting=True, changed=True, diff={"before": 1}, commands=["x"]),
+            _result(4, waiting=True, commands=[]),
+            _result(0, commands=[], connections_ended=4),
         ]
     )
-    found = _run(plugin)
-    assert found["changed"] and found["diff"] == {"before": 1} and found["commands"] == ["x"]
-    assert (found["elapsed"], found["connections_ended"]) == (30.0, 4) and "waiting" not in found
+    result = _run(plugin)
+    assert result["changed"] and result["diff"] == {"before": 1} and result["commands"] == ["x"]
+    assert (result["elapsed"], result["connections_ended"]) == (30.0, 4) and "waiting" not in result
     assert plugin.shown == [
-        "drain on lb1: flows left: web b1 9; 40 s to go",
-        "drain on lb1: flows left: web b1 4; 1.0 a second end; 40 s to go",
+        "drain on lb1: remaining flows: web b1 9; 40 s until the deadline",
+        "drain on lb1: remaining flows: web b1 4; 1.0 per second end; 40 s until the deadline",
     ]
-    assert plugin.asked == [{"backends": ["b1"]}] * 3
+    assert plugin.arguments == [{"backends": ["b1"]}] * 3
 
 
-def test_without_a_deadline_the_time_is_counted_here() -> None:
-    plugin = Plugin([_answer(9, waiting=True), _answer(9, failed=True, msg="timeout")], on_timeout="fail")
-    found = _run(plugin)
-    assert found["failed"] and found["timeout"] == 60
-    assert 40 <= plugin.asked[1]["timeout"] < 60
+def test_without_a_deadline_on_the_node_the_plugin_counts_the_time() -> None:
+    plugin = Plugin([_result(9, waiting=True), _result(9, failed=True, msg="timeout")], on_timeout="fail")
+    result = _run(plugin)
+    assert result["failed"] and result["timeout"] == 60
+    assert 40 <= plugin.arguments[1]["timeout"] < 60

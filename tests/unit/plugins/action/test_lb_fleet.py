@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What becomes of nodes that are asked at the same time."""
+"""The results of nodes on which a module runs at the same time."""
 
 from __future__ import annotations
 
@@ -28,31 +28,36 @@ class Plugin(lb_fleet.ActionModule):
         self._task = SimpleNamespace(no_log=no_log, copy=SimpleNamespace)
         self._templar = SimpleNamespace(copy_with_new_env=lambda available_variables: SimpleNamespace(template=str))
         self._loader = None
+        self._display, self.shown = self, []
+
+    def warning(self, text: str) -> None:
+        self.shown.append(text)
 
     def validate_argument_spec(self, *_arguments: Any) -> tuple[None, dict[str, Any]]:
         return None, {"nodes": NODES, "module": "lb_info", "arguments": {}}
 
     def _action(self, node: str, module: str, arguments: dict[str, Any], node_vars: dict[str, Any]) -> Any:
         assert node_vars["inventory_hostname"] == node and set(node_vars["hostvars"]) >= {node}
-        return Action(self._job, node)
+        action = Action(self._job, node)
+        return action, action
 
 
 class Action:
-    """An action and its connection in one; notes on the result that both were put away."""
+    """An action and its connection in one object. The result shows that both were closed."""
 
     def __init__(self, job: Job, node: str) -> None:
-        self._job, self._node, self._connection = job, node, self
-        self._found: dict[str, Any] = {}
+        self._job, self._node = job, node
+        self._result: dict[str, Any] = {}
 
     def run(self, task_vars: dict[str, Any]) -> dict[str, Any]:
-        self._found.update(self._job(self._node))
-        return self._found
+        self._result.update(self._job(self._node))
+        return self._result
 
     def cleanup(self) -> None:
-        self._found["cleaned"] = True
+        self._result["cleaned"] = True
 
     def close(self) -> None:
-        self._found["closed"] = True
+        self._result["closed"] = True
 
 
 class Hosts(dict):  # type: ignore[type-arg]
@@ -61,7 +66,7 @@ class Hosts(dict):  # type: ignore[type-arg]
 
 
 @pytest.fixture(autouse=True)
-def nothing_of_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
     monkeypatch.setattr(lb_fleet.context, "CLIARGS", {})
 
@@ -70,33 +75,40 @@ def _run(job: Job, hosts: list[str] | None = None, no_log: bool = False) -> dict
     return Plugin(job, no_log).run(task_vars={"hostvars": Hosts.fromkeys(NODES if hosts is None else hosts)})
 
 
-def test_all_are_asked_at_the_same_time() -> None:
+def test_the_module_runs_on_all_nodes_at_the_same_time() -> None:
     together = get_context("fork").Barrier(len(NODES))
 
     def waits_for_the_others(node: str) -> dict[str, Any]:
         together.wait(timeout=20)
         return {"changed": node == "lb2", "said": node, "_ansible_parsed": True}
 
-    found = _run(waits_for_the_others)
-    assert found["changed"] and "failed" not in found
-    put_away = {"cleaned": True, "closed": True}
-    assert found["results"] == [{"changed": node == "lb2", "said": node, "node": node, **put_away} for node in NODES]
+    result = _run(waits_for_the_others)
+    assert result["changed"] and "failed" not in result
+    closed = {"cleaned": True, "closed": True}
+    assert result["results"] == [{"changed": node == "lb2", "said": node, "node": node, **closed} for node in NODES]
 
 
-def test_no_more_at_a_time_than_forks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lb_fleet.context, "CLIARGS", {"forks": 2})
-    running = get_context("fork").BoundedSemaphore(2)
+@pytest.mark.parametrize(("forks", "most"), [(1, 1), (2, 2), (3, 3), (999, 3), (0, 3)])
+def test_no_more_processes_than_forks(monkeypatch: pytest.MonkeyPatch, forks: int, most: int) -> None:
+    running: list[int] = [0]
 
-    def counted(node: str) -> dict[str, Any]:
-        assert running.acquire(block=False)
-        os.sched_yield()
-        running.release()
-        return {"said": node}
+    class Process(lb_fleet._NodeProcess):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            running.append(running[-1] + 1)
 
-    assert [one["said"] for one in _run(counted)["results"]] == NODES
+        def end(self) -> None:
+            super().end()
+            running.append(running[-1] - 1)
+
+    monkeypatch.setattr(lb_fleet, "_NodeProcess", Process)
+    monkeypatch.setattr(lb_fleet.context, "CLIARGS", {"forks": forks})
+    results = _run(lambda node: {"said": node})["results"]
+    assert [result["said"] for result in results] == NODES
+    assert (max(running), running[-1]) == (most, 0)
 
 
-def test_one_that_fails_does_not_hide_what_the_others_say() -> None:
+def test_a_node_that_fails_does_not_hide_the_results_of_others() -> None:
     def fails(node: str) -> dict[str, Any]:
         if node == "lb1":
             raise OSError("no way there")
@@ -104,27 +116,27 @@ def test_one_that_fails_does_not_hide_what_the_others_say() -> None:
             os._exit(3)
         return {"changed": True, "diff": {"before": "a", "after": "b"}, "warnings": ["mind"]}
 
-    found = _run(fails)
-    assert found["failed"] and found["changed"]
-    assert found["msg"] == "lb1: no way there; lb3: the process that asked it ended without an answer"
-    assert found["warnings"] == ["mind"]
-    assert [one.get("failed", False) for one in found["results"]] == [True, False, True]
-    assert found["diff"] == [{"before": "a", "after": "b", "before_header": "lb2", "after_header": "lb2"}]
+    result = _run(fails)
+    assert result["failed"] and result["changed"]
+    assert result["msg"] == "lb1: no way there; lb3: the process for this node ended without a result"
+    assert result["warnings"] == ["mind"]
+    assert [entry.get("failed", False) for entry in result["results"]] == [True, False, True]
+    assert result["diff"] == [{"before": "a", "after": "b", "before_header": "lb2", "after_header": "lb2"}]
 
 
-def test_nobody_sees_what_the_task_hides() -> None:
-    found = _run(lambda node: {"said": node}, no_log=True)
-    assert [one["_ansible_no_log"] for one in found["results"]] == [True] * 3
+def test_results_are_hidden_if_the_task_hides_them() -> None:
+    result = _run(lambda node: {"said": node}, no_log=True)
+    assert [entry["_ansible_no_log"] for entry in result["results"]] == [True] * 3
 
 
-def test_a_module_that_broke_says_how() -> None:
-    found = _run(lambda node: {"failed": True, "exception": Broken(node)})
-    assert found["msg"] == "lb1: no lb1; lb2: no lb2; lb3: no lb3"
+def test_a_module_that_breaks_has_the_message_of_its_exception() -> None:
+    result = _run(lambda node: {"failed": True, "exception": Broken(node)})
+    assert result["msg"] == "lb1: no lb1; lb2: no lb2; lb3: no lb3"
     assert _run(lambda _node: {"failed": True})["msg"] == "lb1: failed; lb2: failed; lb3: failed"
 
 
-def test_a_task_that_runs_out_of_time_ends_those_that_it_asks() -> None:
-    """Also one that has more to tell than a pipe holds."""
+def test_the_timeout_of_the_task_ends_the_processes() -> None:
+    """Also a process whose result is larger than what a pipe holds."""
     said = get_context("fork").Queue()
 
     def speaks(node: str) -> dict[str, Any]:
@@ -149,41 +161,50 @@ def test_a_task_that_runs_out_of_time_ends_those_that_it_asks() -> None:
             os.kill(pid, 0)
 
 
-def test_a_node_gets_no_password_of_another_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The play's context has what the command line gave; the action's has what is of the task's own host."""
-    plays, made = Context(), []
-    monkeypatch.setattr(lb_fleet.worker, "current_worker", SimpleNamespace(_play_context=plays))
-    monkeypatch.setattr(lb_fleet.loader, "action_loader", SimpleNamespace(has_plugin=lambda _name: False))
-    monkeypatch.setattr(lb_fleet, "_Connector", lambda task, used, plugins: SimpleNamespace(connect=lambda *_: used))
-    monkeypatch.setattr(lb_fleet, "_Plain", lambda name, **pieces: made.append((name, pieces)))
-    plugin = Plugin(lambda _node: {})
-    plugin._play_context = Context()
-    lb_fleet.ActionModule._action(plugin, "lb1", "lb_info", {"gather": []}, {"ansible_host": "198.18.0.1"})
-    ((name, pieces),) = made
-    assert name == "evenflow.l4lb.lb_info"
-    assert pieces["play_context"] is pieces["connection"] is plays
-    assert (pieces["task"].args, pieces["task"].delegate_to, plays.remote_addr) == ({"gather": []}, None, "198.18.0.1")
-
-
-class Context:
-    """A play context."""
-
-    remote_addr = "of somebody else"
-
-    def set_task_and_variable_override(self, *_arguments: Any) -> Context:
-        return self
-
-    def post_validate(self, templar: Any) -> None:
-        pass
-
-
 class Broken:
-    """What ansible-core makes of a traceback."""
+    """An exception as ansible-core puts it into results."""
 
     def __init__(self, node: str) -> None:
         self.event = SimpleNamespace(msg=f"no {node}")
 
 
-def test_a_host_that_there_is_not() -> None:
-    found = _run(lambda _node: {}, hosts=["lb1", "lb2"])
-    assert found == {"failed": True, "msg": "nodes: lb3: not in the inventory"}
+def test_an_untested_core_takes_one_node_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lb_fleet._ansible_core, "VERSION", "2.99.0")
+    began: list[tuple[str, int]] = []
+
+    def fails_on_the_first(node: str) -> dict[str, Any]:
+        began.append((node, os.getpid()))
+        if node == "lb1":
+            raise OSError("no route")
+        return {"changed": True}
+
+    plugin = Plugin(fails_on_the_first)
+    result = plugin.run(task_vars={"hostvars": Hosts.fromkeys(NODES)})
+    # A list of this process gets what is done in this process only.
+    assert began == [(node, os.getpid()) for node in NODES]
+    assert (result["msg"], result["changed"]) == ("lb1: no route", True)
+    assert [entry.get("failed", False) for entry in result["results"]] == [True, False, False]
+    assert plugin.shown == [
+        "evenflow.l4lb.lb_fleet was not tested with ansible-core 2.99.0: it runs lb_info on one node after the other, "
+        "without passwords of the command line"
+    ]
+
+
+@pytest.mark.parametrize("version", ["2.19.0", "2.20.3rc1", "2.21.5"])
+def test_a_tested_core_runs_nodes_in_parallel(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(lb_fleet._ansible_core, "VERSION", version)
+    plugin = Plugin(lambda _node: {"pid": os.getpid()})
+    result = plugin.run(task_vars={"hostvars": Hosts.fromkeys(NODES)})
+    assert len({os.getpid(), *(entry["pid"] for entry in result["results"])}) == 1 + len(NODES)
+    assert not plugin.shown
+
+
+@pytest.mark.parametrize("version", ["2.18.9", "2.22.0", "2.2.1", "2.190.0", "3.0.0"])
+def test_other_cores_are_untested(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(lb_fleet._ansible_core, "VERSION", version)
+    assert not lb_fleet._ansible_core.is_tested()
+
+
+def test_a_host_that_does_not_exist() -> None:
+    result = _run(lambda _node: {}, hosts=["lb1", "lb2"])
+    assert result == {"failed": True, "msg": "nodes: lb3: not in the inventory"}

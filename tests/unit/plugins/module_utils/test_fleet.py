@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""In what nodes differ, by name."""
+"""The differences between nodes, by name."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ PLACE = "listener web: backend web1 198.19.0.1 port 0"
 
 
 def _backend(report: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = report["listeners"][0]["backends"][0]
-    return found
+    entry: dict[str, Any] = report["listeners"][0]["backends"][0]
+    return entry
 
 
 def test_equal_nodes_agree() -> None:
@@ -42,7 +42,7 @@ def test_equal_nodes_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "wanted"),
+    ("change", "differences"),
     [
         (lambda report: _backend(report).update(weight=7), [f"{PLACE}: weight: 100 on lb1, 7 on lb2"]),
         (
@@ -53,17 +53,17 @@ def test_equal_nodes_agree() -> None:
             lambda report: report["listeners"][0].update(scheduler="rr"),
             ["listener web: scheduler: mh on lb1, rr on lb2"],
         ),
-        (lambda report: report["listeners"][0]["backends"].clear(), [f"{PLACE}: there on lb1, not there on lb2"]),
-        (lambda report: report["listeners"].clear(), ["listener web: there on lb1, not there on lb2"]),
+        (lambda report: report["listeners"][0]["backends"].clear(), [f"{PLACE}: present on lb1, absent on lb2"]),
+        (lambda report: report["listeners"].clear(), ["listener web: present on lb1, absent on lb2"]),
         (lambda report: report["node"].update(hash_seed=2), ["node hash_seed: 1 on lb1, 2 on lb2"]),
-        (lambda report: report["node"]["agent"].update(running=False), ["agent of lb2: does not run"]),
+        (lambda report: report["node"]["agent"].update(running=False), ["agent of lb2: not running"]),
         (
             lambda report: report.update(table_digest="e"),
             ["table_digest: the nodes would not send every flow to the same backend"],
         ),
     ],
 )
-def test_what_differs(change: Callable[[dict[str, Any]], None], wanted: list[str]) -> None:
+def test_what_differs(change: Callable[[dict[str, Any]], None], differences: list[str]) -> None:
     other = deepcopy(REPORT)
     change(other)
-    assert disagreements({"lb1": REPORT, "lb2": other}) == wanted
+    assert disagreements({"lb1": REPORT, "lb2": other}) == differences

@@ -20,21 +20,21 @@ def test_everything_at_once() -> None:
         listener("new", backend(ONE), ports=["81"]),
         listener("web", backend(ONE, weight=5), backend(THREE, 81), ports=["80", "443"]),
     )
-    found = difference(before, after)
-    assert found.added == [{"listener": "new"}, {"listener": "web", "address": THREE, "port": 81}]
-    assert found.removed == [{"listener": "gone"}, {"listener": "web", "address": TWO, "port": 0}]
-    assert found.modified == [
+    result = difference(before, after)
+    assert result.added == [{"listener": "new"}, {"listener": "web", "address": THREE, "port": 81}]
+    assert result.removed == [{"listener": "gone"}, {"listener": "web", "address": TWO, "port": 0}]
+    assert result.modified == [
         {"listener": "web", "option": "ports", "before": ["80"], "after": ["80", "443"]},
         {"listener": "web", "address": ONE, "port": 0, "option": "weight", "before": 100, "after": 5},
     ]
-    assert found.listeners() == ["gone", "new", "web"]
+    assert result.listeners() == ["gone", "new", "web"]
 
 
 @given(documents(), documents())
 def test_there_is_one_if_and_only_if_the_configurations_differ(before: Document, after: Document) -> None:
-    found = difference(before, after)
-    assert bool(found) is (before != after)
-    assert found.listeners() == sorted(
+    result = difference(before, after)
+    assert bool(result) is (before != after)
+    assert result.listeners() == sorted(
         name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
     )
 

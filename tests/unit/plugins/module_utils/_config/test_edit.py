@@ -38,9 +38,9 @@ BEFORE = document(WEB, API)
 def parsed(*items: dict[str, Any]) -> list[dict[str, Any]]:
     """Return items as a user's task gives them to an edit."""
     faults = Faults()
-    found = parse_listeners(list(items), faults)
-    faults.refuse()
-    return found
+    result = parse_listeners(list(items), faults)
+    faults.raise_if_any()
+    return result
 
 
 def written(configuration: Document) -> list[dict[str, Any]]:
@@ -82,30 +82,30 @@ class TestMerged:
         assert (before, items) == (BEFORE, given_items)
 
     @given(documents(), documents(), st.sampled_from(["none", "backends", "listeners", "all"]), st.booleans())
-    def test_twice_is_once(self, before: Document, wanted: Document, purge: str, replaced: bool) -> None:
-        once = with_listeners(before, written(wanted), purge, replaced)
-        assert with_listeners(once, written(wanted), purge, replaced) == once
+    def test_twice_is_once(self, before: Document, desired: Document, purge: str, replaced: bool) -> None:
+        once = with_listeners(before, written(desired), purge, replaced)
+        assert with_listeners(once, written(desired), purge, replaced) == once
 
     @given(documents(), documents(), st.booleans())
     def test_the_full_document_with_purge_all_is_the_document(
-        self, before: Document, wanted: Document, replaced: bool
+        self, before: Document, desired: Document, replaced: bool
     ) -> None:
-        expected = {name: dict(options) for name, options in wanted.items()}
+        expected = {name: dict(options) for name, options in desired.items()}
         for name in expected.keys() & before.keys():
             # What is not given keeps its value: a merge cannot unset.
-            if not replaced and wanted[name]["idle_timeout_sec"] is None:
+            if not replaced and desired[name]["idle_timeout_sec"] is None:
                 expected[name]["idle_timeout_sec"] = before[name]["idle_timeout_sec"]
-        assert with_listeners(before, written(wanted), "all", replaced) == expected
+        assert with_listeners(before, written(desired), "all", replaced) == expected
 
     @given(documents(), documents())
-    def test_merging_loses_no_listener_and_no_registration(self, before: Document, wanted: Document) -> None:
-        after = with_listeners(before, written(wanted))
-        assert after.keys() == before.keys() | wanted.keys()
+    def test_merging_loses_no_listener_and_no_backend(self, before: Document, desired: Document) -> None:
+        after = with_listeners(before, written(desired))
+        assert after.keys() == before.keys() | desired.keys()
         for name in after:
-            keys = [(one["address"], one["port"]) for one in after[name]["backends"]]
+            keys = [(item["address"], item["port"]) for item in after[name]["backends"]]
             before_keys, wanted_keys = (
-                {(one["address"], one["port"]) for one in side.get(name, {}).get("backends", ())}
-                for side in (before, wanted)
+                {(item["address"], item["port"]) for item in side.get(name, {}).get("backends", ())}
+                for side in (before, desired)
             )
             assert set(keys) == before_keys | wanted_keys
             assert len(keys) == len(set(keys))
@@ -149,7 +149,7 @@ class TestPurge:
     def test_what_goes(self, purge: str, listeners: set[str], web: list[str]) -> None:
         after = with_listeners(BEFORE, parsed(self.ITEM), purge)
         assert set(after) == listeners
-        assert [one["address"] for one in after["web"]["backends"]] == web
+        assert [item["address"] for item in after["web"]["backends"]] == web
         assert after["web"]["backends"][0] == WEB["backends"][0]
 
     @pytest.mark.parametrize("purge", ["backends", "all"])

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each option alone: its edges pass, one past them is refused."""
+"""Each option alone: the largest and smallest values pass, those past them are refused."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bad input: everything that is wrong in one message, each with its path."""
+"""Bad input: all errors are in one message, each with the path of its option."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def document_errors(after: Document, before: Document | None = None) -> list[str
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_counter_splits_datagrams(scheduler: str, protocol: str) -> None:
-    found = warnings(listener("web", scheduler=scheduler, protocol=protocol))
-    assert len(found) == (scheduler not in ("mh", "sh", "dh") and protocol in ("udp", "any"))
+    texts = warnings(listener("web", scheduler=scheduler, protocol=protocol))
+    assert len(texts) == (scheduler not in ("mh", "sh", "dh") and protocol in ("udp", "any"))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("seconds", [None, 60])
 def test_no_time_out_for_sctp(protocol: str, seconds: int | None) -> None:
-    found = warnings(listener("web", protocol=protocol, idle_timeout_sec=seconds))
-    assert len(found) == (protocol == "sctp" and seconds is not None)
+    texts = warnings(listener("web", protocol=protocol, idle_timeout_sec=seconds))
+    assert len(texts) == (protocol == "sctp" and seconds is not None)
 
 
 class TestParsing:
@@ -69,7 +69,7 @@ class TestParsing:
             faults,
         )
         with pytest.raises(InvalidInput) as refused:
-            faults.refuse()
+            faults.raise_if_any()
         assert refused.value.errors == [
             "listeners[1].name: 'Web' is not a name: 1 to 63 of a-z, 0-9 and -, a letter first, no hyphen last "
             "(RFC 1035)",
@@ -158,7 +158,7 @@ class TestParsing:
         assert faults.errors == ["weight: -1 is not in 0–65535", "address: required"]
 
     def test_nothing_wrong_raises_nothing(self) -> None:
-        Faults().refuse()
+        Faults().raise_if_any()
 
 
 class TestWholeConfiguration:
@@ -252,15 +252,15 @@ class TestWholeConfiguration:
     @pytest.mark.parametrize("affinity", AFFINITIES)
     def test_an_affinity_needs_a_hash_or_a_session(self, scheduler: str, affinity: str) -> None:
         """Row 5: every pair."""
-        one = listener("web", scheduler=scheduler, session_affinity=affinity)
+        options = listener("web", scheduler=scheduler, session_affinity=affinity)
         errors = []
         if affinity != "none" and scheduler not in ("mh", "sh", "dh"):
             errors = [
                 f"listener web.session_affinity: {affinity!r} with scheduler {scheduler}, which does not hash "
                 "(mh, sh, dh do), needs tracking_mode per_session; with per_connection the only allowed value is none"
             ]
-        assert document_errors(document(one)) == errors
-        assert document_errors(document({**one, "tracking_mode": "per_session"})) == []
+        assert document_errors(document(options)) == errors
+        assert document_errors(document({**options, "tracking_mode": "per_session"})) == []
 
     @pytest.mark.parametrize(
         ("vip", "address", "text"),

@@ -35,7 +35,7 @@ FLEET = document(
 def request(*machines: str, **options: Any) -> DrainRequest:
     faults = Faults()
     found = DrainRequest.from_options(parse_drain({"backends": list(machines), **options}, faults))
-    faults.refuse()
+    faults.raise_if_any()
     return found
 
 

@@ -1,0 +1,96 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role and the library agree on the settings of a node: types, choices, ranges, defaults and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.option import InvalidValue, argument_spec
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options import NODE, PURGES
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings, parse_settings
+from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import InvalidInput
+
+ROLE = Path(__file__).parents[2] / "roles" / "lb_node"
+
+
+def _yaml(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((ROLE / name).read_text(encoding="utf-8"))
+    return content
+
+
+def _variables(**variables: Any) -> Templar:
+    """Return a templar with the role's variables and those of a user."""
+    defined = {**_yaml("defaults/main.yml"), **_yaml("vars/main.yml")}
+    trusted = {name: trust_as_template(value) if isinstance(value, str) else value for name, value in defined.items()}
+    trusted["_lb_node_settings"] = {
+        name: trust_as_template(value) for name, value in defined["_lb_node_settings"].items()
+    }
+    return Templar(loader=DataLoader(), variables={**trusted, **variables})
+
+
+def _render(templar: Templar, variable: str) -> Any:
+    return templar.template(trust_as_template("{{ %s }}" % variable))
+
+
+def test_the_role_documents_the_types_choices_and_defaults_of_the_library() -> None:
+    options = _yaml("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    for name, entry in argument_spec(NODE).items():
+        role_entry = options[f"lb_node_{name}"]
+        assert {key: role_entry.get(key) for key in ("type", "choices")} == {"choices": None, **entry}
+        assert role_entry.get("default") == NODE[name].default
+    assert options["lb_node_purge"]["choices"] == list(PURGES)
+
+
+def test_the_role_documents_its_own_defaults() -> None:
+    options = _yaml("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    documented = {name: entry["default"] for name, entry in options.items() if "default" in entry}
+    assert documented == _yaml("defaults/main.yml")
+
+
+def test_the_role_writes_every_setting_and_its_defaults_are_the_library_s() -> None:
+    settings = _render(_variables(), "_lb_node_settings")
+    assert list(settings) == list(NODE)
+    assert parse_settings(json.loads(json.dumps(settings))) == Settings()
+
+
+@pytest.mark.parametrize("name", [name for name, option in NODE.items() if option.bounds])
+def test_the_role_documents_and_refuses_the_ranges_of_the_library(name: str) -> None:
+    bounds = NODE[name].bounds
+    assert bounds is not None
+    description = _yaml("meta/argument_specs.yml")["argument_specs"]["main"]["options"][f"lb_node_{name}"][
+        "description"
+    ]
+    assert f"{bounds[0]} to {bounds[1]}" in " ".join(description)
+    for value in (bounds[0], bounds[1]):
+        assert _render(_variables(**{f"lb_node_{name}": value}), "_lb_node_complaints") == []
+    for value in (bounds[0] - 1, bounds[1] + 1):
+        with pytest.raises(InvalidValue) as refused:
+            NODE[name].canonical(value)
+        complaints = _render(_variables(**{f"lb_node_{name}": value}), "_lb_node_complaints")
+        assert complaints == [f"lb_node_{name}: {str(refused.value).replace(repr(value), str(value))}"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "interface"),
+    [
+        *[("address", name) for name in ("lo", "front", "x" * 15, "eth0.5", "a:b", "é")],
+        *[(mode, name) for mode in ("none", "address") for name in ("", "x" * 16, "a/b", "a b", "a\n", ".", "..")],
+    ],
+)
+def test_the_role_refuses_the_interfaces_that_the_library_refuses(mode: str, interface: str) -> None:
+    variables = _variables(lb_node_vip_mode=mode, lb_node_vip_interface=interface)
+    try:
+        parse_settings({"vip_mode": mode, "vip_interface": interface})
+    except InvalidInput as error:
+        refused = [f"lb_node_{text.partition(':')[0]}" for text in error.errors]
+    else:
+        refused = []
+    assert [text.partition(":")[0] for text in _render(variables, "_lb_node_complaints")] == refused
