@@ -13,6 +13,9 @@ from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
+from ansible import context
+from ansible.executor.process import worker
+from ansible.plugins import loader
 from ansible.plugins.action import ActionBase
 from ansible_collections.evenflow.l4lb.plugins.action import lb_fleet
 
@@ -63,7 +66,7 @@ class Hosts(dict):  # type: ignore[type-arg]
 @pytest.fixture(autouse=True)
 def nothing_of_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
-    monkeypatch.setattr(lb_fleet.context, "CLIARGS", {})
+    monkeypatch.setattr(context, "CLIARGS", {})
 
 
 def _run(job: Job, hosts: list[str] | None = None, no_log: bool = False) -> dict[str, Any]:
@@ -84,7 +87,7 @@ def test_all_are_asked_at_the_same_time() -> None:
 
 
 def test_no_more_at_a_time_than_forks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lb_fleet.context, "CLIARGS", {"forks": 2})
+    monkeypatch.setattr(context, "CLIARGS", {"forks": 2})
     running = get_context("fork").BoundedSemaphore(2)
 
     def counted(node: str) -> dict[str, Any]:
@@ -152,8 +155,8 @@ def test_a_task_that_runs_out_of_time_ends_those_that_it_asks() -> None:
 def test_a_node_gets_no_password_of_another_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """The play's context has what the command line gave; the action's has what is of the task's own host."""
     plays, made = Context(), []
-    monkeypatch.setattr(lb_fleet.worker, "current_worker", SimpleNamespace(_play_context=plays))
-    monkeypatch.setattr(lb_fleet.loader, "action_loader", SimpleNamespace(has_plugin=lambda _name: False))
+    monkeypatch.setattr(worker, "current_worker", SimpleNamespace(_play_context=plays))
+    monkeypatch.setattr(loader, "action_loader", SimpleNamespace(has_plugin=lambda _name: False))
     monkeypatch.setattr(lb_fleet, "_Connector", lambda task, used, plugins: SimpleNamespace(connect=lambda *_: used))
     monkeypatch.setattr(lb_fleet, "_Plain", lambda name, **pieces: made.append((name, pieces)))
     plugin = Plugin(lambda _node: {})
