@@ -11,6 +11,7 @@ import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
+from lab.traffic import abandon_loads
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +32,13 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
     yield deployed
     deployed.configure([])
     lab.route("both")
+
+
+@pytest.fixture(autouse=True)
+def no_load_left() -> Iterator[None]:
+    """End the traffic that a test has left because it failed."""
+    yield
+    abandon_loads()
 
 
 @pytest.fixture
