@@ -83,17 +83,24 @@ def test_all_are_asked_at_the_same_time() -> None:
     assert found["results"] == [{"changed": node == "lb2", "said": node, "node": node, **put_away} for node in NODES]
 
 
-def test_no_more_at_a_time_than_forks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lb_fleet.context, "CLIARGS", {"forks": 2})
-    running = get_context("fork").BoundedSemaphore(2)
+@pytest.mark.parametrize("forks", [1, 2])
+def test_no_more_at_a_time_than_forks(monkeypatch: pytest.MonkeyPatch, forks: int) -> None:
+    """As many as there are forks are asked together, and the others only after them."""
+    monkeypatch.setattr(lb_fleet.context, "CLIARGS", {"forks": forks})
+    fork = get_context("fork")
+    together, next_one = fork.Barrier(forks), fork.Event()
 
-    def counted(node: str) -> dict[str, Any]:
-        assert running.acquire(block=False)
-        os.sched_yield()
-        running.release()
-        return {"said": node}
+    def waits_for_the_others(node: str) -> dict[str, Any]:
+        if node in NODES[:forks]:
+            together.wait(timeout=20)
+            # A node that is asked too early sets it within this time.
+            return {"is_next_early": next_one.wait(timeout=1)}
+        next_one.set()
+        return {"is_next_early": False}
 
-    assert [one["said"] for one in _run(counted)["results"]] == NODES
+    results = _run(waits_for_the_others)["results"]
+    assert [one["is_next_early"] for one in results] == [False] * len(NODES)
+    assert next_one.is_set()
 
 
 def test_one_that_fails_does_not_hide_what_the_others_say() -> None:
@@ -124,25 +131,26 @@ def test_a_module_that_broke_says_how() -> None:
 
 
 def test_a_task_that_runs_out_of_time_ends_those_that_it_asks() -> None:
-    """Also one that has more to tell than a pipe holds."""
-    said = get_context("fork").Queue()
+    """Also a process whose answer is larger than what a pipe holds."""
+    fork = get_context("fork")
+    said, together, parent = fork.Queue(), fork.Barrier(len(NODES)), os.getpid()
 
     def speaks(node: str) -> dict[str, Any]:
         said.put(os.getpid())
+        together.wait(timeout=20)
         if node == "lb1":
-            time.sleep(60)
+            os.kill(parent, signal.SIGALRM)
+            time.sleep(600)
         return {"said": "x" * 1000000}
 
     def out_of_time(*_arguments: Any) -> None:
         raise TimeoutError
 
     before = signal.signal(signal.SIGALRM, out_of_time)
-    signal.alarm(1)
     try:
         with pytest.raises(TimeoutError):
             _run(speaks)
     finally:
-        signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
     for pid in [said.get(timeout=5) for _node in NODES]:
         with pytest.raises(ProcessLookupError):

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils import _agent_status
@@ -24,6 +26,8 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._health import Check
 from ansible_collections.evenflow.l4lb.plugins.module_utils._store import Store
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, configuration, listener
 
+T = TypeVar("T")
+
 
 def _targets(count: int, **options: object) -> dict[str, Target]:
     wanted = check(check_interval_sec=1, timeout_sec=1, **options)
@@ -35,13 +39,45 @@ def _targets(count: int, **options: object) -> dict[str, Target]:
     return {name: Target.of(name, one, found, one.health_check) for name, found in named}
 
 
+class _Clock(selectors.SelectSelector):
+    """A selector that does not wait: the time that it was to wait for has passed when it returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes only while everything waits."""
+
+    def __init__(self) -> None:
+        self._clock = _Clock()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        return self._clock.now
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end in a time of its own, which takes none of ours."""
+    loop = _Loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
 @pytest.fixture
 def probed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
     """When which target was checked; every check succeeds after a moment."""
     seen: list[tuple[float, str]] = []
 
     async def probe(target: Target) -> CheckResult:
-        seen.append((time.monotonic(), target.name))
+        seen.append((asyncio.get_running_loop().time() - 1000, target.name))
         await asyncio.sleep(0.05)
         return CheckResult(True, "ok")
 
@@ -49,37 +85,36 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
     return seen
 
 
-def _run(targets: dict[str, Target], state: str, work: Callable[[Prober], object], seconds: float) -> list[str]:
-    told: list[str] = []
-
-    async def main() -> None:
-        prober = Prober(told.append, time.time)
-        prober.update(targets, {name: Health(state, 0.0) for name in targets})
-        await asyncio.sleep(seconds)
-        work(prober)
-        prober.stop()
-
-    asyncio.run(main())
-    return told
+async def _changed(targets: dict[str, Target], state: str, seconds: float) -> list[str]:
+    """Check targets in a known state for some time, and return those whose state changed."""
+    changed: list[str] = []
+    prober = Prober(changed.append, time.time)
+    prober.update(targets, {name: Health(state, 0.0) for name in targets})
+    await asyncio.sleep(seconds)
+    prober.stop()
+    return changed
 
 
 def test_new_registrations_are_checked_at_once_and_then_in_their_places(probed: list[tuple[float, str]]) -> None:
     targets = _targets(20)
-    told = _run(targets, "initial", lambda prober: None, 2.4)
-    assert sorted(told) == sorted(targets)
-    first = [when for when, _name in probed[:20]]
-    assert first[-1] - first[0] < 0.5
+    assert sorted(_run(_changed(targets, "initial", 3.0))) == sorted(targets)
     assert {name for _when, name in probed[:20]} == set(targets)
-    counts = {name: sum(1 for _when, found in probed if found == name) for name in targets}
-    assert set(counts.values()) <= {2, 3}
+    times = {name: [when for when, found in probed if found == name] for name in targets}
+    assert max(found[0] for found in times.values()) <= 20 / _prober.FIRST_PER_SECOND
+    for first, second, *more in times.values():
+        # In the second half of the interval, and from then on one interval after the other.
+        assert 0.5 <= second - first <= 1.01
+        assert more and more == pytest.approx([second + 1 + number for number in range(len(more))])
+    assert len({round(found[1], 6) for found in times.values()}) == 20
 
 
 def test_known_ones_wait_for_their_places(probed: list[tuple[float, str]]) -> None:
     """So that an agent that is started again does not check everything at once."""
-    assert _run(_targets(20), "healthy", lambda prober: None, 1.3) == []
+    targets = _targets(20)
+    assert _run(_changed(targets, "healthy", 1.0)) == []
+    assert sorted(name for _when, name in probed) == sorted(targets)
     times = [when for when, _name in probed]
-    assert 20 <= len(times) <= 27
-    assert times[10] - times[0] > 0.2
+    assert len(set(times)) == 20 and max(times) - min(times) > 0.5
 
 
 def test_what_is_taken_away_is_checked_no_more(probed: list[tuple[float, str]]) -> None:
@@ -87,17 +122,20 @@ def test_what_is_taken_away_is_checked_no_more(probed: list[tuple[float, str]]) 
     few = dict(list(targets.items())[:1])
 
     async def main() -> list[str]:
-        told: list[str] = []
-        prober = Prober(told.append, time.time)
+        changed: list[str] = []
+        prober = Prober(changed.append, time.time)
         prober.update(targets, {name: Health("initial", 0.0) for name in targets})
+        # Checks of all three have begun, and none has ended.
         await asyncio.sleep(0.02)
         prober.update(few, {name: Health("initial", 0.0) for name in few})
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(5)
         assert set(prober.health) == set(few)
         prober.stop()
-        return told
+        return changed
 
-    assert asyncio.run(main()) == list(few)
+    assert _run(main()) == list(few)
+    assert {name for when, name in probed if when < 0.02} == set(targets)
+    assert {name for when, name in probed if when > 0.02} == set(few)
 
 
 def test_a_file_that_is_replaced_is_seen_and_others_are_not(tmp_path: Path) -> None:
@@ -115,7 +153,7 @@ def test_a_file_that_is_replaced_is_seen_and_others_are_not(tmp_path: Path) -> N
         watch.close()
 
 
-def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_is_notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(path)
