@@ -60,7 +60,7 @@ def served(fleet: Fleet, lab: Lab) -> Iterator[list[str]]:
                 family,
                 80,
                 scheduler="wrr",
-                health_check=checked("web"),
+                health_check=checked("web", unhealthy_threshold=3),
                 connection_draining_timeout_sec=20,
             )
             for family in FAMILIES

@@ -52,7 +52,7 @@ def served(fleet: Fleet, lab: Lab, own_vips: None) -> Iterator[list[str]]:
     heal(lab)
     listeners = []
     for family, own in zip(FAMILIES, (on_link_vip4(243), on_link_vip6(243))):
-        options: dict[str, Any] = {"scheduler": "wrr", "health_check": checked("web")}
+        options: dict[str, Any] = {"scheduler": "wrr", "health_check": checked("web", unhealthy_threshold=5)}
         listeners += [
             listener(lab, f"web{family}", family, 43, **options),
             listener(lab, f"stream{family}", family, 43, **{**options, "ports": [81], "port": 7000}),
@@ -155,7 +155,12 @@ def test_row_46_without_the_agent(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 46: a rebooted node forwards when no agent is there at all, as health was; a module says that it is down."""
     heal(lab)
     fleet.configure(
-        [listener(lab, f"web{family}", family, 46, scheduler="wrr", health_check=checked("web")) for family in FAMILIES]
+        [
+            listener(
+                lab, f"web{family}", family, 46, scheduler="wrr", health_check=checked("web", unhealthy_threshold=5)
+            )
+            for family in FAMILIES
+        ]
     )
     lab.route("lb1")
     for family in FAMILIES:

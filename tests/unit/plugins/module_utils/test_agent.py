@@ -105,7 +105,8 @@ def test_new_registrations_are_checked_at_once_and_then_in_their_places(probed: 
         # In the second half of the interval, and from then on one interval after the other.
         assert 0.5 <= second - first <= 1.01
         assert more and more == pytest.approx([second + 1 + number for number in range(len(more))])
-    assert len({round(found[1], 6) for found in times.values()}) == 20
+    second_times = [found[1] for found in times.values()]
+    assert max(second_times) - min(second_times) > 0.25
 
 
 def test_known_ones_wait_for_their_places(probed: list[tuple[float, str]]) -> None:
