@@ -144,6 +144,7 @@ def test_row_46_reboot(fleet: Fleet, lab: Lab, client: Node, vips_on_interfaces:
     assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is False
 
 
+@pytest.mark.usefixtures("no_streams")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_52_shared_endpoint(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 52: two listeners over one endpoint: removing one leaves the other's guard, counters and flows alone."""

@@ -124,7 +124,9 @@ def test_a_flow_that_began_too_early(fleet: Fleet, lab: Lab, client: Node, famil
     fleet.configure([])
     asking = start_load(client, "udp", [target(own, 53)], fixed=True, concurrency=1, rate=20, timeout=1)
     early = wait_for_records(asking, lambda records: len(records) >= 3, "datagrams before there is a listener")
-    known = lab.node("lb1").run(["conntrack", "-L", "-f", f"ipv{family}", "-p", "udp", "--dport", "53"]).stdout
+    known = (
+        lab.node("lb1").run(["conntrack", "-L", "-f", f"ipv{family}", "-p", "udp", "-d", own, "--dport", "53"]).stdout
+    )
     assert len(known.splitlines()) == 1
     # The kernel limits how often it says that nothing listens.
     assert {record.error for record in early} <= {"Connection refused", "timeout"}
