@@ -33,10 +33,10 @@ def _run(program: str, *arguments: str, folder: Path) -> str:
 
 
 def test_site_by_the_command_line(fleet: Fleet, lab: Lab, client: Node, tmp_path: Path) -> None:
-    """The first run puts listeners on all load balancers, which serve; the second changes nothing."""
+    """The first run puts listeners on a load balancer, which serves; the second changes nothing."""
     listeners = [listener(lab, f"web{family}", family, 5, scheduler="wrr") for family in FAMILIES]
     lab.write_inventory(tmp_path / "hosts.json")
-    variables = {"lb_hosts": "lb_nodes", "lb_node_purge": "all", "lb_node_listeners": listeners}
+    variables = {"lb_hosts": "lb1", "lb_node_purge": "all", "lb_node_listeners": listeners}
     (tmp_path / "variables.json").write_text(json.dumps(variables), encoding="utf-8")
     arguments = ("--inventory", "hosts.json", "--extra-vars", "@variables.json", "evenflow.l4lb.site")
     changed = []
@@ -44,10 +44,9 @@ def test_site_by_the_command_line(fleet: Fleet, lab: Lab, client: Node, tmp_path
         output = _run("ansible-playbook", *arguments, folder=tmp_path)
         recap = output.rpartition("PLAY RECAP")[2]
         changed.append({name: int(count) for name, count in re.findall(r"(lb\d) .*\bchanged=(\d+)", recap)})
-    assert changed[0].keys() == {"lb1", "lb2"} and all(changed[0].values()), changed
-    assert changed[1] == {"lb1": 0, "lb2": 0}
-    for via in ("lb1", "lb2"):
-        lab.route(via)
-        records = run_load(client, "http", [target(vip(family, 5), 80) for family in FAMILIES], count=60)
-        assert not failures(records), failures(records)[:3]
-        assert shares(records) == {"b1": 20, "b2": 20, "b3": 20}
+    assert changed[0].keys() == {"lb1"} and changed[0]["lb1"] > 0, changed
+    assert changed[1] == {"lb1": 0}
+    lab.route("lb1")
+    records = run_load(client, "http", [target(vip(family, 5), 80) for family in FAMILIES], count=60)
+    assert not failures(records), failures(records)[:3]
+    assert shares(records) == {"b1": 20, "b2": 20, "b3": 20}

@@ -61,6 +61,10 @@ class _Loop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass in which the loop does nothing."""
+        self._clock.now += seconds
+
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in a time of its own, which takes none of ours."""
@@ -137,6 +141,45 @@ def test_what_is_taken_away_is_checked_no_more(probed: list[tuple[float, str]]) 
     assert _run(main()) == list(few)
     assert {name for when, name in probed if when < 0.02} == set(targets)
     assert {name for when, name in probed if when > 0.02} == set(few)
+
+
+def test_a_result_for_other_options_does_not_count(probed: list[tuple[float, str]]) -> None:
+    """A check that runs while its options change is not the registration's any more; the next check is."""
+    targets, changed_targets = _targets(1), _targets(1, request_path="/other")
+
+    async def main() -> list[str]:
+        changed: list[str] = []
+        prober = Prober(changed.append, time.time)
+        prober.update(targets, {name: Health("initial", 0.0) for name in targets})
+        await asyncio.sleep(0.02)
+        prober.update(changed_targets, {name: Health("initial", 0.0) for name in changed_targets})
+        prober._result(next(iter(targets.values())), CheckResult(True, "ok"))
+        assert changed == []
+        await asyncio.sleep(1)
+        prober.stop()
+        return changed
+
+    assert _run(main()) == list(targets)
+
+
+def test_checks_that_begin_late_are_counted(probed: list[tuple[float, str]]) -> None:
+    """A loop that is busy with something else for longer than is allowed makes the checks of that time late."""
+    targets = _targets(60)
+
+    async def main(busy: float) -> int:
+        prober = Prober(lambda name: None, time.time)
+        prober.update(targets, {name: Health("healthy", 0.0) for name in targets})
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, _Loop)
+        await asyncio.sleep(1.5)
+        assert prober.late == 0
+        loop.pass_time(busy)
+        await asyncio.sleep(1.5)
+        prober.stop()
+        return prober.late
+
+    assert _run(main(_prober.LATE_SECONDS / 2)) == 0
+    assert _run(main(0.99)) >= 30
 
 
 def test_a_file_that_is_replaced_is_seen_and_others_are_not(tmp_path: Path) -> None:
