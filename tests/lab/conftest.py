@@ -16,6 +16,7 @@ import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
+from lab.traffic import abandon_loads
 
 # Seconds that a file takes on 2 cores. The longest files begin first, so that the labs finish together.
 # A file that is not listed begins before the listed ones.
@@ -68,6 +69,13 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
     yield deployed
     deployed.configure([])
     lab.route("both")
+
+
+@pytest.fixture(autouse=True)
+def no_load_left() -> Iterator[None]:
+    """End the traffic that a test has left because it failed."""
+    yield
+    abandon_loads()
 
 
 @pytest.fixture

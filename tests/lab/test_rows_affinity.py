@@ -169,13 +169,14 @@ def test_row_20_idle_sessions(fleet: Fleet, lab: Lab, client: Node) -> None:
     )
     lab.route("lb1")
     targets = [target(vip(family, 22), 80) for family in FAMILIES]
-    held = start_load(client, "stream", targets, count=2, seconds=70)
+    held = start_load(client, "stream", targets, count=2)
     for family in FAMILIES:
         flows: list[Flow] = [("tcp", source, 26000, vip(family, 22), 80) for source in _sources(family)]
         # The stream service gives no HTTP answer; the flow is all that counts here.
         run_tuples(client, flows)
     counted = [_sessions(lab, f"stream{family}") for family in FAMILIES]
     assert counted == [1 + len(CLIENT_MORE_HOSTS)] * 2
+    # The sessions' own time, and a little more.
     time.sleep(64)
     assert [_sessions(lab, f"stream{family}") for family in FAMILIES] == [1, 1]
     assert not failures(finish(held))
@@ -209,7 +210,7 @@ def test_row_21_mid_stream(fleet: Fleet, lab: Lab, client: Node, scheduler: str,
         ]
     )
     lab.route("lb1")
-    streams = start_load(client, "stream", [target(vip(family, 21), 80) for family in FAMILIES], count=40, seconds=8)
+    streams = start_load(client, "stream", [target(vip(family, 21), 80) for family in FAMILIES], count=40)
     wait_for_connections(client, 80, 40)
     for family in FAMILIES:
         lab.node("lb1").run(["conntrack", "-D", "-f", f"ipv{family}", "-p", "tcp", "--dport", "80"])

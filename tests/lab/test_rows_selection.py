@@ -167,7 +167,7 @@ def test_row_18_weight_change(fleet: Fleet, lab: Lab, client: Node, scheduler: s
     ]
     fleet.configure(wanted)
     lab.route("lb1")
-    streams = start_load(client, "stream", [target(vip(family, 18), 7000) for family in FAMILIES], count=60, seconds=12)
+    streams = start_load(client, "stream", [target(vip(family, 18), 7000) for family in FAMILIES], count=60)
     wait_for_connections(client, 7000, 60)
     for entry in wanted:
         entry["backends"][0]["weight"], entry["backends"][2]["weight"] = 4, 0

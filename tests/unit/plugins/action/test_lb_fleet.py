@@ -140,28 +140,31 @@ def test_a_module_that_breaks_has_the_message_of_its_exception() -> None:
 
 def test_the_timeout_of_the_task_ends_the_processes() -> None:
     """Also a process whose result is larger than what a pipe holds."""
-    said = get_context("fork").Queue()
+    fork = get_context("fork")
+    said, together, parent = fork.Queue(), fork.Barrier(len(NODES)), os.getpid()
 
     def speaks(node: str) -> dict[str, Any]:
         said.put(os.getpid())
+        together.wait(timeout=20)
         if node == "lb1":
+            os.kill(parent, signal.SIGALRM)
             time.sleep(60)
+            said.put("lb1 was not ended")
         return {"said": "x" * 1000000}
 
     def out_of_time(*_arguments: Any) -> None:
         raise TimeoutError
 
     before = signal.signal(signal.SIGALRM, out_of_time)
-    signal.alarm(1)
     try:
         with pytest.raises(TimeoutError):
             _run(speaks)
     finally:
-        signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-    for pid in [said.get(timeout=5) for _node in NODES]:
+    for pid in [said.get(timeout=20) for _node in NODES]:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+    assert said.empty()
 
 
 class Broken:
