@@ -67,8 +67,8 @@ def served(fleet: Fleet, lab: Lab) -> Iterator[list[str]]:
         ]
     )
     for family in FAMILIES:
-        for node in ("lb1", "lb2"):
-            wait_for_states(lab, f"web{family}", "healthy healthy healthy", node=node)
+        for name in ("lb1", "lb2"):
+            wait_for_states(lab, f"web{family}", "healthy healthy healthy", node=name)
     yield [target(vip(family, 80), 80) for family in FAMILIES]
     heal(lab)
 

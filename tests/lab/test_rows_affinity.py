@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -86,11 +86,12 @@ def test_row_19_affinity(
     forget_flows(lab)
     for family in FAMILIES:
         first, second = vip(family, 190), vip(family, 191)
+        ways: tuple[tuple[Literal["tcp", "udp"], str], ...] = (("tcp", first), ("tcp", second), ("udp", first))
         flows: list[Flow] = [
             (protocol, source, port, address, 53 if protocol == "udp" else 80)
             for source in _sources(family)
             for port in range(24000, 24006)
-            for protocol, address in (("tcp", first), ("tcp", second), ("udp", first))
+            for protocol, address in ways
         ]
         found = {flow: record.backend for flow, record in zip(flows, _reconcile(client, flows))}
 

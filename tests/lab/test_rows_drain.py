@@ -29,7 +29,7 @@ from lab.rows import (
     wait_for_states,
 )
 from lab.topology import FRONT
-from lab.traffic import Record, failures, finish, run_load, run_tuples, shares, start_load
+from lab.traffic import Flow, Record, failures, finish, run_load, run_tuples, shares, start_load
 
 STREAMS = 12
 
@@ -120,12 +120,15 @@ def test_row_34_a_drain_beats_sessions(fleet: Fleet, lab: Lab, client: Node, fam
     )
     nic = client.spec.nic(FRONT)
     own = nic.v6 if family == 6 else nic.v4
-    flows = [("tcp", own, port, vip(family, host), 80) for host in (64, 65) for port in range(23000, 23010)]
+    flows: list[Flow] = [("tcp", own, port, vip(family, host), 80) for host in (64, 65) for port in range(23000, 23010)]
     before = run_tuples(client, flows)
     assert not failures(before) and len({(record.target, record.backend) for record in before}) == 2
     mine = {record.backend for record in before}
     fleet.module("lb1", "lb_drain", backends=sorted(filter(None, mine)), wait=False)
-    after = run_tuples(client, [(protocol, source, port + 100, *rest) for protocol, source, port, *rest in flows])
+    after = run_tuples(
+        client,
+        [(protocol, source, port + 100, address, vip_port) for protocol, source, port, address, vip_port in flows],
+    )
     assert not failures(after) and not mine & {record.backend for record in after}
 
 

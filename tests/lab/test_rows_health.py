@@ -121,7 +121,7 @@ def test_row_26_what_gets_no_flows_is_checked_too(fleet: Fleet, lab: Lab) -> Non
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_27_all_checks_fail(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 27: flows go on all primaries; with drop a SYN gets no answer and leaves no entry."""
-    drop = {"failover_policy": {"drop_traffic_if_unhealthy": True}}
+    drop: dict[str, Any] = {"failover_policy": {"drop_traffic_if_unhealthy": True}}
     options: dict[str, Any] = {"scheduler": "wrr", "health_check": checked("all")}
     fleet.configure(
         [listener(lab, "open", family, 28, **options), listener(lab, "shut", family, 29, **options, **drop)]

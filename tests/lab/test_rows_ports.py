@@ -15,7 +15,7 @@ from lab import Lab, Node
 from lab.fleet import Fleet
 from lab.rows import FAMILIES, listener, sniffed, target, vip, wait_for_connections
 from lab.topology import FRONT, on_link_vip4, on_link_vip6
-from lab.traffic import failures, finish, run_load, run_tuples, shares, start_load
+from lab.traffic import Mode, failures, finish, run_load, run_tuples, shares, start_load
 
 _TOO_BIG_SEEN = {4: "icmp[0] = 3 and icmp[1] = 4", 6: "icmp6 and ip6[40] = 2"}
 
@@ -108,7 +108,8 @@ def test_disabled_listener_rejects(fleet: Fleet, lab: Lab, client: Node, family:
     for backend in dns["backends"]:
         backend["weight"] = 0
     fleet.configure([stream, dns])
-    for mode, port in (("http", 80), ("udp", 53)):
+    modes: tuple[tuple[Mode, int], ...] = (("http", 80), ("udp", 53))
+    for mode, port in modes:
         refused = run_load(client, mode, [target(vip(family, 60), port)], count=5)
         assert [record.error for record in refused] == ["Connection refused"] * 5, mode
     assert not failures(finish(held))

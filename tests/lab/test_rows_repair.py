@@ -113,7 +113,7 @@ def test_row_45_the_agent_is_killed(fleet: Fleet, lab: Lab, client: Node, served
     before = _state(node)
     cursor = node.run(["journalctl", "-u", AGENT, "-n0", "--show-cursor", "-q"]).stdout.split("cursor: ")[1].strip()
     watch = node.start(["python3", "-u", "/opt/lab/watch_table.py", "120"])
-    pids = set()
+    pids: set[str] = set()
     with SteadyLoad(client, [target(address, 80) for address in served], rate=100, seconds=25) as load:
         for _turn in range(20):
             pid = _agent_pid(node, pids)

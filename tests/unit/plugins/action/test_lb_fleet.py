@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
+from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible_collections.evenflow.l4lb.plugins.action import lb_fleet
 
@@ -68,7 +69,7 @@ class Hosts(dict):  # type: ignore[type-arg]
 @pytest.fixture(autouse=True)
 def without_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
-    monkeypatch.setattr(lb_fleet.context, "CLIARGS", {})
+    monkeypatch.setattr(context, "CLIARGS", {})
 
 
 def _run(job: Job, hosts: list[str] | None = None, no_log: bool = False) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def test_no_more_processes_than_forks(monkeypatch: pytest.MonkeyPatch, forks: in
             running.append(running[-1] - 1)
 
     monkeypatch.setattr(lb_fleet, "_NodeProcess", Process)
-    monkeypatch.setattr(lb_fleet.context, "CLIARGS", {"forks": forks})
+    monkeypatch.setattr(context, "CLIARGS", {"forks": forks})
     results = _run(lambda node: {"said": node})["results"]
     assert [result["said"] for result in results] == NODES
     assert (max(running), running[-1]) == (most, 0)
