@@ -92,6 +92,9 @@ def units(session: nox.Session) -> None:
         reports = [ElementTree.parse(path) for path in (folder / "tests/output/junit").glob("*-units.xml")]
         if not any(int(suite.get("tests", 0)) for report in reports for suite in report.iter("testsuite")):
             session.error("no unit test ran")
+        if not session.posargs:
+            tools = ("-m", "pytest", "-p", "no:cacheprovider", "tests/tools")
+            session.run("python", *tools, env={"PYTHONPATH": str(folder / "tests")})
 
 
 @nox.session

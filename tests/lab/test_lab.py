@@ -80,6 +80,7 @@ def forwarding(lab: Lab) -> Iterator[Lab]:
         node.run(["sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0"])
 
 
+@pytest.mark.quiet
 def test_host_is_untouched(other_lab: Lab) -> None:
     """Issue text: before and after, `ip netns`, `ip link`, `nft list ruleset`, `podman ps -a` are the same."""
     before = _host_state()
@@ -96,6 +97,7 @@ def test_host_is_untouched(other_lab: Lab) -> None:
     }
 
 
+@pytest.mark.quiet
 def test_down_clears_a_crashed_up(other_lab: Lab) -> None:
     before = _host_state()
     script = (
