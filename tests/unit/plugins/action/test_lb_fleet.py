@@ -16,6 +16,7 @@ import pytest
 from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible_collections.evenflow.l4lb.plugins.action import lb_fleet
+from ansible_collections.evenflow.l4lb.plugins.plugin_utils import _ansible_core
 
 Job = Callable[[str], "dict[str, Any]"]
 NODES = ["lb1", "lb2", "lb3"]
@@ -29,7 +30,8 @@ class Plugin(lb_fleet.ActionModule):
         self._task = SimpleNamespace(no_log=no_log, copy=SimpleNamespace)
         self._templar = SimpleNamespace(copy_with_new_env=lambda available_variables: SimpleNamespace(template=str))
         self._loader = None
-        self._display, self.shown = self, []
+        self._display = self
+        self.shown: list[str] = []
 
     def warning(self, text: str) -> None:
         self.shown.append(text)
@@ -170,7 +172,7 @@ class Broken:
 
 
 def test_an_untested_core_takes_one_node_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lb_fleet._ansible_core, "VERSION", "2.99.0")
+    monkeypatch.setattr(_ansible_core, "VERSION", "2.99.0")
     began: list[tuple[str, int]] = []
 
     def fails_on_the_first(node: str) -> dict[str, Any]:
@@ -193,7 +195,7 @@ def test_an_untested_core_takes_one_node_after_the_other(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("version", ["2.19.0", "2.20.3rc1", "2.21.5"])
 def test_a_tested_core_runs_nodes_in_parallel(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    monkeypatch.setattr(lb_fleet._ansible_core, "VERSION", version)
+    monkeypatch.setattr(_ansible_core, "VERSION", version)
     plugin = Plugin(lambda _node: {"pid": os.getpid()})
     result = plugin.run(task_vars={"hostvars": Hosts.fromkeys(NODES)})
     assert len({os.getpid(), *(entry["pid"] for entry in result["results"])}) == 1 + len(NODES)
@@ -202,8 +204,8 @@ def test_a_tested_core_runs_nodes_in_parallel(monkeypatch: pytest.MonkeyPatch, v
 
 @pytest.mark.parametrize("version", ["2.18.9", "2.22.0", "2.2.1", "2.190.0", "3.0.0"])
 def test_other_cores_are_untested(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    monkeypatch.setattr(lb_fleet._ansible_core, "VERSION", version)
-    assert not lb_fleet._ansible_core.is_tested()
+    monkeypatch.setattr(_ansible_core, "VERSION", version)
+    assert not _ansible_core.is_tested()
 
 
 def test_a_host_that_does_not_exist() -> None:
