@@ -18,7 +18,6 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import prober
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.notify import notify, watchdog_interval
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.prober import Prober
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.target import Target
-from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.watch import FileWatch
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node import agent_status
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import CheckResult, Health
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import Store
@@ -98,21 +97,6 @@ def test_what_is_taken_away_is_checked_no_more(probed: list[tuple[float, str]]) 
         return told
 
     assert asyncio.run(main()) == list(few)
-
-
-def test_a_file_that_is_replaced_is_seen_and_others_are_not(tmp_path: Path) -> None:
-    watch = FileWatch(str(tmp_path), ("listeners.json",))
-    try:
-        (tmp_path / "other.json").write_text("{}")
-        assert not watch.happened()
-        (tmp_path / "listeners.json.new").write_text("{}")
-        (tmp_path / "listeners.json.new").rename(tmp_path / "listeners.json")
-        assert watch.happened()
-        assert not watch.happened()
-        (tmp_path / "listeners.json").write_text("")
-        assert watch.happened()
-    finally:
-        watch.close()
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
