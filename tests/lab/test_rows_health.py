@@ -114,7 +114,7 @@ def test_row_26_what_gets_no_flows_is_checked_too(fleet: Fleet, lab: Lab) -> Non
         assert time.monotonic() < deadline, found
         time.sleep(0.2)
     assert [backend["status"] for backend in told["idle"]["backends"]] == ["unhealthy", "drained", "disabled"]
-    assert told["idle"]["backends"][0]["health"]["last_check"] == "status 503, wanted 200"
+    assert told["idle"]["backends"][0]["health"]["last_check"] == "status 503, expected 200"
     assert told["off"]["status"] == "disabled"
 
 

@@ -113,7 +113,7 @@ def test_row_24_scripts_that_misbehave(fleet: Fleet, lab: Lab) -> None:
     told = _last_checks(fleet)
     assert told["slow"] == "timed out after 1 s"
     assert told["flood"] == "wrote more than 1048576 bytes"
-    assert told["unsafe"] == "/usr/local/libexec/unsafe can be written to by others than root"
+    assert told["unsafe"] == "/usr/local/libexec/unsafe is writable by users other than root"
     assert told["who"] == "exit code 1: evenflow_script cat: /etc/shadow: Permission denied"
     fleet.module("lb1", "lb_config", state="replaced", purge="all", listeners=[])
     time.sleep(2)

@@ -14,7 +14,9 @@ import struct
 from typing import Protocol
 
 from .._nft.objects import TABLE
+from .._node import agent_status
 from .._system import netlink
+from .._system.store import Store
 
 # linux/inotify.h
 _IN_CLOSE_WRITE, _IN_MOVED_TO, _IN_DELETE = 0x8, 0x80, 0x200
@@ -50,6 +52,20 @@ class Watch(Protocol):
 
     def close(self) -> None:
         """Stop watching."""
+
+
+def node_watches(store: Store) -> list[Watch]:
+    """Watch everything to which the agent reacts.
+
+    :raises OSError: something cannot be watched.
+    """
+    os.makedirs(store.config_dir, mode=0o750, exist_ok=True)
+    return [
+        FileWatch(store.config_dir, (os.path.basename(store.listeners_file), "node.json")),
+        FileWatch(store.run_dir, (agent_status.WAKE_AGENT,)),
+        TableWatch(),
+        AddressWatch(),
+    ]
 
 
 class FileWatch:
