@@ -50,38 +50,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     items.sort(key=rank)
 
-# Seconds that a file takes on 2 cores. The longest files begin first, so that the labs finish together.
-# A file that is not listed begins before the listed ones.
-_SECONDS = {
-    "test_rolling.py": 240,
-    "test_rows_health.py": 240,
-    "test_rows_drain.py": 220,
-    "test_rows_fate.py": 200,
-    "test_rows_affinity.py": 190,
-    "test_rows_repair.py": 150,
-    "test_rows_changes.py": 150,
-    "test_rows_selection.py": 110,
-    "test_rows_leaks.py": 100,
-    "test_rows_scripts.py": 90,
-    "test_rows_ports.py": 80,
-    "test_rows_shares.py": 80,
-    "test_rows_limits.py": 50,
-    "test_rows_snat.py": 40,
-    "test_rows_accounts.py": 25,
-    "test_tally.py": 0,
-}
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files that look at a lab as it comes up first, then the longest files; a file's tests keep their order."""
-    deployed = {item.path for item in items if "fleet" in getattr(item, "fixturenames", ())}
-
-    def rank(item: pytest.Item) -> tuple[bool, float]:
-        return item.path in deployed, -_SECONDS.get(item.path.name, float("inf"))
-
-    items.sort(key=rank)
-
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:

@@ -132,7 +132,7 @@ def test_row_26_what_gets_no_flows_is_checked_too(fleet: Fleet, lab: Lab) -> Non
     health = {name: [backend["health"]["state"] for backend in report[name]["backends"]] for name in ("idle", "off")}
     assert health == {"idle": ["unhealthy", "unhealthy", "healthy"], "off": ["unhealthy", "healthy", "healthy"]}
     assert [backend["status"] for backend in report["idle"]["backends"]] == ["unhealthy", "drained", "disabled"]
-    assert report["idle"]["backends"][0]["health"]["last_check"] == "status 503, wanted 200"
+    assert report["idle"]["backends"][0]["health"]["last_check"] == "status 503, expected 200"
     assert report["off"]["status"] == "disabled"
 
 

@@ -113,7 +113,7 @@ def test_row_24_scripts_that_misbehave(fleet: Fleet, lab: Lab) -> None:
     assert _last_checks(fleet) == {
         "slow": "timed out after 1 s",
         "flood": "wrote more than 1048576 bytes",
-        "unsafe": "/usr/local/libexec/unsafe can be written to by others than root",
+        "unsafe": "/usr/local/libexec/unsafe is writable by users other than root",
         "who": "exit code 1: evenflow_script cat: /etc/shadow: Permission denied",
     }
     # The check that runs while its listener goes, with what it has started, goes too.

@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A table that only this process can delete, so that flows live on when somebody flushes all the others.
+"""A table that only this process can delete, so that flows survive when another program flushes all other tables.
 
-As long as it is there the kernel keeps translating what it has translated (measured on 6.18: without it a flush resets
-every flow to an address of the node itself). Until our own table is back it drops new packets to the listeners, which
-would reach the node's own stack: a client that is dropped tries again, one that is reset fails.
+While it exists the kernel keeps translating the packets of established flows (measured on 6.18: without it a flush
+resets every flow to an address of the node itself). Until the table of the listeners is back, the anchor drops new
+packets to them, which would reach the node's own stack: a client whose packet is dropped sends it again, but a client
+whose connection is reset fails.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from .._nft.transaction import element_text
 
 NAME = "evenflow_anchor"
 
-_AT_ONCE = 2000
-"""Elements in one line."""
+_ELEMENTS_PER_LINE = 2000
 
 _SETS = {
     name.format(family): declaration.format(address)
@@ -48,31 +48,31 @@ _MATCHES = {
 
 
 class Anchor:
-    """The table, held by an nft of its own for as long as this process lives."""
+    """The anchor table, owned by an nft process that runs for as long as this process does."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self._held: dict[str, set[Any]] = {}
+        self._elements: dict[str, set[Any]] = {}
 
     def hold(self, configuration: Configuration) -> None:
-        """Hold the table for these listeners.
+        """Create the table or bring it to these listeners.
 
-        :raises NodeError: nft does not run.
+        :raises NodeError: nft cannot be started or has ended.
         """
-        wanted: dict[str, set[Any]] = {name: set() for name in _SETS}
+        elements: dict[str, set[Any]] = {name: set() for name in _SETS}
         for listener in configuration.listeners:
             for ports in listener.ports:
                 name, key = dispatch_key(listener, ports)
-                wanted[name].add(key)
+                elements[name].add(key)
         if not self._process or self._process.poll() is not None:
             self._start()
-        for name, keys in wanted.items():
-            self._say_elements("delete", name, self._held[name] - keys)
-            self._say_elements("add", name, keys - self._held[name])
-        self._held = wanted
+        for name, keys in elements.items():
+            self._change_elements("delete", name, self._elements[name] - keys)
+            self._change_elements("add", name, keys - self._elements[name])
+        self._elements = elements
 
     def errors(self) -> str:
-        """Return what nft has said since the last time; it says something only if it refuses."""
+        """Return what nft has written since the last call. It writes only errors."""
         if not self._process or not self._process.stdout:
             return ""
         try:
@@ -81,7 +81,7 @@ class Anchor:
             return ""
 
     def close(self) -> None:
-        """Let go of the table."""
+        """End nft, with which the kernel deletes the table."""
         if self._process:
             self._process.kill()
             self._process.communicate()
@@ -89,21 +89,21 @@ class Anchor:
 
     def _start(self) -> None:
         self.close()
-        # In a session of its own, so that a signal to the agent's group does not take it away first.
-        # The agent has no module's run_command, and the process stays.
+        # The session keeps signals for the agent's process group away from nft, which has to end last.
+        # A module's run_command is not available here, and it would wait for the process to end.
         self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             [nft_program(), "-i"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # Nowhere to write a history to.
+            # This keeps nft from writing a history.
             env={"HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
             start_new_session=True,
         )
         if self._process.stdout:
             os.set_blocking(self._process.stdout.fileno(), False)
-        self._held = {name: set() for name in _SETS}
+        self._elements = {name: set() for name in _SETS}
         statements = [f"add table {FAMILY} {NAME} {{ flags owner; }}"]
         statements += [f"add set {FAMILY} {NAME} {name} {{ {declaration} }}" for name, declaration in _SETS.items()]
         statements.append(f"add chain {FAMILY} {NAME} held")
@@ -117,16 +117,17 @@ class Anchor:
             statements.append(f"{chain} {{ type filter hook {hook} priority -80; policy accept; }}")
             rule = f"ct state new ct mark & {OURS:#010x} == 0 jump held"
             statements.append(f"add rule {FAMILY} {NAME} late_{hook} {rule}")
-        self._say("; ".join(statements))
+        self._send("; ".join(statements))
 
-    def _say_elements(self, verb: str, name: str, keys: set[Any]) -> None:
-        found = sorted(element_text(key) for key in keys)
-        for begin in range(0, len(found), _AT_ONCE):
-            self._say(f"{verb} element {FAMILY} {NAME} {name} {{ {', '.join(found[begin : begin + _AT_ONCE])} }}")
+    def _change_elements(self, verb: str, name: str, keys: set[Any]) -> None:
+        texts = sorted(element_text(key) for key in keys)
+        for begin in range(0, len(texts), _ELEMENTS_PER_LINE):
+            elements = ", ".join(texts[begin : begin + _ELEMENTS_PER_LINE])
+            self._send(f"{verb} element {FAMILY} {NAME} {name} {{ {elements} }}")
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         if not self._process or not self._process.stdin:
-            raise NodeError("nft -i: does not run")
+            raise NodeError("nft -i: it is not running")
         try:
             self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()

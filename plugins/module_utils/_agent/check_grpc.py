@@ -2,15 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks by gRPC's standard health service, version 1, over HTTP/2 without TLS. h2 speaks it."""
+"""Checks by gRPC's standard health service, version 1, over HTTP/2 without TLS, with the library h2."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from .._state.health import CheckResult
-from .check_http import opened
-from .target import CheckFailed, Target, missing
+from .check_http import open_stream
+from .target import CheckFailed, Target, missing_library
 
 _STATES = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 _SERVING = 1
@@ -18,14 +18,14 @@ _MAX_ANSWER = 4096
 
 
 async def grpc(target: Target) -> CheckResult:
-    """Ask ``grpc.health.v1.Health/Check``; SERVING is what is wanted."""
-    connection, events, library = _library()
-    reader, writer = await opened(target)
+    """Call ``grpc.health.v1.Health/Check`` and succeed if the answer is SERVING."""
+    connections, events, library = _library()
+    reader, writer = await open_stream(target)
     try:
-        speaker = connection.H2Connection()
-        speaker.initiate_connection()
-        stream = speaker.get_next_available_stream_id()
-        speaker.send_headers(
+        connection = connections.H2Connection()
+        connection.initiate_connection()
+        stream = connection.get_next_available_stream_id()
+        connection.send_headers(
             stream,
             [
                 (":method", "POST"),
@@ -36,15 +36,15 @@ async def grpc(target: Target) -> CheckResult:
                 ("te", "trailers"),
             ],
         )
-        speaker.send_data(stream, _request(target.check.grpc_service_name), end_stream=True)
+        connection.send_data(stream, _request(target.check.grpc_service_name), end_stream=True)
         headers: dict[str, str] = {}
         body = b""
         while True:
-            writer.write(speaker.data_to_send())
+            writer.write(connection.data_to_send())
             received = await reader.read(65536)
             if not received:
                 raise CheckFailed("closed without an answer")
-            for event in speaker.receive_data(received):
+            for event in connection.receive_data(received):
                 if isinstance(event, (events.ResponseReceived, events.TrailersReceived)):
                     headers.update((_text(name), _text(value)) for name, value in event.headers)
                 elif isinstance(event, events.DataReceived):
@@ -62,7 +62,7 @@ async def grpc(target: Target) -> CheckResult:
 
 
 def _request(service: str) -> bytes:
-    """Write a HealthCheckRequest: one string, field 1, in a message that is not compressed."""
+    """Return a HealthCheckRequest, whose only field 1 is a string, as an uncompressed message."""
     name = service.encode("ascii")
     length = bytes([len(name)]) if len(name) < 128 else bytes([len(name) & 0x7F | 0x80, len(name) >> 7])
     message = b"\x0a" + length + name if name else b""
@@ -71,10 +71,10 @@ def _request(service: str) -> bytes:
 
 def _result(headers: dict[str, str], body: bytes) -> CheckResult:
     if headers.get(":status") != "200":
-        raise CheckFailed(f"status {headers.get(':status')}, wanted 200")
+        raise CheckFailed(f"status {headers.get(':status')}, expected 200")
     if headers.get("grpc-status") != "0":
         raise CheckFailed(f"gRPC status {headers.get('grpc-status')} {headers.get('grpc-message', '')}".rstrip())
-    # A HealthCheckResponse: one enumeration, field 1; what is left out is 0.
+    # A HealthCheckResponse, whose only field 1 is an enumeration; a field that is missing is 0.
     message = body[5:]
     state = message[1] if len(message) >= 2 and message[0] == 0x08 else 0
     if state != _SERVING:
@@ -92,5 +92,5 @@ def _library() -> tuple[Any, Any, Any]:
         import h2.events
         import h2.exceptions
     except ImportError as error:
-        raise missing("h2", error) from error
+        raise missing_library("h2", error) from error
     return h2.connection, h2.events, h2

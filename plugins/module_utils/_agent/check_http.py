@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks by HTTP/1.1, plain and over TLS. h11 speaks it; only what is asked for is read."""
+"""Checks by HTTP/1.1, plain and over TLS, with the library h11. No more of a body is read than the check needs."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from typing import Any
 
 from .._config.model import HealthCheck
 from .._state.health import CheckResult
-from .target import CheckFailed, Target, connected, missing, proxy_header, shown
+from .target import CheckFailed, Target, connect, missing_library, proxy_header, quoted
 
 MAX_BODY = 1 << 20
-"""Bytes of a body that are read for a JMESPath expression."""
+"""Maximum length in bytes of a body to which a JMESPath expression is applied."""
 
 WEIGHT_HEADER = b"x-load-balancing-endpoint-weight"
 
-_READ = 65536
+_READ_BYTES = 65536
 
 
 async def http(target: Target) -> CheckResult:
-    """Get the page and compare status, body and header with what is wanted."""
+    """Request the page and compare its status and its body with what the check expects."""
     return await _get(target, None)
 
 
 async def https(target: Target) -> CheckResult:
-    """Do the same over TLS."""
+    """Check as :func:`http` does, over TLS."""
     return await _get(target, _context(target.check.tls_verify, target.check.ca_file))
 
 
 async def _get(target: Target, context: ssl.SSLContext | None) -> CheckResult:
     library = _library()
-    reader, writer = await opened(target, context)
+    reader, writer = await open_stream(target, context)
     try:
         connection = library.Connection(library.CLIENT)
         headers = [("Host", target.host), ("User-Agent", "evenflow"), ("Accept", "*/*"), ("Connection", "close")]
@@ -59,7 +59,7 @@ async def _answer(library: Any, connection: Any, reader: asyncio.StreamReader, c
     _check_status(response.status_code, check)
     body = await _body(library, connection, reader, check)
     if check.response and not body.startswith(check.response.encode("utf-8")):
-        raise CheckFailed(f"body {shown(body)}, wanted {shown(check.response.encode('utf-8'))}")
+        raise CheckFailed(f"body {quoted(body)}, expected {quoted(check.response.encode('utf-8'))}")
     if check.json_query:
         _check_json(body, check.json_query)
     return CheckResult(
@@ -68,17 +68,17 @@ async def _answer(library: Any, connection: Any, reader: asyncio.StreamReader, c
 
 
 def _check_status(code: int, check: HealthCheck) -> None:
-    for wanted in check.status:
-        first, _dash, last = wanted.partition("-")
+    for codes in check.status:
+        first, _dash, last = codes.partition("-")
         if int(first) <= code <= int(last or first):
             return
-    raise CheckFailed(f"status {code}, wanted {', '.join(check.status)}")
+    raise CheckFailed(f"status {code}, expected {', '.join(check.status)}")
 
 
 async def _body(library: Any, connection: Any, reader: asyncio.StreamReader, check: HealthCheck) -> bytes:
-    wanted = MAX_BODY + 1 if check.json_query else len(check.response.encode("utf-8"))
+    needed = MAX_BODY + 1 if check.json_query else len(check.response.encode("utf-8"))
     body = bytearray()
-    while len(body) < wanted:
+    while len(body) < needed:
         event = await _event(library, connection, reader)
         if not isinstance(event, library.Data):
             break
@@ -93,24 +93,24 @@ async def _event(library: Any, connection: Any, reader: asyncio.StreamReader) ->
         event = connection.next_event()
         if event is not library.NEED_DATA:
             return event
-        connection.receive_data(await reader.read(_READ))
+        connection.receive_data(await reader.read(_READ_BYTES))
 
 
 def _check_json(body: bytes, query: str) -> None:
     try:
         import jmespath
     except ImportError as error:
-        raise missing("jmespath", error) from error
+        raise missing_library("jmespath", error) from error
     try:
         document = json.loads(body)
     except ValueError as error:
         raise CheckFailed(f"the body is not JSON: {error}") from error
     try:
-        found = jmespath.search(query, document)
+        value = jmespath.search(query, document)
     except jmespath.exceptions.JMESPathError as error:
         raise CheckFailed(f"json_query {query!r} cannot be applied: {error}") from error
-    if found is not True:
-        raise CheckFailed(f"json_query gives {json.dumps(found)[:60]}, wanted true")
+    if value is not True:
+        raise CheckFailed(f"json_query gives {json.dumps(value)[:60]}, expected true")
 
 
 def _weight(headers: Any) -> int | None:
@@ -120,17 +120,17 @@ def _weight(headers: Any) -> int | None:
     return None
 
 
-async def opened(
+async def open_stream(
     target: Target, context: ssl.SSLContext | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect, with a PROXY header before everything else and over TLS if that is asked for."""
-    connection = await connected(target)
+    """Connect to the target, send its PROXY header if it has one, and begin TLS if there is a context."""
+    connection = await connect(target)
     try:
         header = proxy_header(target, connection)
         if header:
             await asyncio.get_running_loop().sock_sendall(connection, header)
         name = _server_name(target) if context else None
-        return await asyncio.open_connection(sock=connection, limit=_READ, ssl=context, server_hostname=name)
+        return await asyncio.open_connection(sock=connection, limit=_READ_BYTES, ssl=context, server_hostname=name)
     except BaseException as error:
         connection.close()
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -166,5 +166,5 @@ def _library() -> Any:
     try:
         import h11
     except ImportError as error:
-        raise missing("h11", error) from error
+        raise missing_library("h11", error) from error
     return h11

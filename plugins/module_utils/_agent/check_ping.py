@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks by an ICMP echo request."""
+"""Checks by ICMP echo requests."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ async def ping(target: Target) -> CheckResult:
     connection, is_raw = _socket(family)
     try:
         connection.setblocking(False)
-        # It only names the peer, so it does not wait; the loop's own call wants to resolve a port.
+        # This only sets the peer, so it does not block; the event loop's call would resolve a port.
         connection.connect((target.address, 0))
         number = next(_sequence) & 0xFFFF
-        identity, mine = os.getpid() & 0xFFFF, os.urandom(16)
-        await loop.sock_sendall(connection, _request(_REQUESTS[family], identity, number, mine))
+        identity, payload = os.getpid() & 0xFFFF, os.urandom(16)
+        await loop.sock_sendall(connection, _request(_REQUESTS[family], identity, number, payload))
         while True:
             packet = await loop.sock_recv(connection, 2048)
             if is_raw and family == socket.AF_INET:
                 packet = packet[(packet[0] & 0x0F) * 4 :]
-            kind, _code, _checksum, _identity, found = _HEADER.unpack_from(packet)
-            # A raw socket sees the replies to others too.
-            if kind == _REPLIES[family] and found == number and packet[_HEADER.size :] == mine:
+            kind, _code, _checksum, _identity, reply = _HEADER.unpack_from(packet)
+            # A raw socket receives the replies to other sockets too.
+            if kind == _REPLIES[family] and reply == number and packet[_HEADER.size :] == payload:
                 return CheckResult(True, "echo reply")
     finally:
         connection.close()
 
 
 def _request(kind: int, identity: int, number: int, payload: bytes) -> bytes:
-    unsummed = _HEADER.pack(kind, 0, 0, identity, number) + payload
-    # For ICMPv6 and for datagram sockets the kernel fills it in.
-    return _HEADER.pack(kind, 0, _checksum(unsummed), identity, number) + payload
+    without_checksum = _HEADER.pack(kind, 0, 0, identity, number) + payload
+    # The kernel replaces the checksum for ICMPv6 and for datagram sockets.
+    return _HEADER.pack(kind, 0, _checksum(without_checksum), identity, number) + payload
 
 
 def _checksum(packet: bytes) -> int:
@@ -59,7 +59,7 @@ def _checksum(packet: bytes) -> int:
 
 
 def _socket(family: socket.AddressFamily) -> tuple[socket.socket, bool]:
-    """Return a datagram socket where the kernel lets this user ping, else a raw one."""
+    """Return a socket, and whether it is raw; a datagram socket if the kernel permits this user to ping."""
     try:
         return socket.socket(family, socket.SOCK_DGRAM, _PROTOCOLS[family]), False
     except PermissionError:
@@ -68,5 +68,6 @@ def _socket(family: socket.AddressFamily) -> tuple[socket.socket, bool]:
         return socket.socket(family, socket.SOCK_RAW, _PROTOCOLS[family]), True
     except PermissionError as error:
         raise CheckFailed(
-            "the agent may not ping: run the role with the listeners that do, or set net.ipv4.ping_group_range"
+            "the agent is not permitted to ping: run the role lb_node with all listeners that do, or set "
+            "net.ipv4.ping_group_range"
         ) from error

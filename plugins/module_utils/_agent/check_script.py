@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks by a program, which another service runs as an unprivileged user."""
+"""Checks by a program, which ``evenflow-scripts.service`` runs as an unprivileged user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .target import CheckFailed, Target
 
 
 async def script(target: Target) -> CheckResult:
-    """Have the program run; 0 is healthy, 1 is not, and with dynamic weights 2 to 255 are a weight."""
+    """Run the program: exit code 0 is a success, and with dynamic weights so are 2 to 255, a weight plus 2."""
     check = target.check
     request = {
         "command": check.command,
@@ -42,9 +42,9 @@ async def script(target: Target) -> CheckResult:
 
 
 def _result(code: int, output: str, has_weight: bool) -> CheckResult:
-    said = f": {output}" if output else ""
+    suffix = f": {output}" if output else ""
     if code == 0:
         return CheckResult(True, "exit code 0")
     if has_weight and 2 <= code <= 255:
         return CheckResult(True, f"exit code {code}, weight {code - 2}", code - 2)
-    return CheckResult(False, (f"killed by signal {-code}" if code < 0 else f"exit code {code}") + said)
+    return CheckResult(False, (f"killed by signal {-code}" if code < 0 else f"exit code {code}") + suffix)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks by a bare connection or datagram: tcp, udp, dns."""
+"""Checks by a plain connection or a datagram: tcp, udp, dns."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ import struct
 from typing import Any
 
 from .._state.health import CheckResult
-from .target import CheckFailed, Target, connected, missing, proxy_header, shown
+from .target import CheckFailed, Target, connect, missing_library, proxy_header, quoted
 
-_AT_ONCE = struct.pack("ii", 1, 0)
-"""Linger: a check's connection ends by a reset, so that thousands of them leave nothing behind in TIME_WAIT."""
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""A value for SO_LINGER: thousands of checks would leave thousands of connections in TIME_WAIT."""
 
 
 async def tcp(target: Target) -> CheckResult:
-    """Connect; send and compare if that is asked for."""
+    """Connect, send the request if the check has one, and compare the answer if it expects one."""
     check, loop = target.check, asyncio.get_running_loop()
-    connection = await connected(target)
+    connection = await connect(target)
     try:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         request = proxy_header(target, connection) + check.request.encode("utf-8")
         if request:
             await loop.sock_sendall(connection, request)
         if not check.response:
             return CheckResult(True, "connected")
-        wanted, found = check.response.encode("utf-8"), b""
-        while len(found) < len(wanted):
-            more = await loop.sock_recv(connection, 4096)
-            if not more:
-                raise CheckFailed(f"closed after {shown(found)}, wanted {shown(wanted)}")
-            found += more
-            if not wanted.startswith(found[: len(wanted)]):
+        expected, answer = check.response.encode("utf-8"), b""
+        while len(answer) < len(expected):
+            received = await loop.sock_recv(connection, 4096)
+            if not received:
+                raise CheckFailed(f"closed after {quoted(answer)}, expected {quoted(expected)}")
+            answer += received
+            if not expected.startswith(answer[: len(expected)]):
                 break
-        return _compared(found, wanted)
+        return _compare(answer, expected)
     finally:
         connection.close()
 
 
 async def udp(target: Target) -> CheckResult:
-    """Send a datagram and compare the first one that comes back."""
-    wanted = target.check.response.encode("utf-8")
-    return _compared(await _asked(target, target.check.request.encode("utf-8")), wanted)
+    """Send a datagram and compare the first answer with what the check expects."""
+    answer = await _exchange(target, target.check.request.encode("utf-8"))
+    return _compare(answer, target.check.response.encode("utf-8"))
 
 
 async def dns(target: Target) -> CheckResult:
-    """Ask for a name; an answer with records is what is wanted."""
+    """Query a name and succeed if the answer has records."""
     library = _library()
     query = library.message.make_query(target.check.query, target.check.query_type)
     try:
-        answer = library.message.from_wire(await _asked(target, query.to_wire()))
+        answer = library.message.from_wire(await _exchange(target, query.to_wire()))
     except library.exception.DNSException as error:
         raise CheckFailed(f"not a DNS answer: {error}") from error
     if not query.is_response(answer):
-        raise CheckFailed("the answer is to another question")
+        raise CheckFailed("the answer is for another query")
     code = library.rcode.to_text(answer.rcode())
     if code != "NOERROR":
         raise CheckFailed(f"{code} for {target.check.query}")
@@ -67,8 +67,9 @@ async def dns(target: Target) -> CheckResult:
     return CheckResult(True, f"{records} records")
 
 
-async def _asked(target: Target, request: bytes) -> bytes:
-    connection = await connected(target, socket.SOCK_DGRAM)
+async def _exchange(target: Target, request: bytes) -> bytes:
+    """Send a datagram and return the first answer."""
+    connection = await connect(target, socket.SOCK_DGRAM)
     try:
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(connection, request)
@@ -77,10 +78,10 @@ async def _asked(target: Target, request: bytes) -> bytes:
         connection.close()
 
 
-def _compared(found: bytes, wanted: bytes) -> CheckResult:
-    if not found.startswith(wanted):
-        raise CheckFailed(f"answer {shown(found)}, wanted {shown(wanted)}")
-    return CheckResult(True, "answer as wanted")
+def _compare(answer: bytes, expected: bytes) -> CheckResult:
+    if not answer.startswith(expected):
+        raise CheckFailed(f"answer {quoted(answer)}, expected {quoted(expected)}")
+    return CheckResult(True, "answer as expected")
 
 
 def _library() -> Any:
@@ -89,5 +90,5 @@ def _library() -> Any:
         import dns.message
         import dns.rcode
     except ImportError as error:
-        raise missing("dnspython", error) from error
+        raise missing_library("dnspython", error) from error
     return dns

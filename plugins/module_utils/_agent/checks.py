@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The kinds of checks, and one run of any of them."""
+"""All kinds of checks by their names, and a check with its time-out."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ CHECKS: dict[str, Check] = {
 
 
 async def probe(target: Target) -> CheckResult:
-    """Check once, in no more than the check's time-out."""
+    """Check a target once, within the check's time-out."""
     task = asyncio.current_task()
-    is_late = False
+    has_timed_out = False
 
-    def give_up() -> None:
-        nonlocal is_late
-        is_late = True
+    def time_out() -> None:
+        nonlocal has_timed_out
+        has_timed_out = True
         if task:
             task.cancel()
 
-    # asyncio.wait_for would make one more task for each check.
-    timer = asyncio.get_running_loop().call_later(target.check.timeout_sec, give_up)
+    # asyncio.wait_for would create another task for each check.
+    timer = asyncio.get_running_loop().call_later(target.check.timeout_sec, time_out)
     try:
         return await CHECKS[target.check.type](target)
     except CheckFailed as failed:
@@ -48,7 +48,7 @@ async def probe(target: Target) -> CheckResult:
     except OSError as error:
         return failure(error)
     except asyncio.CancelledError:
-        if not is_late:
+        if not has_timed_out:
             raise
         return CheckResult(False, f"timed out after {target.check.timeout_sec} s")
     finally:

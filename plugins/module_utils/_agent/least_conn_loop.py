@@ -2,24 +2,47 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The loop that deals the tables of listeners with lc and wlc. Whoever hosts it calls a tick at its times."""
+"""The loop that deals the slots of listeners with lc and wlc by the number of active flows."""
 
 from __future__ import annotations
 
-from typing import Mapping
+import asyncio
+import logging
+from typing import Awaitable, Callable, Mapping
 
 from .._config.model import Configuration, Listener
+from .._errors import EvenflowError
 from .._nft import live_table
 from .._node.node import Node
-from .._schedule.least_conn import Arrivals, deal
+from .._schedule.least_conn import TICK, Arrivals, deal
 from .._schedule.scheduler import least_conn_slots, weight_of
 from .._state.eligibility import select
 from .._state.runtime import Shares
 from .._system import conntrack
 
+log = logging.getLogger("evenflow")
+
+PAUSE_FACTOR = 3
+"""The pause before dealing is at least this multiple of what dealing took the last time."""
+
+
+async def deal_regularly(deal_shares: Callable[[], Awaitable[None]], is_needed: Callable[[], bool]) -> None:
+    """Deal shares every :data:`TICK` seconds while a listener needs it, until this task is cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        duration = 0.0
+        if is_needed():
+            began = loop.time()
+            try:
+                await deal_shares()
+            except (EvenflowError, OSError) as error:
+                log.error("shares of lc and wlc: %s", error)
+            duration = loop.time() - began
+        await asyncio.sleep(max(TICK - duration, PAUSE_FACTOR * duration))
+
 
 class LeastConnLoop:
-    """Counts flows and deals shares, for one node."""
+    """Counts the flows of a node and deals its shares."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -27,9 +50,9 @@ class LeastConnLoop:
         self._started: dict[int, int] = {}
 
     def tick(self) -> bool:
-        """Count, and deal anew where the shares change.
+        """Count flows, and deal the slots of a listener again if its shares have changed.
 
-        To be called every :data:`~._share_controller.TICK` seconds.
+        To be called every :data:`TICK` seconds.
 
         :returns: whether a table changed.
         :raises NodeError: the node could not be read or changed.
@@ -45,9 +68,9 @@ class LeastConnLoop:
         shares: dict[str, Mapping[int, int]] = {}
         for listener in configuration.listeners:
             marks = [ids[(listener.name, *backend.endpoint)] for backend in listener.backends]
-            # A counter that is lower than before began anew.
-            came = sum(max(0, started.get(mark, 0) - self._started.get(mark, 0)) for mark in marks)
-            arrivals = self._arrivals.get(listener.name, Arrivals()).after(came)
+            # A counter that is lower than before has been reset.
+            arrived = sum(max(0, started.get(mark, 0) - self._started.get(mark, 0)) for mark in marks)
+            arrivals = self._arrivals.get(listener.name, Arrivals()).after(arrived)
             self._arrivals[listener.name] = arrivals
             weights = _weights(listener, ids)
             if weights:

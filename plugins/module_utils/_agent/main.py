@@ -13,12 +13,16 @@ import sys
 import time
 
 from .._node import agent_status
+from .._node.node import Node
 from .._system.store import DEFAULT_CONFIG_DIR, Store
 from .agent import Agent
+from .anchor import Anchor
+from .node_thread import NodeThread
+from .watch import node_watches
 
 _START_SECONDS = 5
 
-# How the journal tells levels apart, see sd-daemon(3).
+# The prefixes by which the journal recognizes levels, see sd-daemon(3).
 _LEVELS = {logging.ERROR: "<3>", logging.WARNING: "<4>", logging.INFO: "<6>"}
 
 
@@ -28,7 +32,7 @@ class _Journal(logging.Formatter):
 
 
 def main() -> int:
-    """Run the agent; 1 if another one runs."""
+    """Run the agent and return the exit status: 1 if another agent is running."""
     parser = argparse.ArgumentParser(prog="evenflow-agent", description="Keeps a load balancer node in order.")
     parser.add_argument("--config-dir", default=DEFAULT_CONFIG_DIR, help="directory of the node's configuration")
     arguments = parser.parse_args()
@@ -40,18 +44,18 @@ def main() -> int:
     while True:
         with agent_status.held(store) as is_alone:
             if is_alone:
-                asyncio.run(_run(arguments.config_dir))
+                asyncio.run(_run(store))
                 return 0
-        # One that ends, or somebody who looks whether one runs, is gone in a moment.
+        # An agent that is ending, or a module that looks whether one is running, releases the lock in a moment.
         if time.monotonic() > deadline:
-            logging.error("another agent runs for %s", arguments.config_dir)
+            logging.error("another agent is running for %s", arguments.config_dir)
             return 1
         time.sleep(0.05)
 
 
-async def _run(config_dir: str) -> None:
-    # Made where the loop runs: before Python 3.10 its events belong to the loop they are made under.
-    await Agent(config_dir).run()
+async def _run(store: Store) -> None:
+    # Created in the loop: before Python 3.10 events belong to the loop in which they are created.
+    await Agent(store, NodeThread(Node(store.config_dir)), Anchor(), node_watches(store)).run()
 
 
 if __name__ == "__main__":

@@ -2,29 +2,39 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the service manager is told: sd_notify's protocol, datagrams to a socket that the environment names."""
+"""Reports to the service manager: sd_notify's protocol, datagrams to a socket that the environment names."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 
 
-def notify(**told: str) -> None:
-    """Tell the service manager, if there is one: ``READY="1"``, ``STATUS="…"``, ``WATCHDOG="1"``."""
+def notify(**variables: str) -> None:
+    """Report to the service manager, if there is one: ``READY="1"``, ``STATUS="…"``, ``WATCHDOG="1"``."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    text = "\n".join(f"{name}={value}" for name, value in told.items())
+    text = "\n".join(f"{name}={value}" for name, value in variables.items())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         try:
             channel.sendto(text.encode("utf-8"), "\0" + address[1:] if address.startswith("@") else address)
         except OSError:
-            # Nobody to tell is no reason to stop.
+            # The agent works without a service manager too.
             pass
 
 
 def watchdog_interval() -> float | None:
-    """Return how often the service manager wants to hear of us, in seconds; ``None`` if it does not."""
+    """Return within how many seconds the service manager expects a sign of life; ``None`` if it does not."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     return int(microseconds) / 1e6 if microseconds.isdigit() else None
+
+
+async def feed_watchdog() -> None:
+    """Give the service manager a sign of life three times per interval, until this task is cancelled."""
+    interval = watchdog_interval()
+    while interval:
+        notify(WATCHDOG="1")
+        await asyncio.sleep(interval / 3)
+    await asyncio.Event().wait()

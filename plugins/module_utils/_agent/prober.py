@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When each registration is checked, and what the results make of its health."""
+"""When each backend is checked, and how the results change its health."""
 
 from __future__ import annotations
 
@@ -12,126 +12,144 @@ from typing import Callable, Mapping
 
 from .._state.health import CheckResult, Health, HealthState
 from .checks import probe
-from .target import Target
+from .target import Check, Target
 
 FIRST_PER_SECOND = 2000
-"""How many first checks of new registrations begin in a second."""
+"""Number of first checks of new backends that begin within a second."""
 
 LATE_SECONDS = 0.1
 """A check that begins later than this after its time is late."""
 
-_BUSY_SECONDS = 0.05
+BUSY_SECONDS = 0.05
+"""How long a check waits for its predecessor, which an overloaded event loop has not ended yet."""
 
 
 class Prober:
-    """Checks targets at their intervals.
+    """Checks targets at their intervals and keeps their health.
 
-    :param told: called with a registration's name when its state changes.
-    :param clock: seconds since the epoch, for states.
-    :ivar health: by registration.
-    :ivar has_new_messages: whether a result changed that changed no state.
-    :ivar late: checks that began more than :data:`LATE_SECONDS` after their time.
+    :param state_changed: called with a backend's key when its state or its weight changes.
+    :param clock: seconds since the epoch, for the times of states.
+    :param check: checks a target once.
+    :ivar health: the health of each target, by the backend's key.
+    :ivar late: number of checks that began more than :data:`LATE_SECONDS` after their time.
     """
 
-    def __init__(self, told: Callable[[str], None], clock: Callable[[], float]) -> None:
+    def __init__(self, state_changed: Callable[[str], None], clock: Callable[[], float], check: Check = probe) -> None:
         self.health: dict[str, Health] = {}
-        self.has_new_messages = False
         self.late = 0
-        self._told = told
+        self._state_changed = state_changed
         self._clock = clock
-        self._rounds: dict[str, _Round] = {}
+        self._check = check
+        self._has_new_messages = False
+        self._series: dict[str, _Series] = {}
 
     def update(self, targets: Mapping[str, Target], health: Mapping[str, Health]) -> None:
-        """Check these and no others.
+        """Check these targets from now on, and no others.
 
-        :param health: what is known of them; what this prober has found out since is not lost.
+        :param health: their health where this prober does not know it yet.
         """
-        for name in self._rounds.keys() - targets.keys():
-            self._rounds.pop(name).stop()
-            self.health.pop(name, None)
-        now, first = asyncio.get_running_loop().time(), 0
-        for name, target in targets.items():
-            known = self.health.setdefault(name, health[name])
-            running = self._rounds.get(name)
-            if running and running.target == target:
+        for key in self._series.keys() - targets.keys():
+            self._series.pop(key).stop()
+            self.health.pop(key, None)
+        now, new = asyncio.get_running_loop().time(), 0
+        for key, target in targets.items():
+            state = self.health.setdefault(key, health[key]).state
+            series = self._series.get(key)
+            if series and series.target == target:
                 continue
-            if running:
-                running.stop()
-            is_new = known.state == HealthState.INITIAL or running is not None
+            if series:
+                series.stop()
+            is_new = state == HealthState.INITIAL or series is not None
             if is_new:
-                begin, first = now + first / FIRST_PER_SECOND, first + 1
+                begin, new = now + new / FIRST_PER_SECOND, new + 1
             else:
-                begin = now + _phase(name) * target.check.check_interval_sec
-            self._rounds[name] = _Round(target, self._result, self._begun, begin, is_new)
+                begin = now + _phase(key) * target.check.check_interval_sec
+            self._series[key] = _Series(target, self._check, self._begun, self._ended, begin, is_new)
 
     def stop(self) -> None:
-        """Check nothing any more."""
-        for one in self._rounds.values():
-            one.stop()
-        self._rounds.clear()
+        """Stop all checks."""
+        for series in self._series.values():
+            series.stop()
+        self._series.clear()
 
-    def _begun(self, late: float) -> None:
-        if late > LATE_SECONDS:
+    def take_new_messages(self) -> bool:
+        """Return whether a result has changed a message but no state since the last call."""
+        has_new_messages, self._has_new_messages = self._has_new_messages, False
+        return has_new_messages
+
+    def _begun(self, delay: float) -> None:
+        if delay > LATE_SECONDS:
             self.late += 1
 
-    def _result(self, target: Target, result: CheckResult) -> None:
-        running = self._rounds.get(target.name)
-        if running is None or running.target is not target:
+    def _ended(self, target: Target, result: CheckResult) -> None:
+        series = self._series.get(target.key)
+        if series is None or series.target is not target:
+            # A check that times out at the moment in which it is stopped still has a result.
             return
-        before = self.health[target.name]
+        before = self.health[target.key]
         after = before.after(result, target.check, self._clock())
-        self.health[target.name] = after
+        self.health[target.key] = after
         if after.state != before.state or after.weight != before.weight:
-            self._told(target.name)
+            self._state_changed(target.key)
         elif after.message != before.message:
-            self.has_new_messages = True
+            self._has_new_messages = True
 
 
-class _Round:
-    """The checks of one target, one after the other."""
+class _Series:
+    """The checks of one target, one after the other.
+
+    :param begun: called when a check begins, with the seconds that have passed since its time.
+    :param ended: called with the result of each check.
+    :param begin: when to begin the first check, in the event loop's time.
+    :param is_new: whether the first check does not wait for the target's place in the interval.
+    """
 
     def __init__(
         self,
         target: Target,
-        result: Callable[[Target, CheckResult], None],
+        check: Check,
         begun: Callable[[float], None],
+        ended: Callable[[Target, CheckResult], None],
         begin: float,
-        is_at_once: bool,
+        is_new: bool,
     ) -> None:
         self.target = target
-        self._result = result
+        self._check = check
         self._begun = begun
+        self._ended = ended
         self._begin = begin
+        self._is_out_of_place = is_new
         self._loop = asyncio.get_running_loop()
-        self._is_out_of_place = is_at_once
         self._task: asyncio.Task[None] | None = None
         self._timer = self._loop.call_at(begin, self._start)
 
     def stop(self) -> None:
+        """Begin no further check, and drop the one that is running."""
         self._timer.cancel()
         if self._task:
             self._task.cancel()
 
     def _start(self) -> None:
         if self._task and not self._task.done():
-            # Its time is over, and the loop has been too busy to say so.
-            self._timer = self._loop.call_later(_BUSY_SECONDS, self._start)
+            # Its time-out has passed, but the event loop has been too busy to end it.
+            self._timer = self._loop.call_later(BUSY_SECONDS, self._start)
             return
         self._begun(self._loop.time() - self._begin)
-        self._task = self._loop.create_task(self._probe())
+        self._task = self._loop.create_task(self._run())
         interval = self.target.check.check_interval_sec
         if self._is_out_of_place:
-            # After those at once each has its own place in the interval, so that checks do not come in bursts.
+            # After the first check each target goes to its own place in the interval, so that checks spread over it.
             self._is_out_of_place = False
-            self._begin += (0.5 + _phase(self.target.name) / 2) * interval
+            self._begin += (0.5 + _phase(self.target.key) / 2) * interval
         else:
             self._begin = max(self._begin + interval, self._loop.time())
         self._timer = self._loop.call_at(self._begin, self._start)
 
-    async def _probe(self) -> None:
-        self._result(self.target, await probe(self.target))
+    async def _run(self) -> None:
+        self._ended(self.target, await self._check(self.target))
 
 
-def _phase(name: str) -> float:
-    # Not a checksum: those of names that are alike lie close together.
-    return int.from_bytes(hashlib.blake2b(name.encode("ascii"), digest_size=4).digest(), "big") / 2**32
+def _phase(key: str) -> float:
+    """Return the place of a target in its interval, from 0 to 1."""
+    # A checksum would put similar keys close together.
+    return int.from_bytes(hashlib.blake2b(key.encode("ascii"), digest_size=4).digest(), "big") / 2**32

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs check scripts, as the unprivileged user of its service: asked on a socket that only root may open.
+"""The service that runs check scripts as an unprivileged user. Only root may connect to its socket.
 
-The request is a line of JSON: ``command``, ``timeout`` in seconds, ``environment``. So is the answer: ``code`` and
-``output``, or ``refused`` with the reason.
+A request is a line of JSON with ``command``, ``timeout`` in seconds and ``environment``. The answer is a line of JSON
+with ``code`` and ``output``, or with the reason in ``refused``.
 """
 
 from __future__ import annotations
@@ -21,53 +21,53 @@ from typing import Any
 SOCKET = "/run/evenflow-scripts.sock"
 
 OUTPUT = 200
-"""Characters of a script's output that are told."""
+"""Number of characters of a script's output that the answer holds."""
 
 MAX_OUTPUT = 1 << 20
-"""Bytes that a script may write before it is ended."""
+"""Maximum number of bytes that a script may write; one that writes more is ended."""
 
 _MAX_REQUEST = 1 << 20
-_FIRST_PASSED = 3
+_MAX_CHARACTER_BYTES = 4
+_SD_LISTEN_FDS_START = 3
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class ScriptRefused(Exception):
-    """A script is not run; the text says why."""
+    """Raised if a script is not run; the text is the reason."""
 
 
 def check_script(path: str) -> None:
-    """Refuse a program that others than root can change, as keepalived's script security does.
+    """Refuse a program that users other than root can change, as keepalived's script security does.
 
-    :raises ScriptRefused: it, or a folder above it, can be written to by others, or it is not a program.
+    :raises ScriptRefused: it or a directory above it is writable by others, or it is not an executable file.
     """
     for place in dict.fromkeys(_places(path)):
         try:
-            found = os.stat(place)
+            status = os.stat(place)
         except OSError as error:
             raise ScriptRefused(f"{place}: {error.strerror}") from error
-        if found.st_uid != 0:
-            raise ScriptRefused(f"{place} belongs to another user than root")
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not (
-            found.st_gid == 0 and not found.st_mode & stat.S_IWOTH
-        ):
-            raise ScriptRefused(f"{place} can be written to by others than root")
+        if status.st_uid != 0:
+            raise ScriptRefused(f"{place} is not owned by root")
+        writable_by = stat.S_IWOTH if status.st_gid == 0 else stat.S_IWGRP | stat.S_IWOTH
+        if status.st_mode & writable_by:
+            raise ScriptRefused(f"{place} is writable by users other than root")
     if not os.path.isfile(path) or not os.access(path, os.X_OK):
-        raise ScriptRefused(f"{path} is not a program that may be run")
+        raise ScriptRefused(f"{path} is not an executable file")
 
 
 def _places(path: str) -> list[str]:
-    """Return a path and all folders above it, as it is written and as it is without symbolic links."""
-    found = []
-    for one in (os.path.normpath(path), os.path.realpath(path)):
-        while one != os.path.dirname(one):
-            found.append(one)
-            one = os.path.dirname(one)
-        found.append(one)
-    return found
+    """Return a path and all directories above it, with symbolic links and with these resolved."""
+    places = []
+    for place in (os.path.normpath(path), os.path.realpath(path)):
+        while place != os.path.dirname(place):
+            places.append(place)
+            place = os.path.dirname(place)
+        places.append(place)
+    return places
 
 
 async def run(command: list[str], timeout: float, environment: dict[str, str]) -> dict[str, Any]:
-    """Run a program; at its end, or the end of its time, everything that it has started ends too."""
+    """Run a program and return the answer. When it ends or its time is over, its child processes are ended too."""
     check_script(command[0])
     output = _Output()
     try:
@@ -83,7 +83,7 @@ async def run(command: list[str], timeout: float, environment: dict[str, str]) -
     except BaseException:
         output.close()
         raise
-    output.begin()
+    output.start_reading()
     ends = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(output.is_too_much.wait())]
     try:
         await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -92,17 +92,17 @@ async def run(command: list[str], timeout: float, environment: dict[str, str]) -
         if process.returncode is None:
             return {"refused": f"timed out after {timeout:g} s"}
         output.read()
-        return {"code": process.returncode, "output": _shown(output.beginning)}
+        return {"code": process.returncode, "output": _printable(output.beginning)}
     finally:
-        _end(process.pid)
+        _kill_group(process.pid)
         output.close()
         await process.wait()
-        for one in ends:
-            one.cancel()
+        for end in ends:
+            end.cancel()
 
 
 class _Output:
-    """What a script writes. asyncio's own pipes would wait for children that hold the output open."""
+    """The output of a script. asyncio's pipes would wait for child processes that keep the output open."""
 
     def __init__(self) -> None:
         self.beginning = b""
@@ -112,51 +112,55 @@ class _Output:
         self._read_end, self.write_end = os.pipe()
         os.set_blocking(self._read_end, False)
 
-    def begin(self) -> None:
+    def start_reading(self) -> None:
+        """Read from now on; the script holds the other end."""
         os.close(self.write_end)
         self.write_end = -1
         asyncio.get_running_loop().add_reader(self._read_end, self.read)
 
     def read(self) -> None:
+        """Read what has been written so far."""
         try:
-            more = os.read(self._read_end, 65536)
+            received = os.read(self._read_end, 65536)
         except BlockingIOError:
             return
-        self._length += len(more)
-        self.beginning = (self.beginning + more)[: OUTPUT * 4]
-        if not more:
+        self._length += len(received)
+        self.beginning = (self.beginning + received)[: OUTPUT * _MAX_CHARACTER_BYTES]
+        if not received:
             asyncio.get_running_loop().remove_reader(self._read_end)
         elif self._length > MAX_OUTPUT:
             self.is_too_much.set()
 
     def close(self) -> None:
+        """Stop reading and close both ends."""
         asyncio.get_running_loop().remove_reader(self._read_end)
         for descriptor in (self._read_end, self.write_end):
             if descriptor >= 0:
                 os.close(descriptor)
 
 
-def _shown(output: bytes) -> str:
+def _printable(output: bytes) -> str:
     text = " ".join(output.decode("utf-8", "replace").split())
-    return "".join(one if one.isprintable() else "?" for one in text)[:OUTPUT]
+    return "".join(character if character.isprintable() else "?" for character in text)[:OUTPUT]
 
 
-def _end(group: int) -> None:
+def _kill_group(group: int) -> None:
     try:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:
         pass
 
 
-async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer the request of one connection."""
     try:
         request = json.loads(await reader.readline())
         try:
             working = asyncio.ensure_future(run(request["command"], request["timeout"], request["environment"]))
-            # Who asked may have gone: then nobody wants the script any more.
-            gone = asyncio.ensure_future(reader.read())
-            await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-            gone.cancel()
+            # If the agent closes the connection, it no longer needs the result.
+            closed = asyncio.ensure_future(reader.read())
+            await asyncio.wait({working, closed}, return_when=asyncio.FIRST_COMPLETED)
+            closed.cancel()
             if not working.done():
                 working.cancel()
                 return
@@ -174,9 +178,9 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def main() -> None:
-    """Serve on the socket that systemd has passed."""
-    passed = socket.socket(fileno=_FIRST_PASSED)
-    server = await asyncio.start_unix_server(_serve, sock=passed, limit=_MAX_REQUEST)
+    """Answer requests on the socket that systemd passes."""
+    listening = socket.socket(fileno=_SD_LISTEN_FDS_START)
+    server = await asyncio.start_unix_server(serve, sock=listening, limit=_MAX_REQUEST)
     async with server:
         await server.serve_forever()
 

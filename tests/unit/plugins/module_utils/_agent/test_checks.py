@@ -35,12 +35,11 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def target_of(port: int, kind: str, **options: Any) -> Target:
-    one = configuration(listener("web", backend("198.19.0.1"), health_check=check(kind, **options))).listeners[0]
-    if one.health_check is None:
-        raise ValueError("there is a check")
-    return replace(
-        Target.of("web/198.19.0.1/0", one, one.backends[0], one.health_check), address="127.0.0.1", port=port
-    )
+    """Return a target on loopback."""
+    web = configuration(listener("web", backend("198.19.0.1"), health_check=check(kind, **options))).listeners[0]
+    if web.health_check is None:
+        raise ValueError("the listener has a check")
+    return replace(Target.of(web, web.backends[0], web.health_check), address="127.0.0.1", port=port)
 
 
 def checked(serve: Serve, kind: str, tls: ssl.SSLContext | None = None, **options: Any) -> CheckResult:
@@ -71,7 +70,7 @@ def says(*parts: bytes, reads: bool = True, is_reset: bool = False, stays: bool 
                 own = writer.transport.get_extra_info("socket")
                 own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             if stays:
-                await asyncio.sleep(600)
+                await asyncio.sleep(5)
         except OSError:
             pass
         finally:
@@ -104,17 +103,19 @@ class TestTcp:
 
     def test_a_wrong_prefix(self) -> None:
         result = checked(says(b"-ERR no\r\n"), "tcp", request="PING\r\n", response="+PONG")
-        assert result == CheckResult(False, "answer '-ERR no\\r\\n', wanted '+PONG'")
+        assert result == CheckResult(False, "answer '-ERR no\\r\\n', expected '+PONG'")
 
     def test_closed_too_soon(self) -> None:
-        assert checked(says(b"+P"), "tcp", request="x", response="+PONG").message == "closed after '+P', wanted '+PONG'"
+        assert (
+            checked(says(b"+P"), "tcp", request="x", response="+PONG").message == "closed after '+P', expected '+PONG'"
+        )
 
     def test_reset(self) -> None:
         assert checked(says(is_reset=True), "tcp", request="x", response="y").message == "reset"
 
     def test_silent_for_as_long_as_the_time_out(self) -> None:
-        result = checked(says(stays=True), "tcp", request="x", response="y", timeout_sec=1)
-        assert result == CheckResult(False, "timed out after 1 s")
+        result = checked(says(stays=True), "tcp", request="x", response="y", timeout_sec=0.05)
+        assert result == CheckResult(False, "timed out after 0.05 s")
 
     def test_who_connects_is_told_first(self) -> None:
         seen = []
@@ -134,25 +135,27 @@ class TestHttp:
         assert checked(says(page(b"hello")), "http") == CheckResult(True, "status 200")
 
     @pytest.mark.parametrize(
-        ("status", "wanted", "expected"),
+        ("status", "codes", "message"),
         [
-            ("503 no", ["200"], "status 503, wanted 200"),
+            ("503 no", ["200"], "status 503, expected 200"),
             ("302 to", ["200", "300-399"], "status 302"),
-            ("404 no", ["200-299", "301"], "status 404, wanted 200-299, 301"),
+            ("404 no", ["200-299", "301"], "status 404, expected 200-299, 301"),
             ("204 none", ["204"], "status 204"),
         ],
     )
-    def test_status(self, status: str, wanted: list[str], expected: str) -> None:
-        result = checked(says(page(b"", status)), "http", status=wanted)
-        assert result == CheckResult("wanted" not in expected, expected)
+    def test_status(self, status: str, codes: list[str], message: str) -> None:
+        result = checked(says(page(b"", status)), "http", status=codes)
+        assert result == CheckResult("expected" not in message, message)
 
     def test_what_comes_before_the_answer(self) -> None:
         assert checked(says(b"HTTP/1.1 100 Continue\r\n\r\n" + page()), "http").success
 
-    def test_the_body_begins_as_wanted(self) -> None:
+    def test_the_body_begins_as_expected(self) -> None:
         assert checked(says(page(b"ready now")), "http", response="ready").success
         result = checked(says(page(b"starting")), "http", response="ready")
-        assert result.message == "body 'start', wanted 'ready'" or result.message == "body 'starting', wanted 'ready'"
+        assert (
+            result.message == "body 'start', expected 'ready'" or result.message == "body 'starting', expected 'ready'"
+        )
 
     def test_a_chunked_body(self) -> None:
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -162,10 +165,10 @@ class TestHttp:
     @pytest.mark.parametrize(
         ("body", "query", "words"),
         [
-            ('{"ok": false}', "ok", "json_query gives false, wanted true"),
+            ('{"ok": false}', "ok", "json_query gives false, expected true"),
             ('{"n": 3}', "n > `2`", "status 200"),
-            ('{"n": 1}', "n", "json_query gives 1, wanted true"),
-            ("{}", "missing", "json_query gives null, wanted true"),
+            ('{"n": 1}', "n", "json_query gives 1, expected true"),
+            ("{}", "missing", "json_query gives null, expected true"),
         ],
     )
     def test_json(self, body: str, query: str, words: str) -> None:
@@ -255,7 +258,10 @@ class TestUdp:
         assert asyncio.run(probe(target_of(port, "udp", request="a", response="b"))).message == "refused"
 
     def test_silence(self) -> None:
-        assert datagram(lambda _request: None, "udp", request="a", response="b").message == "timed out after 1 s"
+        assert (
+            datagram(lambda _request: None, "udp", request="a", response="b", timeout_sec=0.05).message
+            == "timed out after 0.05 s"
+        )
 
 
 class TestDns:
@@ -280,9 +286,7 @@ class TestDns:
 
     def test_to_another_question(self) -> None:
         other = dns.message.make_response(dns.message.make_query("other.example", "A")).to_wire()
-        assert (
-            datagram(lambda _request: other, "dns", query="example.com").message == "the answer is to another question"
-        )
+        assert datagram(lambda _request: other, "dns", query="example.com").message == "the answer is for another query"
 
     def test_nonsense(self) -> None:
         assert datagram(lambda _request: b"x", "dns", query="a").message.startswith("not a DNS answer")
@@ -306,7 +310,7 @@ def datagram(answer: Callable[[bytes], bytes | None], kind: str, **options: Any)
         )
         try:
             port = transport.get_extra_info("sockname")[1]
-            return await probe(target_of(port, kind, timeout_sec=1, **options))
+            return await probe(target_of(port, kind, **options))
         finally:
             transport.close()
 
@@ -383,7 +387,7 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
     def run(*command: str, **options: Any) -> CheckResult:
         async def work() -> CheckResult:
-            server = await asyncio.start_unix_server(script_runner._serve, path)
+            server = await asyncio.start_unix_server(script_runner.serve, path)
             try:
                 return await probe(target_of(80, "script", command=list(command), **options))
             finally:
@@ -420,9 +424,9 @@ class TestScript:
 
     def test_past_its_time_the_whole_group_goes(self, runner: Callable[..., CheckResult], tmp_path: Path) -> None:
         pids = tmp_path / "pids"
-        script = f"sleep 600 & echo $! $$ > {pids}; wait"
+        script = f"sleep 60 & echo $! $$ > {pids}; wait"
         assert runner("/bin/sh", "-c", script, timeout_sec=1).message == "timed out after 1 s"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 5
         for pid in pids.read_text().split():
             while _is_alive(pid):
                 assert time.monotonic() < deadline, f"{pid} lives"
@@ -432,8 +436,7 @@ class TestScript:
         assert runner("/bin/sh", "-c", "yes").message == "wrote more than 1048576 bytes"
 
     def test_a_child_that_holds_the_output_open(self, runner: Callable[..., CheckResult]) -> None:
-        # Waiting for the child would end in a time-out.
-        assert runner("/bin/sh", "-c", "sleep 600 & exit 0") == CheckResult(True, "exit code 0")
+        assert runner("/bin/sh", "-c", "sleep 60 & exit 0").success
 
     def test_no_shell_is_involved(self, runner: Callable[..., CheckResult]) -> None:
         assert runner("/bin/echo", "$HOME; exit 1").success
@@ -457,7 +460,7 @@ class TestScriptSecurity:
             place.chmod(mode)
             with pytest.raises(script_runner.ScriptRefused) as refused:
                 script_runner.check_script(str(script))
-            assert str(refused.value) == f"{place} can be written to by others than root"
+            assert str(refused.value) == f"{place} is writable by users other than root"
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of root")
     def test_a_link_is_followed(self, tmp_path: Path) -> None:

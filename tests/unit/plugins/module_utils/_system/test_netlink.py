@@ -1,9 +1,11 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Attributes as they are written and read; the exchange itself runs on a live kernel in the integration tests."""
+"""Messages and attributes as they are written and read; the exchange runs on a live kernel in integration tests."""
 
 from __future__ import annotations
+
+import struct
 
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system import netlink
@@ -28,3 +30,18 @@ def test_nested_attributes_are_marked_and_padded() -> None:
 @pytest.mark.parametrize("cut", ["0300", "08000100", "08000100010203040000", "00000000"])
 def test_a_message_that_ends_early_is_read_as_far_as_it_goes(cut: str) -> None:
     netlink.parse(bytes.fromhex(cut))
+
+
+@given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=40)), max_size=8))
+def test_all_messages_of_a_buffer_are_read(sent: list[tuple[int, bytes]]) -> None:
+    buffer = b"".join(
+        struct.pack("=IHHII", 16 + len(payload), kind, 0, 1, 0) + payload + bytes(-len(payload) % 4)
+        for kind, payload in sent
+    )
+    assert list(netlink.messages(buffer)) == sent
+
+
+@pytest.mark.parametrize("cut", ["", "10000000", "00" * 40, "0f000000" + "00" * 12])
+def test_a_header_that_is_not_whole_ends_the_buffer(cut: str) -> None:
+    whole = bytes.fromhex("14000000 0300 0000 00000000 00000000 01020304")
+    assert list(netlink.messages(whole + bytes.fromhex(cut))) == [(3, b"\1\2\3\4")]

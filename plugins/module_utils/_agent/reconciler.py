@@ -1,0 +1,116 @@
+# Copyright (c) 2026 The Evenflow authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""When the node is reconciled: after events, at deadlines, and while flows have to be counted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Awaitable, Callable, Optional
+
+from .._errors import EvenflowError
+from .._node.node import Outcome
+from .._state.runtime import EMPTY_RUNTIME, DrainCause, Runtime
+from .._state.transition import next_event
+
+GATHER_SECONDS = 0.01
+"""How long events that come together are gathered, so that one reconciliation serves them all."""
+
+POLL_SECONDS = 1.0
+"""How often the node is reconciled while something changes without an event."""
+
+POLL_FACTOR = 20
+"""The pause before polling is at least this multiple of what the last reconciliation took."""
+
+RETRY_SECONDS = 1.0
+"""How long after a failure the node is reconciled again."""
+
+BOOT_FILES_SECONDS = 5.0
+"""How long after a change the files for the next boot follow, so that a change of health does not wait for the disk."""
+
+Reconcile = Callable[[bool], Awaitable[Outcome]]
+"""Reconciles the node; the argument says whether to save the files for the next boot too."""
+
+Reconciled = Callable[[Optional[Outcome], str], None]
+"""Called after each reconciliation with its outcome, or ``None`` and the error."""
+
+
+class Reconciler:
+    """Decides when the node is reconciled.
+
+    :param clock: seconds since the epoch, in which deadlines are given.
+    """
+
+    def __init__(self, reconcile: Reconcile, reconciled: Reconciled, clock: Callable[[], float] = time.time) -> None:
+        self._reconcile = reconcile
+        self._reconciled = reconciled
+        self._clock = clock
+        self._event = asyncio.Event()
+        self._runtime: Runtime = EMPTY_RUNTIME
+        self._has_failed = False
+        self._duration = 0.0
+        self._boot_files_due: float | None = None
+
+    def wake(self) -> None:
+        """Reconcile the node soon."""
+        self._event.set()
+
+    async def run(self) -> None:
+        """Reconcile the node again and again, until this task is cancelled."""
+        while True:
+            await self._wait(self._seconds_to_wait())
+            await asyncio.sleep(GATHER_SECONDS)
+            self._event.clear()
+            outcome, error = await self._attempt()
+            self._has_failed = outcome is None
+            if outcome:
+                self._runtime = outcome.runtime_after
+            self._reconciled(outcome, error)
+
+    async def _wait(self, seconds: float | None) -> None:
+        try:
+            await asyncio.wait_for(self._event.wait(), seconds)
+        except asyncio.TimeoutError:
+            pass
+
+    def _seconds_to_wait(self) -> float | None:
+        """Return after how many seconds the node is reconciled without an event; ``None`` for never."""
+        if self._has_failed:
+            return RETRY_SECONDS
+        times = []
+        if _needs_polling(self._runtime):
+            times.append(max(POLL_SECONDS, POLL_FACTOR * self._duration))
+        deadline = next_event(self._runtime)
+        if deadline is not None:
+            times.append(deadline - self._clock())
+        if self._boot_files_due is not None:
+            times.append(self._boot_files_due - self._now())
+        return max(0.0, min(times)) if times else None
+
+    async def _attempt(self) -> tuple[Outcome | None, str]:
+        began = self._now()
+        save = self._boot_files_due is not None and self._boot_files_due <= began
+        try:
+            outcome = await self._reconcile(save)
+        except EvenflowError as error:
+            return None, str(error)
+        except OSError as error:
+            return None, f"{error.filename or 'node'}: {error.strerror}"
+        self._duration = self._now() - began
+        if save:
+            self._boot_files_due = None
+        elif outcome.changed and self._boot_files_due is None:
+            self._boot_files_due = self._now() + BOOT_FILES_SECONDS
+        return outcome, ""
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _needs_polling(runtime: Runtime) -> bool:
+    """Return whether something changes without an event: flows of removed backends, shares that rise, full backends."""
+    has_removed = any(drain.cause == DrainCause.REMOVED for drain in runtime.drains.values())
+    return bool(has_removed or runtime.joined or runtime.uncounted)

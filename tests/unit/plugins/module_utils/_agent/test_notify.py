@@ -1,0 +1,32 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Datagrams to the service manager."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.notify import notify, watchdog_interval
+
+
+def test_a_manager_receives_what_it_understands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+        notify(READY="1", STATUS="2 listeners")
+        assert manager.recv(100) == b"READY=1\nSTATUS=2 listeners"
+        assert watchdog_interval() == 60
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    monkeypatch.delenv("WATCHDOG_USEC")
+    notify(READY="1")
+    assert watchdog_interval() is None
+
+
+def test_a_manager_that_is_gone_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "missing"))
+    notify(READY="1")

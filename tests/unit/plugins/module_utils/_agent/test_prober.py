@@ -1,0 +1,400 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""When the prober checks, and what it makes of results, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import checks
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.prober import (
+    BUSY_SECONDS,
+    FIRST_PER_SECOND,
+    LATE_SECONDS,
+    Prober,
+)
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.target import Target
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import CheckResult, Health, HealthState
+from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, configuration, listener
+from ansible_collections.evenflow.l4lb.tests.unit.virtual_time import EPOCH, VirtualLoop, run
+
+INTERVAL = 10
+GOOD = CheckResult(True, "ok")
+BAD = CheckResult(False, "refused")
+
+
+def targets_of(count: int, **options: Any) -> dict[str, Target]:
+    """Return the targets of a listener with as many backends."""
+    health_check = check(**{"check_interval_sec": INTERVAL, "timeout_sec": 5, **options})
+    backends = [backend(f"198.19.{number // 200}.{number % 200 + 1}") for number in range(count)]
+    web = configuration(listener("web", *backends, health_check=health_check)).listeners[0]
+    if web.health_check is None:
+        raise ValueError("the listener has a check")
+    targets = [Target.of(web, entry, web.health_check) for entry in web.backends]
+    return {target.key: target for target in targets}
+
+
+def healths(targets: dict[str, Target], state: HealthState) -> dict[str, Health]:
+    return {key: Health(state, 0.0) for key in targets}
+
+
+@dataclass
+class Bench:
+    """A prober whose checks take as long and end as the test says.
+
+    :ivar begun: when which target's check began.
+    :ivar changed: when which target's state changed, in seconds since the epoch.
+    """
+
+    loop: VirtualLoop
+    seconds: float = 0.0
+    result: Callable[[Target], CheckResult] = lambda _target: GOOD
+    begun: list[tuple[float, str]] = field(default_factory=list)
+    changed: list[tuple[float, str]] = field(default_factory=list)
+    running: Counter[str] = field(default_factory=Counter)
+    most_at_once: int = 0
+
+    def __post_init__(self) -> None:
+        self.prober = Prober(self._state_changed, self.loop.wall_clock, self._check)
+
+    def times(self, key: str) -> list[float]:
+        return [when for when, checked in self.begun if checked == key]
+
+    def _state_changed(self, key: str) -> None:
+        self.changed.append((self.loop.wall_clock(), key))
+
+    async def _check(self, target: Target) -> CheckResult:
+        self.begun.append((self.loop.time(), target.key))
+        self.running[target.key] += 1
+        self.most_at_once = max(self.most_at_once, self.running[target.key])
+        try:
+            if self.seconds:
+                await asyncio.sleep(self.seconds)
+            return self.result(target)
+        finally:
+            self.running[target.key] -= 1
+
+
+def with_bench(work: Callable[[Bench], Coroutine[Any, Any, None]]) -> Bench:
+    """Run a test's coroutine with a bench, stop the prober, and return the bench."""
+
+    async def main(loop: VirtualLoop) -> Bench:
+        bench = Bench(loop)
+        try:
+            await work(bench)
+        finally:
+            bench.prober.stop()
+        return bench
+
+    return run(main)
+
+
+class TestTimes:
+    def test_first_checks_of_new_backends_spread(self) -> None:
+        targets = targets_of(300)
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(targets, healths(targets, HealthState.INITIAL))
+            await asyncio.sleep(1)
+
+        bench = with_bench(work)
+        assert [key for _when, key in bench.begun] == list(targets)
+        expected = [number / FIRST_PER_SECOND for number in range(300)]
+        assert [when for when, _key in bench.begun] == pytest.approx(expected)
+        assert {key for _when, key in bench.changed} == set(targets)
+
+    def test_then_each_target_has_a_place_and_keeps_it(self) -> None:
+        targets = targets_of(300)
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(targets, healths(targets, HealthState.INITIAL))
+            await asyncio.sleep(4.6 * INTERVAL)
+
+        bench = with_bench(work)
+        for key in targets:
+            first, second, *others = bench.times(key)
+            assert INTERVAL / 2 <= second - first <= INTERVAL
+            assert len(others) in (3, 4)
+            assert [later - second for later in others] == pytest.approx(
+                [INTERVAL * (number + 1) for number in range(len(others))]
+            )
+        seconds = Counter(int(when) for when, _key in bench.begun if 20 <= when < 30)
+        assert sum(seconds.values()) == 300
+        # The places lie in one half of the interval, seen from the first check.
+        assert max(seconds.values()) < 100
+
+    @pytest.mark.parametrize("state", [HealthState.HEALTHY, HealthState.UNHEALTHY])
+    def test_known_backends_wait_for_their_places(self, state: HealthState) -> None:
+        """An agent that is started again does not check everything at once."""
+        targets = targets_of(300)
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(targets, healths(targets, state))
+            await asyncio.sleep(2 * INTERVAL - 0.001)
+
+        bench = with_bench(work)
+        tenths = Counter(int(when) for when, _key in bench.begun if when < INTERVAL)
+        assert sum(tenths.values()) == 300
+        assert len(tenths) == 10 and max(tenths.values()) < 60
+        for key in targets:
+            first, second = bench.times(key)
+            assert second - first == pytest.approx(INTERVAL)
+
+    def test_every_target_has_an_interval_of_its_own(self) -> None:
+        slow, fast = targets_of(2).values()
+        fast = replace(fast, check=replace(fast.check, check_interval_sec=1))
+        targets = {slow.key: slow, fast.key: fast}
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(targets, healths(targets, HealthState.HEALTHY))
+            await asyncio.sleep(100)
+
+        bench = with_bench(work)
+        assert (len(bench.times(slow.key)), len(bench.times(fast.key))) == (10, 100)
+
+    def test_a_check_that_takes_long_does_not_shift_the_next(self) -> None:
+        targets = targets_of(1)
+
+        async def work(bench: Bench) -> None:
+            bench.seconds = 0.9 * INTERVAL
+            bench.prober.update(targets, healths(targets, HealthState.HEALTHY))
+            await asyncio.sleep(5 * INTERVAL)
+
+        bench = with_bench(work)
+        times = bench.times(*targets)
+        assert [later - times[0] for later in times] == pytest.approx([INTERVAL * number for number in range(5)])
+        assert bench.prober.late == 0
+
+    def test_checks_of_a_target_never_overlap(self) -> None:
+        """A check that has not ended after an interval delays the next one, which is late then."""
+        targets = targets_of(1)
+
+        async def work(bench: Bench) -> None:
+            bench.seconds = INTERVAL + 1
+            bench.prober.update(targets, healths(targets, HealthState.HEALTHY))
+            await asyncio.sleep(5 * INTERVAL)
+
+        bench = with_bench(work)
+        times = bench.times(*targets)
+        assert bench.most_at_once == 1
+        assert len(times) == 4
+        for earlier, later in zip(times, times[1:]):
+            assert 1 <= later - earlier - INTERVAL <= 1 + 2 * BUSY_SECONDS
+        assert bench.prober.late == len(times) - 1
+
+
+class TestLate:
+    @pytest.mark.parametrize(("delay", "late"), [(LATE_SECONDS / 2, 0), (LATE_SECONDS * 2, 1)])
+    def test_what_counts_as_late(self, delay: float, late: int) -> None:
+        targets = targets_of(1)
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(targets, healths(targets, HealthState.INITIAL))
+            bench.loop.advance(delay)
+            await asyncio.sleep(1)
+
+        bench = with_bench(work)
+        assert bench.prober.late == late
+        assert bench.times(*targets) == [delay]
+
+    def test_a_stall_is_not_made_up_for(self) -> None:
+        """When the loop has been busy for some intervals, each target is checked once and not once for each."""
+        targets = targets_of(20)
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(targets, healths(targets, HealthState.HEALTHY))
+            await asyncio.sleep(INTERVAL)
+            bench.begun.clear()
+            bench.loop.advance(5 * INTERVAL)
+            await asyncio.sleep(INTERVAL / 100)
+
+        bench = with_bench(work)
+        # The next check is due an interval after the missed one, which is over too, so it begins at once; then no more.
+        assert set(Counter(key for _when, key in bench.begun).values()) == {2}
+        assert bench.prober.late == 20
+
+
+class TestResults:
+    def run_results(self, state: HealthState, results: str, **options: Any) -> tuple[list[str], Bench]:
+        """Check a target once for each letter, and return the states after each check."""
+        targets = targets_of(1, **options)
+        (key,) = targets
+        states: list[str] = []
+        pending = list(results)
+
+        async def work(bench: Bench) -> None:
+            bench.result = lambda _target: GOOD if pending.pop(0) == "+" else BAD
+            bench.prober.update(targets, healths(targets, state))
+            while pending:
+                count = len(pending)
+                while len(pending) == count:
+                    await asyncio.sleep(1)
+                states.append(bench.prober.health[key].state)
+
+        return states, with_bench(work)
+
+    def test_unhealthy_after_a_threshold_of_failures_in_a_row(self) -> None:
+        states, bench = self.run_results(HealthState.HEALTHY, "--+---", unhealthy_threshold=3)
+        assert states == [HealthState.HEALTHY] * 5 + [HealthState.UNHEALTHY]
+        assert [key for _when, key in bench.changed] == list(bench.prober.health)
+
+    def test_healthy_after_a_threshold_of_successes_in_a_row(self) -> None:
+        states, bench = self.run_results(HealthState.UNHEALTHY, "+-++", healthy_threshold=2)
+        assert states == [HealthState.UNHEALTHY] * 3 + [HealthState.HEALTHY]
+        assert len(bench.changed) == 1
+
+    def test_a_new_backend_is_healthy_at_its_first_success(self) -> None:
+        states, _bench = self.run_results(HealthState.INITIAL, "+", healthy_threshold=5)
+        assert states == [HealthState.HEALTHY]
+
+    def test_the_time_of_a_state_is_the_time_of_the_result_that_made_it(self) -> None:
+        targets = targets_of(1)
+
+        async def work(bench: Bench) -> None:
+            bench.seconds = 2
+            bench.prober.update(targets, healths(targets, HealthState.INITIAL))
+            await asyncio.sleep(3)
+
+        bench = with_bench(work)
+        (health,) = bench.prober.health.values()
+        assert health == Health(HealthState.HEALTHY, EPOCH + 2, 0, "ok")
+        assert bench.changed == [(EPOCH + 2, *targets)]
+
+    def test_a_weight_that_changes_is_reported_as_a_state_is(self) -> None:
+        targets = targets_of(1)
+        weights = [5, 5, 7, 7]
+
+        async def work(bench: Bench) -> None:
+            bench.result = lambda _target: CheckResult(True, "ok", weights.pop(0))
+            bench.prober.update(targets, {key: Health(HealthState.HEALTHY, 0.0, message="ok") for key in targets})
+            await asyncio.sleep(4 * INTERVAL - 0.001)
+
+        bench = with_bench(work)
+        assert not weights
+        first = bench.times(*targets)[0]
+        assert [when - EPOCH for when, _key in bench.changed] == pytest.approx([first, first + 2 * INTERVAL])
+
+    def test_a_message_that_changes_alone_is_taken_once(self) -> None:
+        targets = targets_of(1)
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(targets, {key: Health(HealthState.HEALTHY, 0.0, message="ok") for key in targets})
+            await asyncio.sleep(INTERVAL)
+            assert not bench.prober.take_new_messages()
+            bench.result = lambda _target: CheckResult(True, "better")
+            await asyncio.sleep(INTERVAL)
+            assert bench.prober.take_new_messages()
+            assert not bench.prober.take_new_messages()
+
+        assert with_bench(work).changed == []
+
+
+class TestUpdate:
+    def test_a_target_that_is_removed_is_checked_no_more(self) -> None:
+        targets = targets_of(3)
+        kept, *removed = targets
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(targets, healths(targets, HealthState.HEALTHY))
+            await asyncio.sleep(INTERVAL)
+            bench.prober.update({kept: targets[kept]}, healths(targets, HealthState.HEALTHY))
+            assert set(bench.prober.health) == {kept}
+            await asyncio.sleep(INTERVAL)
+
+        bench = with_bench(work)
+        assert len(bench.times(kept)) == 2
+        assert [len(bench.times(key)) for key in removed] == [1, 1]
+
+    def test_the_result_of_a_check_that_runs_meanwhile_is_dropped(self) -> None:
+        targets = targets_of(2)
+        kept, removed = targets
+
+        async def work(bench: Bench) -> None:
+            bench.seconds = 2
+            bench.prober.update(targets, healths(targets, HealthState.INITIAL))
+            await asyncio.sleep(1)
+            assert len(bench.begun) == 2
+            bench.prober.update({kept: targets[kept]}, healths(targets, HealthState.INITIAL))
+            await asyncio.sleep(2)
+
+        bench = with_bench(work)
+        assert [key for _when, key in bench.changed] == [kept]
+        assert set(bench.prober.health) == {kept}
+        assert not +bench.running
+
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_a_time_out_in_the_moment_of_a_change_is_dropped(
+        self, monkeypatch: pytest.MonkeyPatch, is_first: bool
+    ) -> None:
+        ((key, target),) = targets_of(1, timeout_sec=5).items()
+        changed = {key: replace(target, port=81)}
+
+        async def silent(_target: Target) -> CheckResult:
+            await asyncio.Event().wait()
+            return GOOD
+
+        monkeypatch.setitem(checks.CHECKS, "tcp", silent)
+
+        async def main(loop: VirtualLoop) -> Health:
+            prober = Prober(lambda _key: None, loop.wall_clock)
+            prober.update({key: target}, {key: Health(HealthState.INITIAL, 0.0)})
+            # Both timers are due in the same turn of the loop, whichever comes first.
+            loop.call_at(
+                5.0 if is_first else 5.0 + 1e-10, prober.update, changed, {key: Health(HealthState.INITIAL, 0.0)}
+            )
+            await asyncio.sleep(6)
+            prober.stop()
+            return prober.health[key]
+
+        assert run(main) == Health(HealthState.INITIAL, 0.0)
+
+    def test_a_target_that_is_the_same_keeps_its_rhythm(self) -> None:
+        targets = targets_of(1)
+
+        async def work(bench: Bench) -> None:
+            for _turn in range(40):
+                bench.prober.update(targets_of(1), healths(targets, HealthState.HEALTHY))
+                await asyncio.sleep(INTERVAL / 10)
+
+        bench = with_bench(work)
+        times = bench.times(*targets)
+        assert [later - times[0] for later in times] == pytest.approx([INTERVAL * number for number in range(4)])
+
+    def test_a_target_that_is_changed_is_checked_at_once_and_keeps_its_health(self) -> None:
+        targets = targets_of(1)
+        ((key, target),) = targets.items()
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(targets, healths(targets, HealthState.HEALTHY))
+            await asyncio.sleep(INTERVAL)
+            known = bench.prober.health[key]
+            bench.begun.clear()
+            bench.result = lambda checked: GOOD if checked.port == 81 else BAD
+            bench.prober.update({key: replace(target, port=81)}, healths(targets, HealthState.INITIAL))
+            assert bench.prober.health[key] == known
+            await asyncio.sleep(INTERVAL / 4)
+            assert bench.begun == [(INTERVAL, key)]
+            await asyncio.sleep(INTERVAL)
+            assert bench.prober.health[key].message == "ok"
+
+        assert len(with_bench(work).begun) == 2
+
+    def test_stop_ends_checks_that_run_and_begins_no_others(self) -> None:
+        targets = targets_of(2)
+
+        async def work(bench: Bench) -> None:
+            bench.seconds = 3
+            bench.prober.update(targets, healths(targets, HealthState.INITIAL))
+            await asyncio.sleep(1)
+            bench.prober.stop()
+            await asyncio.sleep(3 * INTERVAL)
+
+        bench = with_bench(work)
+        assert len(bench.begun) == 2
+        assert not bench.changed and not +bench.running

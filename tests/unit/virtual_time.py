@@ -1,0 +1,71 @@
+# Copyright (c) 2026 The Evenflow authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An event loop for tests whose time is virtual: an hour of timers passes in a moment, and always in the same way."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+EPOCH = 1_800_000_000.0
+"""The wall clock's time when a virtual loop begins."""
+
+_Result = TypeVar("_Result")
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time stands still while there is something to do, and else jumps to the next timer.
+
+    Threads and other processes are not waited for.
+    """
+
+    def __init__(self) -> None:
+        self._virtual_time = 0.0
+        super().__init__(_JumpingSelector(self.advance))
+
+    def time(self) -> float:
+        """Return the virtual time in seconds."""
+        return self._virtual_time
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, as work does that blocks the loop."""
+        self._virtual_time += seconds
+
+    def wall_clock(self) -> float:
+        """Return the virtual time in seconds since the epoch."""
+        return EPOCH + self._virtual_time
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    def __init__(self, jump: Callable[[float], None]) -> None:
+        super().__init__()
+        self._jump = jump
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            if timeout is None:
+                raise RuntimeError("the loop would wait for ever: there is neither a timer nor an event")
+            self._jump(timeout)
+        return ready
+
+
+def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, _Result]]) -> _Result:
+    """Run a coroutine in a virtual loop; tasks that it leaves running are an error."""
+    loop = VirtualLoop()
+    try:
+        result = loop.run_until_complete(main(loop))
+        # Tasks that have been cancelled need a turn to end.
+        loop.run_until_complete(asyncio.sleep(0))
+        left = asyncio.all_tasks(loop)
+        if left:
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(left))
+            raise RuntimeError(f"still running: {left}")
+        return result
+    finally:
+        loop.close()
