@@ -32,17 +32,17 @@ LEAST_CONN_SLOTS = 256
 """Size of the table of lc and wlc: fixed, so that new shares replace slots and no rule."""
 
 _EVEN = 20
-"""Weight of each backend where weights do not matter; what joins has a part of it."""
+"""Weight of each backend where weights do not matter; a backend that joins has a part of it."""
 
 MAX_PERIOD = 65536
 """Longest cycle of wrr; weights that need a longer one are approximated to it."""
 
 
 class Entry(NamedTuple):
-    """A backend in a table.
+    """A backend in a slot table.
 
-    :ivar place: what its Maglev permutation comes from: the same for the same machine in any listener. Empty where no
-        hash chooses.
+    :ivar place: the key of its Maglev permutation, the same for one machine in every listener; empty if the scheduler
+        does not hash.
     """
 
     id: int
@@ -52,7 +52,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class SlotTable:
-    """A slot table by what it is made from; equal values give equal tables on every node.
+    """A slot table by its inputs; equal inputs give equal slots on every node.
 
     :ivar size: number of slots; 0 if no backend may be chosen.
     """
@@ -68,7 +68,7 @@ class SlotTable:
         return tuple(ids[index] for index in self._order())
 
     def shares(self) -> dict[int, int]:
-        """Return how many slots each id has."""
+        """Return the number of slots of each id."""
         counts = apportion([entry.weight for entry in self.entries], self.size)
         return {entry.id: count for entry, count in zip(self.entries, counts)}
 
@@ -86,13 +86,12 @@ def slot_table(
     seed: int,
     shares: Mapping[int, int] | None = None,
 ) -> SlotTable:
-    """Describe the table of a listener.
+    """Return the slot table of a listener.
 
     :param eligible: the backends that may get new flows.
-    :param ids: id by (listener, address, port).
     :param seed: the fleet's hash seed.
-    :param shares: slots by id that were last dealt to a listener with lc or wlc; of no account if they are not for
-        these backends.
+    :param shares: slots by id that were last dealt to a listener with lc or wlc. They are ignored if they are for other
+        backends.
     """
     ranks = _ranks(listener.backends) if listener.is_hashed else {}
     chosen = sorted(eligible, key=lambda backend: (address_bytes(backend.address), backend.port))
@@ -118,7 +117,7 @@ def slot_table(
 
 
 def weight_of(listener: Listener, backend: Backend) -> int:
-    """Return the weight by which a listener's scheduler goes, in any unit."""
+    """Return a backend's weight for its listener's scheduler; only ratios matter."""
     return max(1, round(backend.ramp * _EVEN)) if listener.scheduler in EVEN_SCHEDULERS else backend.share
 
 
@@ -173,7 +172,7 @@ def apportion(weights: Sequence[int], size: int) -> list[int]:
 
 @lru_cache(maxsize=16)
 def smooth_order(counts: tuple[int, ...]) -> tuple[int, ...]:
-    """Spread each index over a cycle as evenly as its count allows: a, a, b, a for 3:1.
+    """Spread each index over a cycle as evenly as its count allows: 0, 0, 1, 0 for counts 3 and 1.
 
     Stride scheduling (Waldspurger and Weihl, 1995): the k-th turn of an index is due at (k + phase) / count, where the
     phase is 1/2, or spread evenly over those that have the same count.
@@ -189,7 +188,7 @@ def _turns(counts: Sequence[int]) -> Iterator[tuple[float, int]]:
     for index, count in enumerate(counts):
         seen[count] += 1
         for turn in range(count):
-            # Those with equal counts are due one after the other, not all at once: 50 light ones would come in a row.
+            # Indices with equal counts are due one after the other, not at once: 50 light ones would come in a row.
             # Division is correctly rounded, so equal fractions compare equal and every node sorts alike.
             yield (2 * turn * alike[count] + 2 * seen[count] - 1) / (count * alike[count]), index
 
@@ -198,8 +197,8 @@ def _turns(counts: Sequence[int]) -> Iterator[tuple[float, int]]:
 def maglev(places: tuple[bytes, ...], counts: tuple[int, ...], seed: int) -> tuple[int, ...]:
     """Fill a Maglev table (Eisenbud et al., NSDI 2016, section 3.4), weighted by the number of turns.
 
-    :param places: a key for each backend, from which its permutation comes.
-    :param counts: how many slots each gets; their sum is the size, a prime.
+    :param places: the key of each backend's permutation.
+    :param counts: the number of slots of each backend; their sum, the size, is a prime.
     :returns: the index of a backend in each slot.
     """
     size = sum(counts)
@@ -225,6 +224,6 @@ def _ranks(backends: Iterable[Backend]) -> dict[tuple[str, int], bytes]:
     ports: dict[str, int] = {}
     for backend in sorted(backends, key=lambda backend: backend.port):
         rank = ports[backend.address] = ports.get(backend.address, -1) + 1
-        # One registration of a machine: the address alone, so that its slots are the same in every listener.
+        # The first backend of a machine: the address alone, so that its slots are the same in every listener.
         ranks[backend.endpoint] = rank.to_bytes(2, "big") if rank else b""
     return ranks
