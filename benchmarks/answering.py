@@ -21,10 +21,10 @@ def main() -> None:
     selector.register(listening, selectors.EVENT_READ)
     while True:
         for key, _events in selector.select():
-            if key.fileobj is listening:
-                _accept(listening, selector)
-            else:
+            if isinstance(key.fileobj, socket.socket) and key.fileobj is not listening:
                 _answer(key.fileobj, selector)
+            else:
+                _accept(listening, selector)
 
 
 def _accept(listening: socket.socket, selector: selectors.BaseSelector) -> None:

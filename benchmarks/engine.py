@@ -114,7 +114,8 @@ class _Engine:
         )
         mark = min(_found(before).sets["acct_new"].elements)
         bare = f"delete element inet evenflow acct_new {{ {mark} }}\nadd element inet evenflow acct_new {{ {mark} }}\n"
-        changed, compared = [], []
+        changed: list[float] = []
+        compared: list[float] = []
         for number in range(self._options.pairs):
             jobs = [(changed, back if number % 2 else there), (compared, bare)]
             for seconds, text in jobs if number % 4 < 2 else reversed(jobs):

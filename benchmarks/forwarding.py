@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
 from ansible_collections.evenflow.l4lb.plugins.modules.lb_config import build
@@ -87,7 +88,7 @@ def _path(number: int, count: int, client: Namespace, node: Namespace, sink: Nam
     """Put a node between the client and the sink and give it listeners."""
     front, back = f"198.18.{number}", f"198.18.{220 + number}"
     items = many("wrr", count, 2, protocol="udp")
-    tested = items[count // 2] if items else {"address": "198.19.255.1", "backends": []}
+    tested: dict[str, Any] = items[count // 2] if items else {"address": "198.19.255.1", "backends": []}
     backends = tuple(backend["address"] for backend in tested["backends"])
     _link(client, f"node{number}", f"{front}.1", node, "front", f"{front}.2")
     _link(node, "back", f"{back}.1", sink, f"node{number}", f"{back}.2")

@@ -1,22 +1,92 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fixtures of the tests that run on the lab."""
+"""Fixtures of the tests that run on the lab, and how several labs share these tests.
+
+With `pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder`, every worker has a lab of its own and takes the
+next file when it has finished one.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
+from lab.traffic import abandon_loads
+
+# Seconds that a file takes on 2 cores. The longest files begin first, so that the labs finish together.
+# A file that is not listed begins before the listed ones.
+_SECONDS = {
+    "test_rolling.py": 240,
+    "test_rows_health.py": 240,
+    "test_rows_drain.py": 220,
+    "test_rows_fate.py": 200,
+    "test_rows_affinity.py": 190,
+    "test_rows_repair.py": 150,
+    "test_rows_changes.py": 150,
+    "test_rows_selection.py": 110,
+    "test_rows_leaks.py": 100,
+    "test_rows_scripts.py": 90,
+    "test_rows_ports.py": 80,
+    "test_rows_shares.py": 80,
+    "test_rows_limits.py": 50,
+    "test_rows_snat.py": 40,
+    "test_rows_accounts.py": 25,
+    "test_tally.py": 0,
+}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files that look at a lab as it comes up first, then the longest files; a file's tests keep their order."""
+    deployed = {item.path for item in items if "fleet" in getattr(item, "fixturenames", ())}
+
+    def rank(item: pytest.Item) -> tuple[bool, float]:
+        return item.path in deployed, -_SECONDS.get(item.path.name, float("inf"))
+
+    items.sort(key=rank)
+
+# Seconds that a file takes on 2 cores. The longest files begin first, so that the labs finish together.
+# A file that is not listed begins before the listed ones.
+_SECONDS = {
+    "test_rolling.py": 240,
+    "test_rows_health.py": 240,
+    "test_rows_drain.py": 220,
+    "test_rows_fate.py": 200,
+    "test_rows_affinity.py": 190,
+    "test_rows_repair.py": 150,
+    "test_rows_changes.py": 150,
+    "test_rows_selection.py": 110,
+    "test_rows_leaks.py": 100,
+    "test_rows_scripts.py": 90,
+    "test_rows_ports.py": 80,
+    "test_rows_shares.py": 80,
+    "test_rows_limits.py": 50,
+    "test_rows_snat.py": 40,
+    "test_rows_accounts.py": 25,
+    "test_tally.py": 0,
+}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files that look at a lab as it comes up first, then the longest files; a file's tests keep their order."""
+    deployed = {item.path for item in items if "fleet" in getattr(item, "fixturenames", ())}
+
+    def rank(item: pytest.Item) -> tuple[bool, float]:
+        return item.path in deployed, -_SECONDS.get(item.path.name, float("inf"))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """The lab, up. One that ran before the tests is kept, one that they brought up goes at their end."""
-    running = Lab(say=print)
+    """Give the lab, up. A lab that ran before the tests is kept, a lab that the tests brought up goes at their end."""
+    running = Lab(_lab_name(), say=print)
     brought_up = running.up()
     yield running
     if brought_up:
@@ -33,6 +103,13 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
     lab.route("both")
 
 
+@pytest.fixture(autouse=True)
+def no_load_left() -> Iterator[None]:
+    """End the traffic that a test has left because it failed."""
+    yield
+    abandon_loads()
+
+
 @pytest.fixture
 def client(lab: Lab) -> Node:
     return lab.node("c1")
@@ -43,3 +120,9 @@ def no_streams(lab: Lab) -> None:
     """The stream service without connections: those of a test that failed, or whose end it could not see, are gone."""
     for node in lab.nodes("backend"):
         node.run(["systemctl", "restart", "lab-stream"])
+
+
+def _lab_name() -> str | None:
+    """Return the name of this worker's lab, None for the name in the environment if there are no workers."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    return f"{os.environ.get('EVENFLOW_LAB', 'evenflow')}-{worker}" if worker else None

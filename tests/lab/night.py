@@ -145,13 +145,21 @@ def prepare(lab: Lab, fleet: Fleet, setting: Setting) -> None:
     lab.route("both")
 
 
-def spend(lab: Lab, fleet: Fleet, folder: Path, setting: Setting, **variables: Any) -> Night:
-    """Run rolling maintenance over all backends under traffic, to its end whatever that is."""
+def spend(
+    lab: Lab, fleet: Fleet, folder: Path, setting: Setting, least: Mapping[str, int] | None = None, **variables: Any
+) -> Night:
+    """Run rolling maintenance over all backends under traffic, to its end whatever that is.
+
+    Traffic goes on after it until there are at least as many flows of each kind as `least` says.
+    """
     client, ending = lab.node("c1"), Event()
     tasks = folder / "restart.json"
     tasks.write_text(json.dumps(_tasks(setting)), encoding="utf-8")
     with ThreadPoolExecutor(max_workers=len(setting.traffic) + 1) as pool:
-        running = {kind: pool.submit(_again, ending, client, once) for kind, once in setting.traffic.items()}
+        running = {
+            kind: pool.submit(_again, ending, client, once, (least or {}).get(kind, 0))
+            for kind, once in setting.traffic.items()
+        }
         watch = pool.submit(_watch, ending, lab.nodes("lb")[0])
         try:
             time.sleep(_TURN_SECONDS)
@@ -177,7 +185,7 @@ def _listener(lab: Lab, name: str, family: int, **options: Any) -> dict[str, Any
         **{
             "weights": weights,
             "scheduler": "wrr",
-            "health_check": checked("night"),
+            "health_check": checked("night", unhealthy_threshold=3),
             "connection_draining_timeout_sec": DRAIN_SECONDS,
             **options,
         },
@@ -198,10 +206,13 @@ def _tasks(setting: Setting) -> list[dict[str, Any]]:
     return [{"name": "Restart the services", "ansible.builtin.command": {"argv": ["sh", "-c", script]}}]
 
 
-def _again(ending: Event, client: Node, once: Traffic) -> list[Record]:
-    """Repeat traffic until the end; every flow that was begun is in the records, without what only says it opened."""
+def _again(ending: Event, client: Node, once: Traffic, least: int) -> list[Record]:
+    """Repeat traffic until the end and until there are enough flows.
+
+    Every flow that was begun is in the records, without what only says that it was opened.
+    """
     records: list[Record] = []
-    while not ending.is_set():
+    while not ending.is_set() or len(records) < least:
         records += [record for record in once(client) if record.kind != "stream-open"]
     return records
 

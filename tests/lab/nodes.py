@@ -17,7 +17,7 @@ from .runtime import wait_booted
 from .store import LabError, Store
 from .topology import NodeSpec, Topology
 
-BOOT_SECONDS = 60.0
+BOOT_SECONDS = 180.0
 
 
 class Node:

@@ -6,19 +6,26 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from .lab import Lab
 from .nodes import Node
-from .topology import BACK, routed_vip4, routed_vip6
-from .traffic import finish, start_load
+from .observers import Sniffer
+from .topology import BACK, FRONT, routed_vip4, routed_vip6
+from .traffic import start_load
+from .waiting import PATIENCE, wait_until
 
 FAMILIES = (4, 6)
+
+RUNTIME = "/var/lib/evenflow/runtime.json"
+"""The file in which a node keeps health, drains and what else it has learned."""
+
+# Packages of five servers that are not answered: each has spoken several times.
+_SPOKEN = 20
 
 _LIBRARY = "ansible_collections.evenflow.l4lb.plugins.module_utils._errors"
 
@@ -67,8 +74,18 @@ def agent_away(node: Node) -> Iterator[None]:
         node.run(["systemctl", "start", "evenflow.service"])
 
 
+def agent_pid(node: Node) -> str:
+    """Return the process id of the node's agent, or nothing while none is ready."""
+    shown = node.run(["systemctl", "show", "--property", "ActiveState,MainPID", "evenflow.service"]).stdout.splitlines()
+    found = dict(line.split("=", 1) for line in shown)
+    return found["MainPID"] if found["ActiveState"] == "active" else ""
+
+
 def checked(path: str, **options: Any) -> dict[str, Any]:
-    """A health check of the lab's HTTP server, once a second; `sicken` the path to make it fail."""
+    """A health check of the lab's HTTP server, once a second; `sicken` the path to make it fail.
+
+    A single check that is late on a busy machine makes no backend unhealthy.
+    """
     return {
         "type": "http",
         "port": 80,
@@ -76,7 +93,7 @@ def checked(path: str, **options: Any) -> dict[str, Any]:
         "check_interval_sec": 1,
         "timeout_sec": 1,
         "healthy_threshold": 1,
-        "unhealthy_threshold": 1,
+        "unhealthy_threshold": 2,
         **options,
     }
 
@@ -99,32 +116,34 @@ def cure(node: Node, *paths: str) -> None:
 
 
 def states(lab: Lab, name: str, node: str = "lb1") -> str:
-    """What a node knows of the health of a listener's backends, in the order of their addresses.
+    """Return the health states of a listener's backends on a node, in the order of their addresses.
 
     From the node's own file: asking the module takes seconds.
     """
-    found = json.loads(lab.node(node).get("/var/lib/evenflow/runtime.json"))["health"]
+    found = json.loads(lab.node(node).get(RUNTIME))["health"]
     mine = sorted((key.split("/")[1], health[0]) for key, health in found.items() if key.startswith(f"{name}/"))
     return " ".join(state for _address, state in mine)
 
 
-def wait_for_states(lab: Lab, name: str, wanted: str, *, node: str = "lb1", seconds: float = 15) -> None:
-    """Wait until a listener's backends, in the order of their addresses, have these states; AssertionError if not."""
-    deadline = time.monotonic() + seconds
-    while (found := states(lab, name, node)) != wanted:
-        assert time.monotonic() < deadline, f"{name}: {found}, not {wanted}, after {seconds} s"
-        time.sleep(0.1)
-    # The slots follow within a moment.
-    time.sleep(0.3)
+def wait_for_states(lab: Lab, name: str, wanted: str, *, node: str = "lb1", seconds: float = PATIENCE) -> None:
+    """Wait until a listener's backends, in the order of their addresses, have these states."""
+
+    def look() -> str:
+        return states(lab, name, node)
+
+    wait_until(look, f"{name}: {wanted}", is_so=lambda seen: seen == wanted, seconds=seconds)
+    # The states are written by a change that holds the node's lock.
+    lab.node(node).run(["flock", "/run/evenflow/lock", "true"])
 
 
 def wait_for_connections(client: Node, port: int, count: int) -> None:
-    """Wait until the client holds so many connections to a port; AssertionError after 10 s."""
-    deadline = time.monotonic() + 10
+    """Wait until the client holds so many connections to a port."""
     command = ["ss", "-Htn", "state", "established", "dport", "=", f":{port}"]
-    while len(client.run(command).stdout.splitlines()) < count:
-        assert time.monotonic() < deadline, f"{count} connections to port {port} are not open after 10 s"
-        time.sleep(0.1)
+    wait_until(
+        lambda: len(client.run(command).stdout.splitlines()),
+        f"{count} connections to port {port}",
+        is_so=lambda seen: seen >= count,
+    )
 
 
 def forget_flows(lab: Lab) -> None:
@@ -152,18 +171,14 @@ def put_library(node: Node) -> str:
 def sniffed(lab: Lab, expression: str) -> Iterator[dict[str, str]]:
     """Sniff on every backend; what each saw is there after the block."""
     seen: dict[str, str] = {}
-    sniffers = {
-        node.name: node.start(["tcpdump", "-i", "back", "-nn", "-l", "-Q", "in", expression])
-        for node in lab.nodes("backend")
-    }
-    time.sleep(1)
-    try:
+    with ExitStack() as stack:
+        sniffers = {
+            node.name: stack.enter_context(Sniffer(node, BACK.name, expression, beside=lab.node("lb1")))
+            for node in lab.nodes("backend")
+        }
         yield seen
-        time.sleep(1)
-    finally:
         for name, sniffer in sniffers.items():
-            sniffer.terminate()
-            seen[name] = sniffer.communicate(timeout=10)[0]
+            seen[name] = "\n".join(sniffer.finish())
 
 
 def leaked(lab: Lab, targets: list[str], family: int, port: int = 80) -> str:
@@ -171,15 +186,20 @@ def leaked(lab: Lab, targets: list[str], family: int, port: int = 80) -> str:
 
     `targets` are on one port of listeners over the stream service; the client's route leads by lb1.
     """
-    client = lab.node("c1")
-    pushed = start_load(client, "stream", targets, count=5, seconds=6, push=True)
+    client, balancer = lab.node("c1"), lab.node("lb1")
+    pushed = start_load(client, "stream", targets, count=5, push=True)
     wait_for_connections(client, port, 5)
     own = BACK.prefix6 if family == 6 else BACK.prefix4
-    sniffer = client.start(["tcpdump", "-i", "front", "-nn", "-l", "-c", "1", "src", "net", own])
-    time.sleep(1)
-    lab.node("lb1").run(["conntrack", "-D", "-f", f"ipv{family}", "-p", "tcp", "--dport", str(port)])
-    time.sleep(2)
-    sniffer.terminate()
-    seen, _errors = sniffer.communicate(timeout=10)
-    finish(pushed)
-    return seen.strip()
+    spoken = f"{'ip6' if family == 6 else 'ip'} and tcp src port 7000"
+    with (
+        Sniffer(client, FRONT.name, f"src net {own}", beside=balancer) as sniffer,
+        Sniffer(balancer, BACK.name, spoken, beside=lab.node("lb2")) as answers,
+    ):
+        balancer.run(["conntrack", "-D", "-f", f"ipv{family}", "-p", "tcp", "--dport", str(port)])
+        before = len(answers.lines())
+        # Each server has spoken, and has said it again because it got no answer.
+        wait_until(answers.lines, "the servers speak", is_so=lambda lines: len(lines) >= before + _SPOKEN)
+        answers.finish()
+        seen = sniffer.finish()
+    pushed.abandon()
+    return "\n".join(seen)

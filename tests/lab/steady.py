@@ -6,53 +6,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 from types import TracebackType
 
 from .nodes import Node
-from .traffic import Load, Record, finish, start_load
-
-_MORE_SECONDS = 5.0
-_PATIENCE = 60.0
+from .traffic import Load, Record, finish, start_load, wait_for_answers
 
 
 class SteadyLoad:
-    """A load that runs inside a `with` block, for `seconds` and then in short turns until `end` is called.
+    """A load that runs inside a `with` block, from the first answer until `end` is called.
 
-    Every request that was begun ends in a record, so that none that failed can go missing. Between turns the load
-    pauses while its program starts, so `seconds` is better too long than too short.
+    Every request that was begun ends in a record, so that none that failed can go missing.
     """
 
-    def __init__(self, node: Node, targets: Sequence[str], *, rate: float, seconds: float) -> None:
-        self._node, self._targets, self._rate, self._seconds = node, targets, rate, seconds
-        self._ending = Event()
+    def __init__(self, node: Node, targets: Sequence[str], *, rate: float) -> None:
+        self._node, self._targets, self._rate = node, targets, rate
         self._load: Load | None = None
-        self._pool = ThreadPoolExecutor(max_workers=1)
 
     def __enter__(self) -> SteadyLoad:
-        self._records = self._pool.submit(self._run)
+        self._load = start_load(self._node, "http", self._targets, rate=self._rate)
+        wait_for_answers(self._load, 1)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ending.set()
-        if self._load and self._load.process.poll() is None:
-            self._load.process.terminate()
-        self._pool.shutdown()
+        if self._load:
+            self._load.abandon()
 
-    def end(self) -> list[Record]:
-        """Wait for the turn that runs and return the records of all."""
-        self._ending.set()
-        return self._records.result()
-
-    def _run(self) -> list[Record]:
-        records: list[Record] = []
-        seconds = self._seconds
-        while True:
-            self._load = start_load(self._node, "http", self._targets, rate=self._rate, seconds=seconds)
-            records += finish(self._load, timeout=seconds + _PATIENCE)
-            if self._ending.is_set():
-                return records
-            seconds = _MORE_SECONDS
+    def end(self, least: int = 1) -> list[Record]:
+        """End the load after at least `least` requests and return its records. LoadEnded if it had ended before."""
+        assert self._load
+        records = finish(self._load, least=least)
+        self._load = None
+        return records

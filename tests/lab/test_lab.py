@@ -10,8 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ import pytest
 from lab import Lab, LabError, Node
 from lab.topology import BACK, FRONT, routed_vip4, routed_vip6, topology
 from lab.traffic import Flow, failures, run_load, run_tuples, shares
+from lab.waiting import PATIENCE, wait_until
 
 HOST_STATE = {
     "network namespaces": ["ip", "netns", "list"],
@@ -80,6 +81,7 @@ def forwarding(lab: Lab) -> Iterator[Lab]:
         node.run(["sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0"])
 
 
+@pytest.mark.quiet
 def test_host_is_untouched(other_lab: Lab) -> None:
     """Issue text: before and after, `ip netns`, `ip link`, `nft list ruleset`, `podman ps -a` are the same."""
     before = _host_state()
@@ -96,6 +98,7 @@ def test_host_is_untouched(other_lab: Lab) -> None:
     }
 
 
+@pytest.mark.quiet
 def test_down_clears_a_crashed_up(other_lab: Lab) -> None:
     before = _host_state()
     script = (
@@ -225,12 +228,13 @@ def test_the_end_of_a_flow_goes_the_way_of_its_beginning(forwarding: Lab, vip: s
     servers = [node.start(["python3", "-c", CLOSES_LATE]) for node in backends]
     try:
         for node in backends:
-            while not node.run(["ss", "-Htln", "sport", "=", ":9000"]).stdout:
-                time.sleep(0.1)
+            wait_until(partial(_sockets, node, "listening"), "the server listens")
         forwarding.node("c1").run(["python3", "-c", CLOSES_FIRST, vip])
-        time.sleep(1.5)
         for node in backends:
-            assert node.run(["ss", "-Htn", "state", "last-ack"]).stdout == ""
+            for state in ("syn-recv", "established", "close-wait"):
+                _wait_for_no_sockets(node, state)
+            # A socket whose last ACK went astray asks for it for most of a minute.
+            _wait_for_no_sockets(node, "last-ack", seconds=10)
     finally:
         for server in servers:
             server.terminate()
@@ -246,7 +250,7 @@ def test_client_can_use_more_addresses(forwarding: Lab) -> None:
     assert {record.peer for record in records} == {flow[1] for flow in flows}
 
 
-def test_failed_flows_are_told(lab: Lab) -> None:
+def test_failed_flows_are_reported(lab: Lab) -> None:
     """Nothing listens on port 9, and the load program says so, flow by flow."""
     nic = lab.node("b1").spec.nic(BACK)
     records = [
@@ -271,17 +275,16 @@ def test_reboot_brings_everything_back(lab: Lab, hard: bool) -> None:
     assert shares(records) == {"b1": 4}
 
 
-def test_commands_end_when_told(lab: Lab) -> None:
+def test_commands_end_when_asked(lab: Lab) -> None:
     node = lab.node("c1")
     process = node.start(["sleep", "5432"])
-    assert _sleeping(node)
+    wait_until(partial(_sleeping, node), "the command runs")
     process.terminate()
-    process.wait(timeout=5)
     process.communicate()
-    assert not _sleeping(node)
+    wait_until(lambda: not _sleeping(node), "the command has ended")
     with pytest.raises(subprocess.TimeoutExpired):
         node.run(["sleep", "5432"], timeout=0.5)
-    assert not _sleeping(node)
+    wait_until(lambda: not _sleeping(node), "the command has ended")
 
 
 def test_ansible_reaches_every_node(lab: Lab, tmp_path: Path) -> None:
@@ -322,6 +325,15 @@ def _host_state() -> dict[str, object]:
         path = Path("/proc/sys", setting)
         state[setting] = path.read_text(encoding="utf-8") if path.exists() else None
     return state
+
+
+def _sockets(node: Node, state: str) -> str:
+    """Return the sockets on port 9000 that are in a state."""
+    return node.run(["ss", "-Htn", "state", state, "sport", "=", ":9000"]).stdout
+
+
+def _wait_for_no_sockets(node: Node, state: str, seconds: float = PATIENCE) -> None:
+    wait_until(lambda: not _sockets(node, state), f"no socket is {state}", seconds=seconds)
 
 
 def _sleeping(node: Node) -> bool:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The night test: backends are restarted in their turns, and nobody notices."""
+"""The night test: backends are restarted in their turns, and no flow fails."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def no_other_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _check(lab: Lab, night: Night) -> None:
-    """Everybody was restarted in its turn with nobody on it, and nothing failed."""
+    """Check that every backend was restarted in its turn without connections, and that no flow failed."""
     names = [node.name for node in lab.nodes("backend")]
     assert night.play.returncode == 0, night.play.stdout[-3000:]
     assert sorted(night.restarted) == sorted(night.drained) == names
@@ -53,10 +53,11 @@ def test_night(tmp_path: Path) -> None:
     with _lab("night", 6) as (lab, fleet):
         setting = usual(lab)
         prepare(lab, fleet, setting)
-        night = spend(lab, fleet, tmp_path, setting)
+        least = {"HTTP requests": 3000, "UDP datagrams": 3000, "TCP streams": 100}
+        night = spend(lab, fleet, tmp_path, setting, least)
         _check(lab, night)
-        for kind, least in (("HTTP requests", 3000), ("UDP datagrams", 3000), ("TCP streams", 100)):
-            assert len(night.flows[kind]) > least
+        for kind, count in least.items():
+            assert len(night.flows[kind]) >= count
             assert set(shares(night.flows[kind])) == {node.name for node in lab.nodes("backend")}
 
 
@@ -66,7 +67,7 @@ def test_night_of_a_database_and_dns(tmp_path: Path) -> None:
     with _lab("db", 3, ("postgresql", "dnsmasq-base"), **scripts) as (lab, fleet):
         setting = database_and_dns(lab)
         prepare(lab, fleet, setting)
-        night = spend(lab, fleet, tmp_path, setting)
+        night = spend(lab, fleet, tmp_path, setting, dict.fromkeys(setting.traffic, 1000))
         _check(lab, night)
-        assert all(len(found) > 1000 for found in night.flows.values())
+        assert all(len(found) >= 1000 for found in night.flows.values())
         assert set(shares(night.flows["DNS queries"])) == {"b1", "b2", "b3"}

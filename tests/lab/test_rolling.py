@@ -60,15 +60,15 @@ def served(fleet: Fleet, lab: Lab) -> Iterator[list[str]]:
                 family,
                 80,
                 scheduler="wrr",
-                health_check=checked("web"),
+                health_check=checked("web", unhealthy_threshold=3),
                 connection_draining_timeout_sec=20,
             )
             for family in FAMILIES
         ]
     )
     for family in FAMILIES:
-        for node in ("lb1", "lb2"):
-            wait_for_states(lab, f"web{family}", "healthy healthy healthy", node=node)
+        for name in ("lb1", "lb2"):
+            wait_for_states(lab, f"web{family}", "healthy healthy healthy", node=name)
     yield [target(vip(family, 80), 80) for family in FAMILIES]
     heal(lab)
 
@@ -102,12 +102,12 @@ def test_all_backends_under_load(fleet: Fleet, lab: Lab, client: Node, served: l
     dry = fleet.play("rolling_maintenance", "--check", rolling_tasks=tasks, **HOSTS)
     assert dry.returncode == 0, dry.stdout[-3000:]
     assert not _maintained(lab) and _states(lab) == {"lb1": [], "lb2": []}
-    with SteadyLoad(client, served, rate=50, seconds=100) as load:
+    with SteadyLoad(client, served, rate=50) as load:
         done = fleet.play("rolling_maintenance", rolling_tasks=tasks, **HOSTS)
-        records = load.end()
+        records = load.end(least=1000)
     assert done.returncode == 0, done.stdout[-3000:]
     assert _maintained(lab) == ["b1", "b2", "b3"] and _states(lab) == {"lb1": [], "lb2": []}
-    assert len(records) > 1000 and not failures(records), failures(records)[:5]
+    assert not failures(records), failures(records)[:5]
 
 
 def test_a_machine_that_does_not_come_back(
@@ -117,7 +117,7 @@ def test_a_machine_that_does_not_come_back(
     lame = tmp_path / "lame.json"
     stop = {"name": "Stop", **_command("systemctl", "stop", "lab-http"), "when": "inventory_hostname == 'b2'"}
     lame.write_text(json.dumps([*RESTART, stop]), encoding="utf-8")
-    done = fleet.play("rolling_maintenance", rolling_tasks=str(lame), rolling_health_timeout=12, **HOSTS)
+    done = fleet.play("rolling_maintenance", rolling_tasks=str(lame), rolling_health_timeout=30, **HOSTS)
     assert done.returncode != 0
     assert "b2 stay drained on lb1, lb2" in done.stdout and "go on with --limit 'b2,b3'" in done.stdout
     assert _maintained(lab) == ["b1", "b2"] and _states(lab) == {"lb1": ["b2"], "lb2": ["b2"]}

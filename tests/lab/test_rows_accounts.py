@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import time
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
@@ -17,16 +16,20 @@ from lab import Lab, Node
 from lab.fleet import Fleet
 from lab.rows import FAMILIES, backend_address, listener, target, vip
 from lab.traffic import failures, run_load
+from lab.waiting import wait_until
 
 
 def test_row_40_log(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 40: 1,000 flows at a sample rate of 0.1: 60 to 140 records, with listener and backend."""
     fleet.deploy(
         [
-            listener(
-                lab, f"logged{family}", family, 40, scheduler="wrr", log_config={"enable": True, "sample_rate": 0.1}
-            )
-            for family in FAMILIES
+            *(
+                listener(
+                    lab, f"logged{family}", family, 40, scheduler="wrr", log_config={"enable": True, "sample_rate": 0.1}
+                )
+                for family in FAMILIES
+            ),
+            listener(lab, "last", 4, 41, log_config={"enable": True, "sample_rate": 1}),
         ],
         ["lb1"],
         lb_node_purge="all",
@@ -34,8 +37,14 @@ def test_row_40_log(fleet: Fleet, lab: Lab, client: Node) -> None:
     lab.route("lb1")
     for family in FAMILIES:
         assert not failures(run_load(client, "http", [target(vip(family, 40), 80)], count=1000))
-    time.sleep(1)
-    lines = lab.node("lb1").run(["cat", "/var/log/evenflow/flows.log"]).stdout.splitlines()
+    # A flow that is always logged: when its record is there, so are all before it.
+    assert not failures(run_load(client, "http", [target(vip(4, 41), 80)], count=1))
+    log = wait_until(
+        lambda: lab.node("lb1").get("/var/log/evenflow/flows.log"),
+        "the last flow is logged",
+        is_so=lambda text: " evenflow last " in text,
+    )
+    lines = log.splitlines()
     for family in FAMILIES:
         records = [line for line in lines if f" evenflow logged{family} " in line]
         assert 60 <= len(records) <= 140

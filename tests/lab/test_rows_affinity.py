@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -86,11 +86,12 @@ def test_row_19_affinity(
     forget_flows(lab)
     for family in FAMILIES:
         first, second = vip(family, 190), vip(family, 191)
+        ways: tuple[tuple[Literal["tcp", "udp"], str], ...] = (("tcp", first), ("tcp", second), ("udp", first))
         flows: list[Flow] = [
             (protocol, source, port, address, 53 if protocol == "udp" else 80)
             for source in _sources(family)
             for port in range(24000, 24006)
-            for protocol, address in (("tcp", first), ("tcp", second), ("udp", first))
+            for protocol, address in ways
         ]
         found = {flow: record.backend for flow, record in zip(flows, _reconcile(client, flows))}
 
@@ -168,13 +169,14 @@ def test_row_20_idle_sessions(fleet: Fleet, lab: Lab, client: Node) -> None:
     )
     lab.route("lb1")
     targets = [target(vip(family, 22), 80) for family in FAMILIES]
-    held = start_load(client, "stream", targets, count=2, seconds=70)
+    held = start_load(client, "stream", targets, count=2)
     for family in FAMILIES:
         flows: list[Flow] = [("tcp", source, 26000, vip(family, 22), 80) for source in _sources(family)]
         # The stream service gives no HTTP answer; the flow is all that counts here.
         run_tuples(client, flows)
     counted = [_sessions(lab, f"stream{family}") for family in FAMILIES]
     assert counted == [1 + len(CLIENT_MORE_HOSTS)] * 2
+    # The sessions' own time, and a little more.
     time.sleep(64)
     assert [_sessions(lab, f"stream{family}") for family in FAMILIES] == [1, 1]
     assert not failures(finish(held))
@@ -208,7 +210,7 @@ def test_row_21_mid_stream(fleet: Fleet, lab: Lab, client: Node, scheduler: str,
         ]
     )
     lab.route("lb1")
-    streams = start_load(client, "stream", [target(vip(family, 21), 80) for family in FAMILIES], count=40, seconds=8)
+    streams = start_load(client, "stream", [target(vip(family, 21), 80) for family in FAMILIES], count=40)
     wait_for_connections(client, 80, 40)
     for family in FAMILIES:
         lab.node("lb1").run(["conntrack", "-D", "-f", f"ipv{family}", "-p", "tcp", "--dport", "80"])

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +27,7 @@ from lab.rows import (
 from lab.steady import SteadyLoad
 from lab.topology import on_link_vip4, on_link_vip6
 from lab.traffic import failures, finish, run_load, shares, start_load
+from lab.waiting import wait_until
 
 
 @pytest.fixture
@@ -61,13 +61,11 @@ def test_row_41_slot_changes(fleet: Fleet, lab: Lab, client: Node) -> None:
     node = lab.node("lb1")
     library = put_library(node)
     targets = [target(vip(family, host), 80) for host in (41, 42) for family in FAMILIES]
-    with SteadyLoad(client, targets, rate=100, seconds=20) as load:
-        time.sleep(1)
-        changed = node.run(["python3", "/opt/lab/changes.py", library, "150", "0.1"], timeout=280)
-        records = load.end()
+    with SteadyLoad(client, targets, rate=100) as load:
+        changed = node.run(["python3", "/opt/lab/changes.py", library, "150", "0.1"], timeout=900)
+        records = load.end(least=1000)
     # Neighbouring weights differ, so each change was one transaction.
     assert int(changed.stdout) == 150
-    assert len(records) > 1000
     assert not failures(records), failures(records)[:5]
     assert set(shares(records)) == {"b1", "b2", "b3"}
 
@@ -88,13 +86,11 @@ def test_row_41_table_replacements(fleet: Fleet, lab: Lab, client: Node) -> None
     sessions = run_load(client, "http", targets[2:], count=2)
     arguments = ["python3", "/opt/lab/changes.py", put_library(node), "100", "0.1", "--tables"]
     # It would build the table anew too, for its own version of the rules.
-    with agent_away(node), SteadyLoad(client, targets, rate=100, seconds=20) as load:
-        time.sleep(1)
-        changed = node.run(arguments, timeout=280)
-        records = load.end()
+    with agent_away(node), SteadyLoad(client, targets, rate=100) as load:
+        changed = node.run(arguments, timeout=900)
+        records = load.end(least=1000)
         assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is True
     assert int(changed.stdout) == 100
-    assert len(records) > 1000
     assert not failures(records), failures(records)[:5]
     for known in sessions:
         assert {record.backend for record in records if record.target == known.target} == {known.backend}
@@ -112,7 +108,7 @@ def test_a_module_run_restores_a_lost_table(fleet: Fleet, lab: Lab, client: Node
     node = lab.node("lb1")
     before = _rules(node)
     streamed = [target(vip(family, 48), 80) for family in FAMILIES]
-    held = start_load(client, "stream", streamed, count=10, seconds=14, interval=12, timeout=15)
+    held = start_load(client, "stream", streamed, count=10, interval=600)
     wait_for_connections(client, 80, 10)
     with agent_away(node):
         for lost in (["flush", "ruleset"], ["delete", "table", "inet", "evenflow"]):
@@ -148,6 +144,7 @@ def test_row_46_reboot(fleet: Fleet, lab: Lab, client: Node, vips_on_interfaces:
     assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is False
 
 
+@pytest.mark.usefixtures("no_streams")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_52_shared_endpoint(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 52: two listeners over one endpoint: removing one leaves the other's guard, counters and flows alone."""
@@ -156,12 +153,16 @@ def test_row_52_shared_endpoint(fleet: Fleet, lab: Lab, client: Node, family: in
     fleet.configure([kept, gone])
     lab.route("lb1")
     targets = [target(vip(family, host), 80) for host in (52, 53)]
-    streams = start_load(client, "stream", targets, count=20, seconds=15)
+    streams = start_load(client, "stream", targets, count=20)
     _wait_for_flows(fleet, {"kept": 10, "gone": 10})
     before = _counters(fleet)["kept"]
     fleet.configure([kept])
     assert _counters(fleet)["kept"]["flows"] == before["flows"]
-    assert _counters(fleet)["kept"]["packets_out"] > before["packets_out"]
+    wait_until(
+        lambda: _counters(fleet)["kept"]["packets_out"],
+        "the flows that are left are counted",
+        is_so=lambda packets: packets > before["packets_out"],
+    )
     more = run_load(client, "stream", targets[:1], count=5, seconds=1)
     assert not failures(more)
     assert _counters(fleet)["kept"]["flows"] == before["flows"] + 5
@@ -178,7 +179,7 @@ def test_row_52_shared_endpoint(fleet: Fleet, lab: Lab, client: Node, family: in
 
 
 def test_vips_are_announced(lab: Lab, client: Node, vips_on_interfaces: Any) -> None:
-    """A VIP that moves to the other node is reached there at once: the neighbours are told."""
+    """A VIP that moves to the other node is reached there by the first request: the move is announced."""
     listeners = [
         {**listener(lab, f"web{family}", family, 47), "address": address}
         for family, address in zip(FAMILIES, (on_link_vip4(247), on_link_vip6(247)))
@@ -189,7 +190,7 @@ def test_vips_are_announced(lab: Lab, client: Node, vips_on_interfaces: Any) -> 
         other = "lb2" if node == "lb1" else "lb1"
         vips_on_interfaces([], other)
         vips_on_interfaces(listeners, node)
-        records = run_load(client, "http", targets, count=40, timeout=2)
+        records = run_load(client, "http", targets, count=40)
         assert not failures(records), (node, failures(records)[:5])
         seen[node] = {entry["lladdr"] for entry in _neighbours(client)}
     assert seen["lb1"].isdisjoint(seen["lb2"])
@@ -210,9 +211,11 @@ def _counters(fleet: Fleet) -> dict[str, dict[str, int]]:
 
 def _wait_for_flows(fleet: Fleet, wanted: dict[str, int]) -> None:
     """Wait until the listeners have counted so many flows."""
-    deadline = time.monotonic() + 10
-    while any(_counters(fleet)[name]["flows"] < count for name, count in wanted.items()):
-        assert time.monotonic() < deadline, f"not {wanted} after 10 s: {_counters(fleet)}"
+    wait_until(
+        lambda: {name: counted["flows"] for name, counted in _counters(fleet).items()},
+        f"flows: {wanted}",
+        is_so=lambda seen: all(seen[name] >= count for name, count in wanted.items()),
+    )
 
 
 def _neighbours(client: Node) -> list[dict[str, Any]]:

@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
+from lab.observers import TableWatch
 from lab.rows import (
     FAMILIES,
+    RUNTIME,
     checked,
     cure,
     heal,
@@ -27,7 +30,12 @@ from lab.rows import (
     vip,
     wait_for_states,
 )
-from lab.traffic import failures, finish, run_load, shares, start_load
+from lab.traffic import Record, failures, finish, run_load, shares, start_load, wait_for_records
+from lab.waiting import wait_until
+
+DATAGRAMS = 20
+
+ONE_CHANGE_SECONDS = 0.5
 
 EXPECTED_BOUND = "unhealthy_threshold x interval + timeout + 0.1 s"
 
@@ -77,22 +85,35 @@ def test_row_22_a_new_backend_waits_for_its_first_success(fleet: Fleet, lab: Lab
 
 
 def test_row_23_thresholds(fleet: Fleet, lab: Lab) -> None:
-    """Row 23: fewer failures than the threshold change nothing, as many do; the same back again."""
-    fleet.configure([_web(lab, "slow", 24, health_check=checked("slow", unhealthy_threshold=6, healthy_threshold=6))])
+    """Row 23: fewer failures than the threshold change nothing, as many do; the same back again.
+
+    The backend counts the checks that it has answered either way, so that no time has to be assumed.
+    """
+    threshold = 10
+    check = checked("counted", unhealthy_threshold=threshold, healthy_threshold=threshold)
+    fleet.configure([_web(lab, "slow", 24, health_check=check)])
     wait_for_states(lab, "slow", "healthy healthy healthy")
-    node = lab.node("b1")
+    node, fine, failing = lab.node("b1"), "healthy healthy healthy", "unhealthy healthy healthy"
     for _turn in range(2):
-        sicken(node, "slow")
-        time.sleep(3)
-        assert states(lab, "slow") == "healthy healthy healthy"
-        cure(node, "slow")
-        time.sleep(2)
-    sicken(node, "slow")
-    wait_for_states(lab, "slow", "unhealthy healthy healthy")
-    cure(node, "slow")
-    time.sleep(3)
-    assert states(lab, "slow") == "unhealthy healthy healthy"
-    wait_for_states(lab, "slow", "healthy healthy healthy")
+        before = _answered(node, 503)
+        sicken(node, "counted")
+        _wait_for_answered(node, 503, before + 3)
+        # The state is read first: what fails after that cannot have changed it.
+        seen, failed = states(lab, "slow"), _answered(node, 503) - before
+        assert seen == fine and failed < threshold, (seen, failed)
+        cure(node, "counted")
+        _wait_for_answered(node, 200, _answered(node, 200) + 1)
+    before = _answered(node, 503)
+    sicken(node, "counted")
+    wait_for_states(lab, "slow", failing)
+    assert _answered(node, 503) - before >= threshold
+    before = _answered(node, 200)
+    cure(node, "counted")
+    _wait_for_answered(node, 200, before + 3)
+    seen, succeeded = states(lab, "slow"), _answered(node, 200) - before
+    assert seen == failing and succeeded < threshold, (seen, succeeded)
+    wait_for_states(lab, "slow", fine)
+    assert _answered(node, 200) - before >= threshold
 
 
 def test_row_26_what_gets_no_flows_is_checked_too(fleet: Fleet, lab: Lab) -> None:
@@ -105,23 +126,20 @@ def test_row_26_what_gets_no_flows_is_checked_too(fleet: Fleet, lab: Lab) -> Non
     fleet.configure([wanted, off])
     sicken(lab.node("b1"), "idle", "off")
     sicken(lab.node("b2"), "idle")
-    deadline = time.monotonic() + 15
-    while True:
-        told = {entry["name"]: entry for entry in fleet.module("lb1", "lb_info", gather=["status"])["listeners"]}
-        found = [[backend["health"]["state"] for backend in told[name]["backends"]] for name in ("idle", "off")]
-        if found == [["unhealthy", "unhealthy", "healthy"], ["unhealthy", "healthy", "healthy"]]:
-            break
-        assert time.monotonic() < deadline, found
-        time.sleep(0.2)
-    assert [backend["status"] for backend in told["idle"]["backends"]] == ["unhealthy", "drained", "disabled"]
-    assert told["idle"]["backends"][0]["health"]["last_check"] == "status 503, wanted 200"
-    assert told["off"]["status"] == "disabled"
+    wait_for_states(lab, "idle", "unhealthy unhealthy healthy")
+    wait_for_states(lab, "off", "unhealthy healthy healthy")
+    report = {entry["name"]: entry for entry in fleet.module("lb1", "lb_info", gather=["status"])["listeners"]}
+    health = {name: [backend["health"]["state"] for backend in report[name]["backends"]] for name in ("idle", "off")}
+    assert health == {"idle": ["unhealthy", "unhealthy", "healthy"], "off": ["unhealthy", "healthy", "healthy"]}
+    assert [backend["status"] for backend in report["idle"]["backends"]] == ["unhealthy", "drained", "disabled"]
+    assert report["idle"]["backends"][0]["health"]["last_check"] == "status 503, wanted 200"
+    assert report["off"]["status"] == "disabled"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_27_all_checks_fail(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 27: flows go on all primaries; with drop a SYN gets no answer and leaves no entry."""
-    drop = {"failover_policy": {"drop_traffic_if_unhealthy": True}}
+    drop: dict[str, Any] = {"failover_policy": {"drop_traffic_if_unhealthy": True}}
     options: dict[str, Any] = {"scheduler": "wrr", "health_check": checked("all")}
     fleet.configure(
         [listener(lab, "open", family, 28, **options), listener(lab, "shut", family, 29, **options, **drop)]
@@ -133,13 +151,14 @@ def test_row_27_all_checks_fail(fleet: Fleet, lab: Lab, client: Node, family: in
     for name in ("open", "shut"):
         wait_for_states(lab, name, "unhealthy unhealthy unhealthy")
     assert _served(client, 28, family=family) == {"b1": 20, "b2": 20, "b3": 20}
-    time.sleep(1)
     records = run_load(client, "http", [target(vip(family, 29), 80)], count=5, concurrency=5, timeout=2)
     assert [record.error for record in records] == ["timeout"] * 5
     listed = lab.node("lb1").run(["conntrack", "-L", "-f", f"ipv{family}", "-d", vip(family, 29)], check=False)
     assert not listed.stdout.strip()
-    told = {entry["name"]: entry["status"] for entry in fleet.module("lb1", "lb_info", gather=["status"])["listeners"]}
-    assert told == {"open": "degraded", "shut": "offline"}
+    status = {
+        entry["name"]: entry["status"] for entry in fleet.module("lb1", "lb_info", gather=["status"])["listeners"]
+    }
+    assert status == {"open": "degraded", "shut": "offline"}
 
 
 def test_rows_28_29_failover(fleet: Fleet, lab: Lab, client: Node) -> None:
@@ -168,8 +187,8 @@ def test_rows_28_29_failover(fleet: Fleet, lab: Lab, client: Node) -> None:
     wait_for_states(lab, "ratio", "unhealthy unhealthy unhealthy")
     assert _served(client, 30) == {"b3": 60}
     assert _served(client, 31) == {"b1": 30, "b2": 30}
-    told = {entry["name"]: entry["pool"] for entry in fleet.module("lb1", "lb_info", gather=["status"])["listeners"]}
-    assert told == {"zero": "failover", "ratio": "primary"}
+    pools = {entry["name"]: entry["pool"] for entry in fleet.module("lb1", "lb_info", gather=["status"])["listeners"]}
+    assert pools == {"zero": "failover", "ratio": "primary"}
 
     cure(lab.node("b1"), "zero")
     wait_for_states(lab, "zero", "healthy unhealthy healthy")
@@ -195,47 +214,68 @@ def test_row_31_datagrams_of_a_client_that_never_pauses(fleet: Fleet, lab: Lab, 
     wait_for_states(lab, "sick", "healthy healthy")
     wait_for_states(lab, "empty", "healthy")
     targets = {name: target(vip(family, host), 53) for name, host in zip(names, (33, 34, 35))}
-    asking = start_load(
-        client, "udp", list(targets.values()), fixed=True, concurrency=2, rate=60, seconds=14, timeout=0.5
+    asking = start_load(client, "udp", list(targets.values()), fixed=True, concurrency=2, rate=60, timeout=0.5)
+
+    def by_target(records: list[Record]) -> dict[str, list[Record]]:
+        return {name: [one for one in records if one.target == where] for name, where in targets.items()}
+
+    wait_for_records(
+        asking,
+        lambda records: all("b1" in shares(found) for found in by_target(records).values()),
+        "b1 answers for all",
     )
-    time.sleep(3)
     fleet.configure([listeners[0], {**listeners[2], "backends": []}])
     sicken(lab.node("b1"), "dns")
+    wait_for_states(lab, "sick", "unhealthy healthy")
     changed = time.time()
-    records = finish(asking)
-    by_target = {name: [one for one in records if one.target == where] for name, where in targets.items()}
-    for name in names:
-        assert any(one.backend == "b1" for one in by_target[name] if one.t < changed), name
-    late = [one for one in by_target["sick"] if one.t > changed + 5]
-    assert late and not failures(late) and set(shares(late)) == {"b2"}
-    late = [one for one in by_target["empty"] if one.t > changed + 2]
+    wait_for_records(
+        asking,
+        lambda records: all(
+            sum(one.t > changed for one in found) >= 2 * DATAGRAMS for found in by_target(records).values()
+        ),
+        f"{2 * DATAGRAMS} more datagrams to each listener",
+    )
+    late = {name: [one for one in found if one.t > changed] for name, found in by_target(finish(asking)).items()}
+    assert not failures(late["sick"]) and set(shares(late["sick"])) == {"b2"}
     # Refused, though the kernel limits how often it says so.
-    assert late and not shares(late)
-    # Nobody has the VIP any more.
-    late = [one for one in by_target["gone"] if one.t > changed + 5]
-    assert late and not shares(late)
+    assert not shares(late["empty"])
+    # No node has the VIP any more.
+    assert not shares(late["gone"])
 
 
 def test_slow_start(fleet: Fleet, lab: Lab, client: Node) -> None:
-    """A backend that joins begins with little and rises to its share, never falling on the way."""
+    """A backend that joins begins with little and rises to its share, never falling on the way.
+
+    What each look at the shares may find follows from the time that had passed at it.
+    """
     wanted = _web(lab, "rises", 34, slow_start_sec=10)
     fleet.configure([wanted])
     wait_for_states(lab, "rises", "healthy healthy healthy")
     sicken(lab.node("b3"), "rises")
     wait_for_states(lab, "rises", "healthy healthy unhealthy")
-    # The others have joined too, when the listener came.
-    time.sleep(wanted["slow_start_sec"])
+    # The others joined when the listener came, and rise as well.
+    balancer = lab.node("lb1")
+    wait_until(lambda: not json.loads(balancer.get(RUNTIME))["ramps"], "the others have risen")
+    cured = time.time()
     cure(lab.node("b3"), "rises")
     wait_for_states(lab, "rises", "healthy healthy healthy")
-    found: list[int] = []
-    deadline = time.monotonic() + 15
-    while not found or found[-1] < 20:
-        assert time.monotonic() < deadline, f"b3 of b1 to b3, in 60 flows: {found}"
-        found.append(_served(client, 34).get("b3", 0))
-        time.sleep(0.5)
+    looks: list[tuple[float, int]] = []
+
+    def look() -> int:
+        shared = _served(client, 34).get("b3", 0)
+        looks.append((time.time() - cured, shared))
+        return shared
+
+    wait_until(look, "b3 has its share", is_so=lambda shared: shared >= 20)
     # 60 flows are not a whole number of cycles while it rises.
-    falls = [(one, other) for one, other in zip(found, found[1:]) if other < one - 1]
-    assert found[0] < 12 and not falls and len(set(found)) > 4, found
+    falls = [(one, other) for (_then, one), (_now, other) in zip(looks, looks[1:]) if other < one - 1]
+    assert not falls, looks
+    # By its full weight's part, which grows in proportion to the time, and a step of the clock and of the table more.
+    early = [(passed, shared) for passed, shared in looks if passed < 8]
+    assert early, f"the first look came too late to see a rise: {looks}"
+    for passed, shared in early:
+        part = min(1.0, (passed + 1) / 10)
+        assert shared <= 60 * part / (2 + part) + 2, looks
 
 
 def test_weight_by_header(fleet: Fleet, lab: Lab, client: Node) -> None:
@@ -256,7 +296,6 @@ def test_detection(fleet: Fleet, lab: Lab) -> None:
     for name in names:
         wait_for_states(lab, name, "healthy healthy healthy")
     node, balancer = lab.node("b1"), lab.node("lb1")
-    watch = balancer.start(["python3", "-u", "/opt/lab/watch_table.py", "90"])
     dropping = [
         "nft",
         "add table inet hole; add chain inet hole in { type filter hook input priority 0; }; "
@@ -264,24 +303,33 @@ def test_detection(fleet: Fleet, lab: Lab) -> None:
     ]
     begun: dict[str, list[float]] = {name: [] for name in names}
     dice = random.Random(5)
-    for _round in range(5):
-        for name in names[:5]:
-            time.sleep(dice.random() / 5)
-            begun[name].append(time.time())
-            sicken(node, name)
-        for name in names[5:]:
-            begun[name].append(time.time())
-        node.run(dropping)
-        time.sleep(5)
-        for name in names[:5]:
-            begun[name].append(time.time())
-            cure(node, name)
-        for name in names[5:]:
-            begun[name].append(time.time())
-        node.run(["nft", "delete", "table", "inet", "hole"])
-        time.sleep(5)
-    watch.terminate()
-    seen = _slot_changes(watch.communicate(timeout=10)[0])
+
+    def wait_for_change(number: int) -> None:
+        """Wait until each listener has changed its slots so many times."""
+        wait_until(
+            lambda: {name: len(_slot_changes(watch.lines()).get(name, [])) for name in names},
+            f"{number} changes of each",
+            is_so=lambda seen: min(seen.values()) >= number,
+        )
+
+    with TableWatch(balancer) as watch:
+        for round_number in range(5):
+            for name in names[:5]:
+                time.sleep(dice.random() / 5)
+                begun[name].append(time.time())
+                sicken(node, name)
+            for name in names[5:]:
+                begun[name].append(time.time())
+            node.run(dropping)
+            wait_for_change(2 * round_number + 1)
+            for name in names[:5]:
+                begun[name].append(time.time())
+                cure(node, name)
+            for name in names[5:]:
+                begun[name].append(time.time())
+            node.run(["nft", "delete", "table", "inet", "hole"])
+            wait_for_change(2 * round_number + 2)
+        seen = _slot_changes(watch.finish())
     took: dict[str, list[float]] = {"out": [], "in": []}
     for name in names:
         assert len(seen[name]) == 10, (name, seen[name], begun[name])
@@ -293,15 +341,24 @@ def test_detection(fleet: Fleet, lab: Lab) -> None:
     )
 
 
-def _slot_changes(printed: str) -> dict[str, list[float]]:
-    """When each listener had another number of slots; nft does not show elements of such maps."""
+def _answered(node: Node, status: int) -> int:
+    """Return how many checks of the path that is counted a backend has answered with a status."""
+    return node.get("/run/lab-http/counted.log").count(f'/health/counted HTTP/1.1" {status} ')
+
+
+def _wait_for_answered(node: Node, status: int, count: int) -> None:
+    wait_until(lambda: _answered(node, status), f"{count} checks answered", is_so=lambda seen: seen >= count)
+
+
+def _slot_changes(lines: Iterable[str]) -> dict[str, list[float]]:
+    """Return when each listener had another number of slots, by the change of its chain."""
     found: dict[str, list[float]] = {}
-    for line in printed.splitlines():
+    for line in lines:
         match = re.match(r"([0-9.]+) add rule inet evenflow l_(\S+)", line)
         if not match:
             continue
         when, times = match[1], found.setdefault(match[2], [])
         # What one transaction says in several lines is one change.
-        if not times or float(when) - times[-1] > 0.5:
+        if not times or float(when) - times[-1] > ONE_CHANGE_SECONDS:
             times.append(float(when))
     return found

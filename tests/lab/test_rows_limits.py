@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
 from lab.rows import FAMILIES, held_connections, listener, target, vip, wait_for_connections
 from lab.traffic import failures, finish, run_load, shares, start_load
+from lab.waiting import wait_until
 
 
 @pytest.mark.usefixtures("no_streams")
@@ -25,7 +24,7 @@ def test_row_39_backend_limits(fleet: Fleet, lab: Lab, client: Node, family: int
     fleet.configure([wanted])
     lab.route("lb1")
     address = [target(vip(family, 39), 80)]
-    held = start_load(client, "stream", address, count=12, seconds=25, timeout=8)
+    held = start_load(client, "stream", address, count=12, timeout=8)
     wait_for_connections(client, 80, 12)
     assert held_connections(lab) == {"b1": 2, "b2": 4, "b3": 6}
     more = run_load(client, "stream", address, count=6, seconds=1)
@@ -51,8 +50,8 @@ def test_row_39_backend_limits(fleet: Fleet, lab: Lab, client: Node, family: int
     assert held_connections(lab) == {"b1": 2, "b2": 4, "b3": 6}
     ended = [record for record in finish(held) if record.kind == "stream"]
     assert not failures(ended), failures(ended)[:3]
-    time.sleep(3)
-    # The flows that an edited limit has been told of are given back by a run after they have ended.
+    _wait_for_no_flows(lab.node("lb1"), family, vip(family, 39))
+    # Flows that an edited limit was told to count are given back by a run after they have ended.
     fleet.configure([wanted])
     again = [
         record
@@ -70,10 +69,21 @@ def test_row_39_listener_limit(fleet: Fleet, lab: Lab, client: Node, family: int
     fleet.configure([listener(lab, "stream", family, 38, ports=[80], port=7000, scheduler="wrr", max_connections=5)])
     lab.route("lb1")
     address = [target(vip(family, 38), 80)]
-    held = start_load(client, "stream", address, count=5, seconds=6)
+    held = start_load(client, "stream", address, count=5)
     wait_for_connections(client, 80, 5)
     refused = failures(run_load(client, "stream", address, count=5, seconds=1))
     assert [record.error for record in refused] == ["Connection refused"] * 5
     assert not failures(finish(held))
-    time.sleep(1)
+    _wait_for_no_flows(lab.node("lb1"), family, vip(family, 38))
     assert not failures(run_load(client, "stream", address, count=5, seconds=1))
+
+
+def _wait_for_no_flows(node: Node, family: int, address: str) -> None:
+    """Wait until the node tracks no flow to an address that is open, so none that a limit counts."""
+    command = ["conntrack", "-L", "-f", f"ipv{family}", "-p", "tcp", "-d", address]
+
+    def count_open() -> int:
+        listed = node.run(command, check=False).stdout.splitlines()
+        return sum(line.split()[3] not in ("TIME_WAIT", "CLOSE") for line in listed if line)
+
+    wait_until(count_open, f"no flow to {address} is open", is_so=lambda seen: seen == 0)

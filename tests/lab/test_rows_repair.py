@@ -7,20 +7,33 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet, ModuleFailed
-from lab.rows import FAMILIES, checked, heal, listener, target, vip, wait_for_connections, wait_for_states
+from lab.observers import TableWatch
+from lab.rows import (
+    FAMILIES,
+    RUNTIME,
+    agent_pid,
+    checked,
+    heal,
+    listener,
+    target,
+    vip,
+    wait_for_connections,
+    wait_for_states,
+)
 from lab.steady import SteadyLoad
 from lab.topology import on_link_vip4, on_link_vip6
 from lab.traffic import failures, finish, run_load, shares, start_load
+from lab.waiting import wait_until
 
 AGENT = "evenflow.service"
-RUNTIME = "/var/lib/evenflow/runtime.json"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +52,7 @@ def served(fleet: Fleet, lab: Lab, own_vips: None) -> Iterator[list[str]]:
     heal(lab)
     listeners = []
     for family, own in zip(FAMILIES, (on_link_vip4(243), on_link_vip6(243))):
-        options: dict[str, Any] = {"scheduler": "wrr", "health_check": checked("web")}
+        options: dict[str, Any] = {"scheduler": "wrr", "health_check": checked("web", unhealthy_threshold=5)}
         listeners += [
             listener(lab, f"web{family}", family, 43, **options),
             listener(lab, f"stream{family}", family, 43, **{**options, "ports": [81], "port": 7000}),
@@ -57,32 +70,34 @@ def served(fleet: Fleet, lab: Lab, own_vips: None) -> Iterator[list[str]]:
     fleet.configure([])
 
 
+@pytest.mark.quiet
 @pytest.mark.usefixtures("no_streams")
 @pytest.mark.parametrize("command", ["flush ruleset", "delete table inet evenflow"])
 def test_row_43(fleet: Fleet, lab: Lab, client: Node, served: list[str], command: str) -> None:
     """Row 43: the table is back within a second; no established flow is lost and no request fails."""
     node = lab.node("lb1")
-    held = start_load(client, "stream", [target(address, 81) for address in served], count=20, seconds=14, push=True)
+    held = start_load(client, "stream", [target(address, 81) for address in served], count=20, push=True)
     wait_for_connections(client, 81, 20)
-    with SteadyLoad(client, [target(address, 80) for address in served], rate=100, seconds=10) as load:
-        time.sleep(1)
+    with SteadyLoad(client, [target(address, 80) for address in served], rate=100) as load:
         for _turn in range(3):
             script = f"nft {command}; date +%s.%N; until nft list chain inet evenflow dispatch; do :; done; date +%s.%N"
             lines = node.run(["bash", "-c", f"({script}) 2>/dev/null | grep -E '^[0-9.]+$'"]).stdout.split()
             assert float(lines[1]) - float(lines[0]) < 1
             time.sleep(1.5)
-        records = load.end()
+        records = load.end(least=500)
     ended = [record for record in finish(held) if record.kind == "stream"]
     assert len(ended) == 20 and not failures(ended), failures(ended)[:3]
-    assert len(records) > 500
     assert not failures(records), failures(records)[:5]
-    repairs = fleet.module("lb1", "lb_info", gather=["status"])["node"]["agent"]["repairs"]
-    assert [one["found"] for one in repairs[-3:]] == ["the table inet evenflow was gone; it is back"] * 3
+    wait_until(
+        lambda: _repairs(fleet)[-3:],
+        "the agent reports three repairs",
+        is_so=lambda texts: texts == ["the table inet evenflow was gone; it is back"] * 3,
+    )
     assert "the table inet evenflow was gone" in node.run(["journalctl", "-u", AGENT, "--no-pager"]).stdout
 
 
 def test_what_is_changed_by_hand_is_put_right(fleet: Fleet, lab: Lab, served: list[str]) -> None:
-    """An element, a rule, a VIP that somebody takes away come back, and the repair is told."""
+    """An element, a rule, a VIP that are taken away come back, and the agent reports the repair."""
     node = lab.node("lb1")
     fleet.module("lb1", "lb_config", listeners=[])
     for change, expected in (
@@ -95,13 +110,8 @@ def test_what_is_changed_by_hand_is_put_right(fleet: Fleet, lab: Lab, served: li
     ):
         before = _state(node)
         node.run(change)
-        deadline = time.monotonic() + 2
-        while (after := _state(node)) != before:
-            assert time.monotonic() < deadline, (change, set(before) ^ set(after))
-            time.sleep(0.05)
-        time.sleep(0.2)
-        told = fleet.module("lb1", "lb_info", gather=["status"])["node"]["agent"]["repairs"][-1]["found"]
-        assert expected in told, told
+        wait_until(lambda: _repairs(fleet)[-1], f"{change} is reported", is_so=partial(_contains, expected))
+        assert _state(node) == before
     assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is False
 
 
@@ -112,42 +122,57 @@ def test_row_45_the_agent_is_killed(fleet: Fleet, lab: Lab, client: Node, served
     assert not json.loads(node.get(RUNTIME))["drains"], "time would change the table"
     before = _state(node)
     cursor = node.run(["journalctl", "-u", AGENT, "-n0", "--show-cursor", "-q"]).stdout.split("cursor: ")[1].strip()
-    watch = node.start(["python3", "-u", "/opt/lab/watch_table.py", "120"])
-    pids = set()
-    with SteadyLoad(client, [target(address, 80) for address in served], rate=100, seconds=25) as load:
-        for _turn in range(20):
-            pid = _agent_pid(node, pids)
-            pids.add(pid)
-            node.run(["kill", "-KILL", pid])
-            time.sleep(0.3)
-        _agent_pid(node, pids)
-        records = load.end()
-    assert len(pids) == 20
-    # The watch would have told: it tells of this.
-    node.run(["nft", "add element inet evenflow vips4 { 203.0.113.9 }"])
-    time.sleep(1)
-    watch.terminate()
-    seen = watch.communicate(timeout=10)[0].splitlines()
-    assert seen and all("203.0.113.9" in line for line in seen), seen[:5]
-    assert len(records) > 1000
+    pids: set[str] = set()
+
+    def wait_for_agent() -> str:
+        return wait_until(lambda: agent_pid(node), "an agent runs", is_so=lambda pid: pid not in {"", *pids})
+
+    def journal() -> str:
+        return node.run(["journalctl", "-u", AGENT, f"--after-cursor={cursor}", "--no-pager"]).stdout
+
+    with TableWatch(node) as watch:
+        with SteadyLoad(client, [target(address, 80) for address in served], rate=100) as load:
+            for _turn in range(20):
+                pid = wait_for_agent()
+                pids.add(pid)
+                node.run(["kill", "-KILL", pid])
+            wait_for_agent()
+            records = load.end(least=1000)
+        assert len(pids) == 20
+        assert watch.lines() == []
+        # The agent is at work, and the watch sees what changes.
+        node.run(["nft", "add element inet evenflow vips4 { 203.0.113.9 }"])
+        wait_until(journal, "the agent puts it right", is_so=lambda text: "put right" in text)
+        seen = [line.split(" ", 1)[1] for line in watch.finish()]
+    assert seen == ["add element inet evenflow vips4", "delete element inet evenflow vips4"]
     assert not failures(records), failures(records)[:5]
     assert _state(node) == before
-    told = node.run(["journalctl", "-u", AGENT, f"--after-cursor={cursor}", "--no-pager"]).stdout
-    assert "healthy" not in told and told.count("put right") == 1, told[-2000:]
+    logged = journal()
+    assert "healthy" not in logged and logged.count("put right") == 1, logged[-2000:]
 
 
 def test_row_46_without_the_agent(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 46: a rebooted node forwards when no agent is there at all, as health was; a module says that it is down."""
     heal(lab)
     fleet.configure(
-        [listener(lab, f"web{family}", family, 46, scheduler="wrr", health_check=checked("web")) for family in FAMILIES]
+        [
+            listener(
+                lab, f"web{family}", family, 46, scheduler="wrr", health_check=checked("web", unhealthy_threshold=5)
+            )
+            for family in FAMILIES
+        ]
     )
     lab.route("lb1")
     for family in FAMILIES:
         wait_for_states(lab, f"web{family}", "healthy healthy healthy")
     node = lab.node("lb1")
     # The files that boot follow a change of health a few seconds later.
-    time.sleep(7)
+    parts = ["sh", "-c", "cat /var/lib/evenflow/restore/current/parts/*"]
+    wait_until(
+        lambda: node.run(parts).stdout,
+        "the files that boot have the slots of three backends",
+        is_so=lambda text: all(f"mod 3 map @slots_web{family} " in text for family in FAMILIES),
+    )
     node.run(["systemctl", "disable", AGENT])
     try:
         node.reboot()
@@ -170,7 +195,7 @@ def test_row_49_a_configuration_that_cannot_be_read(
     good, before = node.get(path), _state(node)
     node.put(path, text, mode="0640")
     try:
-        _until(lambda: path in _told(node)["error"], "the agent says what is wrong")
+        wait_until(lambda: path in _agent_status(node)["error"], "the agent says what is wrong")
         assert node.get(path) == text
         assert _state(node) == before
         records = run_load(client, "http", [target(address, 80) for address in served], count=60)
@@ -179,7 +204,7 @@ def test_row_49_a_configuration_that_cannot_be_read(
             fleet.module("lb1", "lb_info", gather=["status"])
     finally:
         node.put(path, good, mode="0640")
-    _until(lambda: _told(node)["error"] == "", "the agent is content again")
+    wait_until(lambda: not _agent_status(node)["error"], "the agent reports no error any more")
     assert _state(node) == before
 
 
@@ -198,25 +223,16 @@ def _state(node: Node) -> list[str]:
     return sorted(table.split("\n\n\t")) + sorted(addresses)
 
 
-def _told(node: Node) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(node.get("/run/evenflow/agent.json"))
-    return found
+def _agent_status(node: Node) -> dict[str, Any]:
+    status: dict[str, Any] = json.loads(node.get("/run/evenflow/agent.json"))
+    return status
 
 
-def _agent_pid(node: Node, other_than: set[str]) -> str:
-    found = [""]
-
-    def is_new() -> bool:
-        found[0] = node.run(["systemctl", "show", "--property", "MainPID", "--value", AGENT]).stdout.strip()
-        state = node.run(["systemctl", "is-active", AGENT], check=False).stdout.strip()
-        return state == "active" and found[0] not in {"0", *other_than}
-
-    _until(is_new, "an agent runs")
-    return found[0]
+def _repairs(fleet: Fleet) -> list[str]:
+    """Return the texts of the repairs that the agent reports."""
+    repairs = fleet.module("lb1", "lb_info", gather=["status"])["node"]["agent"]["repairs"]
+    return [repair["found"] for repair in repairs]
 
 
-def _until(is_so: Callable[[], bool], what: str, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.1)
+def _contains(part: str, text: str) -> bool:
+    return part in text

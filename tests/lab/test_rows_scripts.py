@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import Lab
+from lab import Lab, Node
 from lab.fleet import Fleet
 from lab.rows import backend_address, heal, listener, states, wait_for_states
+from lab.waiting import wait_until
 
 SCRIPTS = sorted(Path(__file__).parent.joinpath("scripts").iterdir())
 WHERE = "/usr/local/libexec/evenflow"
@@ -57,8 +57,8 @@ def _listener(lab: Lab, name: str, host: int, command: list[str], **options: Any
 
 
 def _last_checks(fleet: Fleet) -> dict[str, str]:
-    told = fleet.module("lb1", "lb_info", gather=["status"])["listeners"]
-    return {entry["name"]: entry["backends"][0]["health"]["last_check"] for entry in told}
+    report = fleet.module("lb1", "lb_info", gather=["status"])["listeners"]
+    return {entry["name"]: entry["backends"][0]["health"]["last_check"] for entry in report}
 
 
 @pytest.mark.usefixtures("scripted")
@@ -75,8 +75,8 @@ def test_row_25_scripts_as_they_are(fleet: Fleet, lab: Lab) -> None:
                     f"{kind}-{label}",
                     120 + number,
                     [f"{WHERE}/{name}", *arguments],
-                    timeout_sec=3,
-                    check_interval_sec=3,
+                    timeout_sec=10,
+                    check_interval_sec=10,
                     dynamic_weight=name == "check_weight.sh",
                 )
                 | {"ports": [80 if kind == "good" else 81]}
@@ -84,9 +84,9 @@ def test_row_25_scripts_as_they_are(fleet: Fleet, lab: Lab) -> None:
     fleet.module("lb1", "lb_config", listeners=wanted, state="replaced", purge="all")
     for entry in wanted:
         wait_for_states(lab, entry["name"], "healthy" if entry["name"].startswith("good") else "unhealthy")
-    told = _last_checks(fleet)
-    assert told["good-check-weight"] == "exit code 19, weight 17"
-    assert told["bad-check-port"] == "exit code 1"
+    results = _last_checks(fleet)
+    assert results["good-check-weight"] == "exit code 19, weight 17"
+    assert results["bad-check-port"] == "exit code 1"
 
 
 @pytest.mark.usefixtures("scripted")
@@ -95,6 +95,7 @@ def test_row_24_scripts_that_misbehave(fleet: Fleet, lab: Lab) -> None:
     node = lab.node("lb1")
     node.put("/usr/local/libexec/unsafe", "#!/bin/sh\nexit 0\n", mode="0777")
     shell = ["/bin/sh", "-c"]
+    patient = {"timeout_sec": 10, "check_interval_sec": 10}
     fleet.module(
         "lb1",
         "lb_config",
@@ -102,20 +103,25 @@ def test_row_24_scripts_that_misbehave(fleet: Fleet, lab: Lab) -> None:
         purge="all",
         listeners=[
             _listener(lab, "slow", 121, [*shell, "sleep 4321 & sleep 4321"]),
-            _listener(lab, "flood", 122, [*shell, "yes"]),
-            _listener(lab, "unsafe", 123, ["/usr/local/libexec/unsafe"]),
-            _listener(lab, "who", 124, [*shell, "id -un; cat /etc/shadow; exit 1"]),
+            _listener(lab, "flood", 122, [*shell, "yes"], **patient),
+            _listener(lab, "unsafe", 123, ["/usr/local/libexec/unsafe"], **patient),
+            _listener(lab, "who", 124, [*shell, "id -un; cat /etc/shadow; exit 1"], **patient),
         ],
     )
     for name in ("slow", "flood", "unsafe", "who"):
         wait_for_states(lab, name, "unhealthy")
-    time.sleep(1)
-    told = _last_checks(fleet)
-    assert told["slow"] == "timed out after 1 s"
-    assert told["flood"] == "wrote more than 1048576 bytes"
-    assert told["unsafe"] == "/usr/local/libexec/unsafe can be written to by others than root"
-    assert told["who"] == "exit code 1: evenflow_script cat: /etc/shadow: Permission denied"
+    assert _last_checks(fleet) == {
+        "slow": "timed out after 1 s",
+        "flood": "wrote more than 1048576 bytes",
+        "unsafe": "/usr/local/libexec/unsafe can be written to by others than root",
+        "who": "exit code 1: evenflow_script cat: /etc/shadow: Permission denied",
+    }
+    # The check that runs while its listener goes, with what it has started, goes too.
+    wait_until(lambda: _sleepers(node), "the slow check runs")
     fleet.module("lb1", "lb_config", state="replaced", purge="all", listeners=[])
-    time.sleep(2)
-    assert node.run(["pgrep", "-f", "sleep 4321"], check=False).stdout == ""
+    wait_until(lambda: not _sleepers(node), "the slow check is gone")
     assert states(lab, "slow") == ""
+
+
+def _sleepers(node: Node) -> str:
+    return node.run(["pgrep", "-f", "sleep 4321"], check=False).stdout

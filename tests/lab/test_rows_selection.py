@@ -16,7 +16,7 @@ from lab.fleet import Fleet
 from lab.model import Flow, Model
 from lab.rows import FAMILIES, backend_address, forget_flows, listener, target, vip, wait_for_connections
 from lab.topology import CLIENT_MORE_HOSTS, FRONT
-from lab.traffic import Record, failures, finish, run_load, run_tuples, shares, start_load
+from lab.traffic import Mode, Record, failures, finish, run_load, run_tuples, shares, start_load
 
 SEED = 24301
 """The role's default hash seed."""
@@ -39,7 +39,8 @@ def test_row_7_backend_sees_the_client(fleet: Fleet, lab: Lab, client: Node, fam
     forget_flows(lab)
     for node in ("lb1", "lb2"):
         lab.route(node)
-        for mode, port in (("http", 80), ("udp", 53)):
+        modes: tuple[tuple[Mode, int], ...] = (("http", 80), ("udp", 53))
+        for mode, port in modes:
             records = run_load(client, mode, [target(vip(family, 7), port)], count=60)
             assert not failures(records)
             assert {record.peer for record in records} == {expected}
@@ -166,7 +167,7 @@ def test_row_18_weight_change(fleet: Fleet, lab: Lab, client: Node, scheduler: s
     ]
     fleet.configure(wanted)
     lab.route("lb1")
-    streams = start_load(client, "stream", [target(vip(family, 18), 7000) for family in FAMILIES], count=60, seconds=12)
+    streams = start_load(client, "stream", [target(vip(family, 18), 7000) for family in FAMILIES], count=60)
     wait_for_connections(client, 7000, 60)
     for entry in wanted:
         entry["backends"][0]["weight"], entry["backends"][2]["weight"] = 4, 0

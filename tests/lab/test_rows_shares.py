@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -13,6 +14,7 @@ from lab import Lab, Node
 from lab.fleet import Fleet
 from lab.rows import FAMILIES, held_connections, listener, target, vip, wait_for_connections
 from lab.traffic import failures, finish, run_load, shares, start_load
+from lab.waiting import wait_until
 
 
 @pytest.mark.usefixtures("no_streams")
@@ -23,12 +25,12 @@ def test_row_16_lc(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     fleet.configure([stream])
     lab.route("lb1")
     address = [target(vip(family, 16), 80)]
-    held = start_load(client, "stream", address, count=30, seconds=15)
+    held = start_load(client, "stream", address, count=30)
     wait_for_connections(client, 80, 30)
     for backend in stream["backends"]:
         backend["weight"] = 1
     fleet.configure([stream])
-    time.sleep(1)
+    _wait_for_slots(fleet, "stream", lambda slots: slots["b1"] == 0 and slots["b2"] == slots["b3"])
     more = run_load(client, "stream", address, count=30, seconds=2)
     assert not failures(more)
     assert shares([record for record in more if record.kind == "stream"]) == {"b2": 15, "b3": 15}
@@ -43,14 +45,15 @@ def test_row_16_wlc(fleet: Fleet, lab: Lab, client: Node) -> None:
     fleet.configure([stream, http])
     lab.route("lb1")
     address = [target(vip(4, 17), 80)]
-    loads = [start_load(client, "stream", address, count=200, seconds=35, interval=5)]
+    loads = [start_load(client, "stream", address, count=200, interval=5, timeout=30)]
     wait_for_connections(client, 80, 200)
     for backend, weight in zip(stream["backends"], (3, 2, 1)):
         backend["weight"] = weight
     fleet.configure([stream, http])
     for batch in range(1, 8):
-        loads.append(start_load(client, "stream", address, count=400, seconds=20, interval=5))
+        loads.append(start_load(client, "stream", address, count=400, interval=5, timeout=30))
         wait_for_connections(client, 80, 200 + 400 * batch)
+        # Some turns of the agent, which deals shares several times a second.
         time.sleep(0.6)
     held = held_connections(lab)
     assert sum(held.values()) == 3000
@@ -68,12 +71,22 @@ def test_row_16_joiner(fleet: Fleet, lab: Lab, client: Node) -> None:
     fleet.configure([stream])
     lab.route("lb1")
     address = [target(vip(4, 19), 80)]
-    held = start_load(client, "stream", address, count=600, seconds=15, interval=5)
+    held = start_load(client, "stream", address, count=600, interval=5, timeout=30)
     wait_for_connections(client, 80, 600)
     stream["backends"][0]["weight"] = 1
     fleet.configure([stream])
-    time.sleep(1)
+    _wait_for_slots(fleet, "stream", lambda slots: slots["b1"] > slots["b2"])
     came = run_load(client, "stream", address, count=150, seconds=1)
     joined = shares([record for record in came if record.kind == "stream"])
     assert 150 / 3 < joined["b1"] <= 2 * 150 / 3 + 1
     assert not failures(finish(held))
+
+
+def _wait_for_slots(fleet: Fleet, name: str, is_so: Callable[[dict[str, int]], bool]) -> None:
+    """Wait until the agent has dealt a listener's slots so that `is_so` accepts them, by backend."""
+
+    def slots() -> dict[str, int]:
+        report = fleet.module("lb1", "lb_info", gather=["tables"], listeners=[name])["listeners"][0]
+        return {backend["name"]: backend["slots"] for backend in report["backends"]}
+
+    wait_until(slots, "the agent deals the shares", is_so=is_so)

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from tempfile import TemporaryFile
-from typing import IO, Literal
+from typing import Literal
 
 from .nodes import Node
-from .process import Background
+from .waiting import PATIENCE, wait_until
 
 Mode = Literal["http", "udp", "stream", "dns"]
 Flow = tuple[Literal["tcp", "udp"], str, int, str, int]
@@ -48,26 +49,100 @@ def run_load(node: Node, mode: Mode, targets: Sequence[str], **options: float | 
     return parse(node.run(_arguments(mode, targets, options), timeout=limit).stdout)
 
 
-@dataclass(frozen=True)
-class Load:
-    """Traffic that runs. Its records go to a file: a pipe that nobody empties would stop it."""
+class LoadEnded(Exception):
+    """Traffic that was to run until it is finished had ended before, so what it was to observe went unobserved."""
 
-    process: Background
-    output: IO[str]
+
+class Load:
+    """Traffic that runs. Its records go to a file: a pipe that is not read would stop it."""
+
+    def __init__(self, node: Node, arguments: Sequence[str], *, is_endless: bool) -> None:
+        self.is_endless = is_endless
+        self._output = TemporaryFile("w+", encoding="utf-8")
+        self._process = node.start(arguments, stdin=is_endless, output=self._output)
+        _running.add(self)
+
+    def records(self) -> list[Record]:
+        """Return the records so far."""
+        return parse(self._printed().rpartition("\n")[0])
+
+    def expect_running(self) -> None:
+        """Raise LoadEnded unless the traffic still runs."""
+        if self._process.poll() is not None:
+            raise LoadEnded(f"ended with {self._process.returncode}: {self._printed()[-2000:]}")
+
+    def end(self, timeout: float) -> list[Record]:
+        """End the traffic, or wait for the end of traffic that has one, and return all records."""
+        if self.is_endless:
+            self.expect_running()
+            assert self._process.stdin
+            self._process.stdin.close()
+        self._process.wait(timeout)
+        _running.discard(self)
+        if self._process.returncode:
+            raise LoadEnded(f"ended with {self._process.returncode}: {self._printed()[-2000:]}")
+        return parse(self._printed())
+
+    def abandon(self) -> None:
+        """End the traffic at once; its records do not matter."""
+        self._process.kill()
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process.wait()
+        _running.discard(self)
+
+    def _printed(self) -> str:
+        """Return the text of the file without moving the place where the process writes, which both share."""
+        descriptor = self._output.fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("utf-8", "replace")
+
+
+_running: set[Load] = set()
 
 
 def start_load(node: Node, mode: Mode, targets: Sequence[str], **options: float | int | str | bool) -> Load:
-    """Start traffic and return at once; give the result to `finish`."""
-    output = TemporaryFile("w+", encoding="utf-8")
-    return Load(node.start(_arguments(mode, targets, options), output=output), output)
+    """Start traffic and return at once; give the result to `finish`.
+
+    With the option `seconds` it ends by itself after them. Without, it runs until it is finished, however long what the
+    test does meanwhile takes.
+    """
+    is_endless = "seconds" not in options
+    return Load(node, _arguments(mode, targets, {**options, "until-eof": is_endless}), is_endless=is_endless)
 
 
-def finish(load: Load, timeout: float = 120) -> list[Record]:
-    """Wait for started traffic to end and return its records. subprocess.TimeoutExpired after `timeout` seconds."""
-    load.process.wait(timeout)
-    with load.output:
-        load.output.seek(0)
-        return parse(load.output.read())
+def finish(load: Load, *, least: int = 0, timeout: float = 300) -> list[Record]:
+    """Return the records of started traffic after its end.
+
+    Traffic without an end of its own is ended here, after at least `least` records. LoadEnded if it had ended before.
+    subprocess.TimeoutExpired if it does not end within `timeout` seconds.
+    """
+    if least:
+        wait_for_records(load, lambda records: len(records) >= least, f"{least} records")
+    return load.end(timeout)
+
+
+def wait_for_records(
+    load: Load, is_so: Callable[[list[Record]], object], what: str, *, seconds: float = PATIENCE
+) -> list[Record]:
+    """Wait until `is_so` accepts the records so far of running traffic and return them. LoadEnded if it ends before."""
+
+    def look() -> list[Record]:
+        load.expect_running()
+        return load.records()
+
+    return wait_until(look, what, is_so=is_so, seconds=seconds)
+
+
+def wait_for_answers(load: Load, count: int, chosen: Callable[[Record], bool] = lambda record: True) -> None:
+    """Wait until `count` more of the chosen flows have become records than there are now."""
+    before = sum(map(chosen, load.records()))
+    wait_for_records(load, lambda records: sum(map(chosen, records)) >= before + count, f"{count} more records")
+
+
+def abandon_loads() -> None:
+    """End all traffic that a failed test has left."""
+    for load in list(_running):
+        load.abandon()
 
 
 def run_tuples(node: Node, flows: Iterable[Flow], concurrency: int = 32) -> list[Record]:

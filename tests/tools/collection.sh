@@ -2,13 +2,12 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Puts the working tree where ansible and ansible-test find a collection; they resolve symbolic links, so it is a copy.
-copy_collection() {
+# Takes the working tree as it is now, for unpack_collection.
+pack_collection() {
     tree_files | tar --create --file "$CACHE/collection.tar" --directory "$ROOT" --null --files-from -
-    unpack_collection
 }
 
-# Brings the copy back to what copy_collection took, so that no step meets what an earlier one left.
+# Puts what was packed where ansible and ansible-test find a collection; they resolve symbolic links, so it is a copy.
 unpack_collection() {
     mkdir -p "$COLLECTION"
     find "$COLLECTION" -mindepth 1 -delete

@@ -2,7 +2,8 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Paths and environment of every command; wants ROOT, the clone.
+# Paths and environment of every command; wants ROOT, the clone. A step of the tests has set STEP, its name: it works in
+# folders of its own, so that steps side by side do not meet.
 # Other files use what is set here.
 # shellcheck disable=SC2034
 
@@ -10,7 +11,9 @@ CACHE=${EVENFLOW_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/evenflow}
 [[ $CACHE == /* ]] || CACHE=$PWD/$CACHE
 TOOLS=$ROOT/tests/tools
 VENV=$CACHE/venv
-COLLECTIONS=$CACHE/collections
+NOX=$CACHE/venv-nox
+WORK=$CACHE${STEP:+/steps/$STEP}
+COLLECTIONS=$WORK/collections
 COLLECTION=$COLLECTIONS/ansible_collections/evenflow/l4lb
 LOGS=$CACHE/logs
 SYSTEM_PYTHON=/usr/bin/python3
@@ -19,7 +22,7 @@ export EVENFLOW_CACHE=$CACHE
 export EVENFLOW_USER_HOME=${EVENFLOW_USER_HOME:-$HOME}
 export EVENFLOW_USER_PATH=${EVENFLOW_USER_PATH:-$PATH}
 # Ansible, ansible-test, molecule and pip write below the home folder: give them one that "undo" can remove.
-export HOME=$CACHE/home
+export HOME=$WORK/home
 export XDG_CACHE_HOME=$HOME/.cache
 unset XDG_CONFIG_HOME XDG_DATA_HOME XDG_STATE_HOME
 export PIP_CACHE_DIR=$CACHE/pip PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -43,10 +43,26 @@ remove_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq purge --yes -o Dpkg::Use-Pty=0 "${ours[@]}" >/dev/null
 }
 
+# Stops unless the packages that the named steps need are there, for a user who cannot install them.
+expect_packages() {
+    local absent
+    mapfile -t absent < <(absent_packages all "$@")
+    ((${#absent[@]})) || return 0
+    echo "Debian packages are missing: ${absent[*]}; install them, or run this as root" >&2
+    exit 2
+}
+
+# absent_packages [STEP...]: what those steps need and is not installed; without names, what anything needs.
 absent_packages() {
-    local wanted
-    mapfile -t wanted < <(sed '/^#/d' "$TOOLS/packages.txt" | tr -s ' ' '\n' | sed '/^$/d' | sort -u)
-    comm -23 <(printf '%s\n' "${wanted[@]}") <(installed_packages)
+    local needed
+    mapfile -t needed < <(
+        sed '/^#/d; /^$/d' "$TOOLS/packages.txt" | while IFS=: read -r users packages; do
+            if (($# == 0)) || [[ -n $(comm -12 <(printf '%s\n' "$@" | sort) <(tr ' ' '\n' <<<"$users" | sort)) ]]; then
+                tr -s ' ' '\n' <<<"$packages" | sed '/^$/d'
+            fi
+        done | sort -u
+    )
+    comm -23 <(printf '%s\n' "${needed[@]}") <(installed_packages)
 }
 
 installed_packages() {

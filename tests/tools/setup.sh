@@ -5,14 +5,16 @@
 source "$TOOLS/packages.sh"
 source "$TOOLS/venv.sh"
 
-# Installs what is absent; touches neither apt nor the package index when nothing is.
+# set_up [STEP...]: installs what is absent; touches neither apt nor the package index when nothing is. Without root it
+# only says which Debian packages the steps lack.
 set_up() {
     mkdir -p "$CACHE" "$HOME" "$LOGS"
     link_pip_settings
     exec 8>"$CACHE/.lock"
     flock 8
-    install_packages
+    if ((EUID == 0)); then install_packages; else expect_packages "$@"; fi
     make_venv "$VENV" "$SYSTEM_PYTHON" "$TOOLS/requirements.txt"
+    make_venv "$NOX" "$SYSTEM_PYTHON" "$TOOLS/requirements-nox.txt"
     exec 8>&-
 }
 
@@ -23,15 +25,4 @@ hold_cache() {
         echo "another ./dev works with $CACHE: wait for it, or set EVENFLOW_CACHE" >&2
         exit 1
     fi
-}
-
-# The caller's package index must hold although HOME is ours.
-link_pip_settings() {
-    local settings
-    for settings in .pip .config/pip; do
-        if [[ -e $EVENFLOW_USER_HOME/$settings && ! -e $HOME/$settings ]]; then
-            mkdir -p "$(dirname -- "$HOME/$settings")"
-            ln -sfn -- "$EVENFLOW_USER_HOME/$settings" "$HOME/$settings"
-        fi
-    done
 }

@@ -7,13 +7,15 @@
 set -euo pipefail
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
+STEP=$1
 source "$ROOT/tests/tools/environment.sh"
 source "$ROOT/tests/tools/venv.sh"
 source "$ROOT/tests/tools/collection.sh"
-STEP=$1
 export NO_COLOR=1
 
 main() {
+    mkdir -p "$HOME"
+    link_pip_settings
     unpack_collection
     cd "$COLLECTION"
     case $STEP in
@@ -23,55 +25,43 @@ main() {
 }
 
 step_changelog() {
-    antsibull-changelog lint
-    antsibull-changelog lint-changelog-yaml changelogs/changelog.yaml
-    antsibull-changelog generate --output "$LOGS/CHANGELOG.md" --output-format md
-    diff -u CHANGELOG.md "$LOGS/CHANGELOG.md"
+    sessions changelog
 }
 
 step_reuse() {
-    REUSE_ENCODING_MODULE=charset_normalizer reuse lint
+    REUSE_ENCODING_MODULE=charset_normalizer sessions license-check
 }
 
 step_mypy() {
-    cd "$COLLECTIONS"
-    mypy --config-file "$COLLECTION/pyproject.toml" --strict \
-        --package ansible_collections.evenflow.l4lb.plugins.module_utils \
-        --package ansible_collections.evenflow.l4lb.plugins.action \
-        --package ansible_collections.evenflow.l4lb.plugins.filter
+    sessions typing
 }
 
 step_docs() {
     local venv=$CACHE/venv-docs
     make_venv "$venv" "$SYSTEM_PYTHON" "$TOOLS/requirements-docs.txt"
-    PATH=$venv/bin:$PATH antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all .
+    PATH=$venv/bin:$PATH sessions docs-check
 }
 
 step_lint() {
-    ansible-lint --offline --profile production
-    ruff check --no-cache .
-    ruff format --no-cache --check .
-    shellcheck --external-sources --source-path "$COLLECTION:$COLLECTION/tests/tools" dev .ci/run tests/tools/*.sh
+    sessions ansible-lint shellcheck lint
 }
 
 step_sanity() {
-    bootstrap_pip
-    ansible-test sanity --python default --color no
+    sessions sanity
 }
 
 step_units() {
-    run_units --python default
+    sessions units
 }
 
 # The library runs on nodes, whose Python may be older than any controller's.
 step_units_py39() {
     local interpreter
     interpreter=$(find_python 3.9) || cannot_run "no Python 3.9 with venv and pip here"
-    bootstrap_pip
     export PATH=$PATH:${interpreter%/*}
-    ansible-test sanity --test compile --python 3.9 --color no
-    ansible-test sanity --test import --python 3.9 --color no
-    run_units --venv --python 3.9
+    sessions sanity -- --test compile --python 3.9
+    sessions sanity -- --test import --python 3.9
+    sessions units -- --venv --python 3.9
 }
 
 step_integration() {
@@ -118,24 +108,35 @@ step_artifact() {
     import_artifact "$file"
 }
 
+# Two labs side by side; each takes the next file of tests when it has finished one.
 step_lab() {
-    cd "$ROOT"
-    PYTHONPATH=$PYTHONPATH:$COLLECTIONS "$VENV/bin/python" -m pytest -p no:cacheprovider --durations=60 \
-        --ignore=tests/lab/test_night.py tests/lab
+    lab_tests --numprocesses 2 --dist loadfile --no-loadscope-reorder -m 'not quiet'
+}
+
+# What must not be disturbed; nothing runs beside this step.
+step_lab_quiet() {
+    lab_tests -m quiet
+}
+
+# What depends on the version of nft or of what else comes with the nodes' Debian.
+step_lab_trixie() {
+    EVENFLOW_LAB_SUITE=trixie lab_tests -m 'nft and not quiet'
+}
+
+step_lab_trixie_all() {
+    export EVENFLOW_LAB_SUITE=trixie
+    step_lab
+    step_lab_quiet
 }
 
 # A slower soak: larger labs, and an image with more packages.
 step_night() {
-    cd "$ROOT"
-    PYTHONPATH=$PYTHONPATH:$COLLECTIONS "$VENV/bin/python" -m pytest -p no:cacheprovider -rP tests/lab/test_night.py
-}
-
-step_lab_trixie() {
-    EVENFLOW_LAB_SUITE=trixie step_lab
+    lab_pytest -rP tests/lab/test_night.py
 }
 
 step_molecule() {
     export ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED=true
+    trap 'labs_down "${EVENFLOW_LAB:-evenflow}-molecule"' EXIT
     molecule test --scenario-name default
     molecule test --scenario-name rolling
 }
@@ -171,14 +172,27 @@ other_core() {
     step_integration lb_config lb_drain lb_fleet lb_info
 }
 
-# ansible-test is content with no tests at all.
-run_units() {
-    ansible-test units --color no "$@" 2>&1 | tee "$LOGS/$STEP.units"
-    grep -qE '[1-9][0-9]* passed' "$LOGS/$STEP.units" || { echo "no unit test passed" && exit 1; }
+lab_tests() {
+    lab_pytest --durations=60 --ignore=tests/lab/test_night.py "$@" tests/lab
 }
 
-bootstrap_pip() {
-    "$VENV/bin/python" "$TOOLS/bootstrap_pip.py"
+# Labs of the step's own, which are taken down however it ends.
+lab_pytest() {
+    cd "$ROOT"
+    export EVENFLOW_LAB=${EVENFLOW_LAB:-evenflow}-$STEP PYTHONPATH=$PYTHONPATH:$COLLECTIONS
+    trap 'labs_down "$EVENFLOW_LAB" "$EVENFLOW_LAB"-gw{0,1}' EXIT
+    "$VENV/bin/python" -m pytest -p no:cacheprovider -v "$@"
+}
+
+labs_down() {
+    local lab
+    for lab in "$@"; do "$VENV/bin/python" -m lab --lab "$lab" down; done
+}
+
+# sessions NAME... [-- ARGUMENTS]: sessions of noxfile.py, in the environment of this step.
+sessions() {
+    # Where CI is set, formatters only check.
+    CI=true "$NOX/bin/nox" --no-venv --stop-on-first-error --noxfile noxfile.py --envdir "$WORK/nox" --session "$@"
 }
 
 cannot_run() {

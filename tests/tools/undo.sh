@@ -16,5 +16,5 @@ take_lab_down() {
     local python=$VENV/bin/python
     [[ -x $python ]] || python=$SYSTEM_PYTHON
     [[ -x $python && -d $ROOT/tests/lab ]] || return 0
-    "$python" -m lab down
+    "$python" -m lab down --all
 }

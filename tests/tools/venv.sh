@@ -38,3 +38,14 @@ pyenv_pythons() {
             printf '%s/bin/python%s\n' "$(HOME=$EVENFLOW_USER_HOME "$manager" prefix "$full")" "$version"
         done
 }
+
+# The caller's package index must hold although HOME is ours.
+link_pip_settings() {
+    local settings
+    for settings in .pip .config/pip; do
+        if [[ -e $EVENFLOW_USER_HOME/$settings && ! -e $HOME/$settings ]]; then
+            mkdir -p "$(dirname -- "$HOME/$settings")"
+            ln -sfn -- "$EVENFLOW_USER_HOME/$settings" "$HOME/$settings"
+        fi
+    done
+}

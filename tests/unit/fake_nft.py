@@ -15,6 +15,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import 
     LiveChain,
     LiveTable,
     Set,
+    SetKind,
     Timed,
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
@@ -86,7 +87,7 @@ class FakeNft:
             name: LiveChain(tuple(comment for _rule, comment in chain.rules), chain.hook)
             for name, chain in self.table.chains.items()
         }
-        sets = {name: Set(one.kind, "", dict(one.elements)) for name, one in self.table.sets.items()}
+        sets = {name: Set(SetKind(one.kind), "", dict(one.elements)) for name, one in self.table.sets.items()}
         return LiveTable(chains, sets, set(self.table.timeouts))
 
     def _statement(self, statement: str) -> None:

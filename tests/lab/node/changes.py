@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+Document = dict[str, dict[str, Any]]
 
 WEIGHTS = (3, 0, 1, 7, 2, 0, 5)
 
@@ -22,11 +25,11 @@ def main() -> None:
     folder, count, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     sys.path.insert(0, str(folder.parent))
     node_module = __import__(f"{folder.name}._node.node", fromlist=["Node"])
-    nft = __import__(f"{folder.name}._nft.objects", fromlist=["RULES_VERSION"])
+    nft: Any = __import__(f"{folder.name}._nft.objects", fromlist=["RULES_VERSION"])
     node = node_module.Node()
     changed = 0
     for number in range(count):
-        edit = partial(with_weight, weight=WEIGHTS[number % len(WEIGHTS)])
+        edit: Callable[[Document], Document] = partial(with_weight, weight=WEIGHTS[number % len(WEIGHTS)])
         if "--tables" in sys.argv:
             nft.RULES_VERSION, edit = 1000 + number, dict
         done = node.change(edit).plan.transaction
@@ -35,7 +38,7 @@ def main() -> None:
     print(changed)
 
 
-def with_weight(before: dict[str, dict[str, Any]], weight: int) -> dict[str, dict[str, Any]]:
+def with_weight(before: Document, weight: int) -> Document:
     """Set the weight of backend b2 in every listener."""
     after = {}
     for name, listener in before.items():

@@ -3,6 +3,9 @@
 
 """Traffic of the lab's client, bounded in count and time; one JSON object a line on standard output.
 
+With --until-eof the traffic goes on until standard input ends, without a bound in time. SIGTERM ends it as well. Either
+way every flow that was begun ends in a record: a held connection proves at its end, by one more message, that it lives.
+
 http    a new connection for every request
 udp     a new socket for every datagram, or with --fixed as many sockets a target as --concurrency, used in turn
 tuples  standard input names flows, one a line: `tcp|udp SOURCE SOURCE_PORT DESTINATION DESTINATION_PORT`
@@ -19,6 +22,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import socket
 import struct
 import sys
@@ -27,7 +31,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import asdict, dataclass
 from typing import Any
 
-MAX_SECONDS = 900.0
+MAX_SECONDS = 3600.0
 MAX_COUNT = 2_000_000
 
 
@@ -72,7 +76,36 @@ class WrongAnswer(Exception):
     """Something answered, but not what was due."""
 
 
+class End:
+    """When the traffic is to end: after so many seconds, or earlier by a signal or by the end of standard input."""
+
+    def __init__(self, seconds: float, until_eof: bool) -> None:
+        self._event = asyncio.Event()
+        self._time = float("inf") if until_eof else time.monotonic() + seconds
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._event.set)
+        if until_eof:
+            loop.add_reader(sys.stdin, self._read)
+
+    def _read(self) -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            asyncio.get_running_loop().remove_reader(sys.stdin)
+            self._event.set()
+
+    def is_due(self, when: float = 0.0) -> bool:
+        """Say whether the end has come, or will have come at a time of the monotonic clock."""
+        return self._event.is_set() or max(when, time.monotonic()) >= self._time
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but not past the end."""
+        try:
+            await asyncio.wait_for(self._event.wait(), min(seconds, self._time - time.monotonic()))
+        except (asyncio.TimeoutError, TimeoutError):
+            pass
+
+
 def main() -> None:
+    """Send the traffic that the command line asks for."""
     options = _parser().parse_args()
     jobs: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, None]]] = {
         "http": _http,
@@ -146,9 +179,13 @@ async def _tuples(options: argparse.Namespace) -> None:
 
 
 async def _stream(options: argparse.Namespace) -> None:
+    end = End(options.seconds, options.until_eof)
+    # Each step of a stream has its own bound.
+    limit = None if options.until_eof else options.seconds + 2 * options.timeout
+
     async def one(target: Target) -> None:
         record = Record(time.time(), "stream", str(target), bytes=0)
-        await _recorded(record, options.seconds + options.timeout, lambda record: _hold(record, target, options))
+        await _recorded(record, limit, lambda record: _hold(record, target, options, end))
 
     await asyncio.gather(*(one(options.target[number % len(options.target)]) for number in range(options.count)))
 
@@ -158,7 +195,7 @@ async def _spread(options: argparse.Namespace, one: Callable[[Target, int], Awai
 
     Its second argument counts the rounds, modulo the concurrency.
     """
-    turns = Turns(options.rate, options.count, options.seconds)
+    turns = Turns(options.rate, options.count, End(options.seconds, options.until_eof))
 
     async def worker() -> None:
         async for turn in turns.each():
@@ -171,8 +208,8 @@ async def _spread(options: argparse.Namespace, one: Callable[[Target, int], Awai
 class Turns:
     """Numbers 0, 1, 2 … shared by all workers, each handed out when its time has come."""
 
-    def __init__(self, rate: float, count: int, seconds: float) -> None:
-        self._rate, self._count, self._seconds = rate, count, seconds
+    def __init__(self, rate: float, count: int, end: End) -> None:
+        self._rate, self._count, self._end = rate, count, end
         self._began = time.monotonic()
         self._next = 0
 
@@ -180,16 +217,18 @@ class Turns:
         while self._next < self._count:
             turn = self._next
             due = self._began + (turn / self._rate if self._rate else 0)
-            if max(due, time.monotonic()) - self._began >= self._seconds:
+            if self._end.is_due(due):
                 return
             self._next += 1
             pause = due - time.monotonic()
             if pause > 0:
-                await asyncio.sleep(pause)
+                await self._end.sleep(pause)
+                if self._end.is_due():
+                    return
             yield turn
 
 
-async def _recorded(record: Record, timeout: float, job: Callable[[Record], Awaitable[None]]) -> None:
+async def _recorded(record: Record, timeout: float | None, job: Callable[[Record], Awaitable[None]]) -> None:
     """Run one job, put its outcome into the record and print it."""
     began = time.monotonic()
     try:
@@ -286,8 +325,8 @@ async def _from_tuple(record: Record, target: Target, protocol: str, source: str
             await _ask(record, sock, target, 0)
 
 
-async def _hold(record: Record, target: Target, options: argparse.Namespace) -> None:
-    """Hold one connection for the asked-for time and check every byte that comes."""
+async def _hold(record: Record, target: Target, options: argparse.Namespace, end: End) -> None:
+    """Hold one connection until the end and check every byte that comes."""
     sock = _socket(target.family, socket.SOCK_STREAM)
     await asyncio.wait_for(_connect(record, sock, target), options.timeout)
     reader, writer = await asyncio.open_connection(sock=sock)
@@ -295,20 +334,21 @@ async def _hold(record: Record, target: Target, options: argparse.Namespace) -> 
         record.answered((await asyncio.wait_for(reader.readline(), options.timeout)).decode().split())
         _print({**asdict(record), "kind": "stream-open", "ok": True})
         if options.push:
-            await _listen(record, reader, writer, options)
+            await _listen(record, reader, writer, options, end)
         else:
-            await _echo(record, reader, writer, options)
+            await _echo(record, reader, writer, options, end)
     finally:
         writer.close()
 
 
 async def _echo(
-    record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, options: argparse.Namespace
+    record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, options: argparse.Namespace, end: End
 ) -> None:
     writer.write(b"echo\n")
-    until = time.monotonic() + options.seconds
     record.bytes = number = 0
-    while time.monotonic() < until:
+    is_last = False
+    while not is_last:
+        is_last = end.is_due()
         sent = f"{record.sport}.{number}.".encode()
         sent = (sent * (options.size // len(sent) + 1))[: max(options.size, 1)]
         writer.write(sent)
@@ -317,16 +357,18 @@ async def _echo(
             raise WrongAnswer(f"other bytes after {record.bytes}")
         record.bytes += len(came)
         number += 1
-        await asyncio.sleep(options.interval)
+        if not is_last:
+            await end.sleep(options.interval)
 
 
 async def _listen(
-    record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, options: argparse.Namespace
+    record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, options: argparse.Namespace, end: End
 ) -> None:
     writer.write(f"push {max(1, round(options.interval * 1000))}\n".encode())
-    until = time.monotonic() + options.seconds
     record.bytes = number = 0
-    while time.monotonic() < until:
+    is_last = False
+    while not is_last:
+        is_last = end.is_due()
         came = await asyncio.wait_for(reader.readexactly(11), options.timeout)
         if came != f"{number:010d}\n".encode():
             raise WrongAnswer(f"other bytes after {record.bytes}")
@@ -381,6 +423,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--rate", type=float, default=0.0, help="flows per second over all targets; 0: no pacing")
         one.add_argument("--count", type=_count, default=MAX_COUNT)
         one.add_argument("--seconds", type=_seconds, default=60.0)
+        one.add_argument("--until-eof", action="store_true", help="go on until standard input ends")
         one.add_argument("--concurrency", type=_count, default=64)
         one.add_argument("--timeout", type=_seconds, default=5.0)
         if mode == "http":
@@ -395,6 +438,7 @@ def _parser() -> argparse.ArgumentParser:
     stream.add_argument("--target", type=_target, action="append", required=True)
     stream.add_argument("--count", type=_count, default=10, help="connections")
     stream.add_argument("--seconds", type=_seconds, default=10.0)
+    stream.add_argument("--until-eof", action="store_true", help="go on until standard input ends")
     stream.add_argument("--timeout", type=_seconds, default=5.0, help="for the connection, and for every answer")
     stream.add_argument("--interval", type=float, default=0.1, help="seconds between messages")
     stream.add_argument("--size", type=int, default=64, help="bytes of a message")

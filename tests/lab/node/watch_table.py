@@ -1,31 +1,69 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prints what changes in our table on this node: seconds since the epoch, statement. Argument: how long."""
+"""Changes of nftables on this node, as the kernel announces them: seconds since the epoch and the object, a line each.
+
+Our table and those that an observer makes are printed. Lost events end the program with an error. It does not keep a
+copy of the ruleset as nft's own monitor does, so there is nothing that an unexpected event could confuse.
+"""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import threading
+import socket
+import struct
 import time
+from collections.abc import Iterator
+
+_NETFILTER, _GROUPS = 12, 1 << 6
+_RCVBUFFORCE = 33
+_NFTABLES = 10
+_BUFFER = 1 << 24
+
+# Attributes that name an object, after the one that names its table.
+_OBJECTS = {
+    0: ("table", ()),
+    3: ("chain", (3,)),
+    6: ("rule", (2,)),
+    9: ("set", (2,)),
+    12: ("element", (2,)),
+    18: ("object", (2,)),
+}
 
 
 def main() -> None:
-    # Ended from outside it ends what it has started.
-    signal.signal(signal.SIGTERM, lambda *_arguments: sys.exit())
-    # Into a pipe nft would print when a block is full.
-    monitor = subprocess.Popen(["stdbuf", "-oL", "nft", "monitor"], stdout=subprocess.PIPE, text=True)
-    timer = threading.Timer(float(sys.argv[1]), monitor.kill)
-    timer.start()
-    try:
-        for line in monitor.stdout or ():
-            if " inet evenflow " in line:
-                print(f"{time.time():.4f} {line.strip()[:200]}", flush=True)
-    finally:
-        timer.cancel()
-        monitor.kill()
+    """Print events until the process is ended."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, _BUFFER)
+        sock.bind((0, _GROUPS))
+        while True:
+            for text in events(sock.recv(1 << 20)):
+                print(f"{time.time():.4f} {text}", flush=True)
+
+
+def events(data: bytes) -> Iterator[str]:
+    """Return the texts of a datagram's messages, as nft would write the beginning of the statement."""
+    while len(data) >= 16:
+        length, kind = struct.unpack_from("=IH", data)
+        message, data = data[16:length], data[(length + 3) & ~3 :]
+        verb = "delete" if kind & 0xFF in (number + 2 for number in _OBJECTS) else "add"
+        number = kind & 0xFF if verb == "add" else (kind & 0xFF) - 2
+        if kind >> 8 != _NFTABLES or number not in _OBJECTS:
+            continue
+        name, keys = _OBJECTS[number]
+        found = attributes(message[4:])
+        table = found.get(1, "")
+        if table == "evenflow" or table.startswith("watched"):
+            yield " ".join([verb, name, "inet", table, *(found.get(key, "?") for key in keys)])
+
+
+def attributes(data: bytes) -> dict[int, str]:
+    """Return the attributes of a message as text; only those that are names are meant to be read."""
+    found = {}
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("=HH", data)
+        found[kind & 0x3FFF] = data[4:length].rstrip(b"\0").decode("utf-8", "replace")
+        data = data[(max(length, 4) + 3) & ~3 :]
+    return found
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ class Plugin(lb_drain.ActionModule):
     def __init__(self, results: list[dict[str, Any]], **args: Any) -> None:
         self._task = SimpleNamespace(args={"backends": ["b1"], **args}, async_val=0, delegate_to=None)
         self._display = self
-        self.results, self.arguments, self.shown = results, [], []
+        self.results = results
+        self.arguments: list[dict[str, Any]] = []
+        self.shown: list[str] = []
 
     def _execute_module(self, **options: Any) -> dict[str, Any]:
         self.arguments.append(options["module_args"])

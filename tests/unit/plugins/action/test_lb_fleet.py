@@ -13,8 +13,10 @@ from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
+from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible_collections.evenflow.l4lb.plugins.action import lb_fleet
+from ansible_collections.evenflow.l4lb.plugins.plugin_utils import _ansible_core
 
 Job = Callable[[str], "dict[str, Any]"]
 NODES = ["lb1", "lb2", "lb3"]
@@ -28,7 +30,8 @@ class Plugin(lb_fleet.ActionModule):
         self._task = SimpleNamespace(no_log=no_log, copy=SimpleNamespace)
         self._templar = SimpleNamespace(copy_with_new_env=lambda available_variables: SimpleNamespace(template=str))
         self._loader = None
-        self._display, self.shown = self, []
+        self._display = self
+        self.shown: list[str] = []
 
     def warning(self, text: str) -> None:
         self.shown.append(text)
@@ -68,7 +71,7 @@ class Hosts(dict):  # type: ignore[type-arg]
 @pytest.fixture(autouse=True)
 def without_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
-    monkeypatch.setattr(lb_fleet.context, "CLIARGS", {})
+    monkeypatch.setattr(context, "CLIARGS", {})
 
 
 def _run(job: Job, hosts: list[str] | None = None, no_log: bool = False) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def test_no_more_processes_than_forks(monkeypatch: pytest.MonkeyPatch, forks: in
             running.append(running[-1] - 1)
 
     monkeypatch.setattr(lb_fleet, "_NodeProcess", Process)
-    monkeypatch.setattr(lb_fleet.context, "CLIARGS", {"forks": forks})
+    monkeypatch.setattr(context, "CLIARGS", {"forks": forks})
     results = _run(lambda node: {"said": node})["results"]
     assert [result["said"] for result in results] == NODES
     assert (max(running), running[-1]) == (most, 0)
@@ -137,28 +140,31 @@ def test_a_module_that_breaks_has_the_message_of_its_exception() -> None:
 
 def test_the_timeout_of_the_task_ends_the_processes() -> None:
     """Also a process whose result is larger than what a pipe holds."""
-    said = get_context("fork").Queue()
+    fork = get_context("fork")
+    said, together, parent = fork.Queue(), fork.Barrier(len(NODES)), os.getpid()
 
     def speaks(node: str) -> dict[str, Any]:
         said.put(os.getpid())
+        together.wait(timeout=20)
         if node == "lb1":
+            os.kill(parent, signal.SIGALRM)
             time.sleep(60)
+            said.put("lb1 was not ended")
         return {"said": "x" * 1000000}
 
     def out_of_time(*_arguments: Any) -> None:
         raise TimeoutError
 
     before = signal.signal(signal.SIGALRM, out_of_time)
-    signal.alarm(1)
     try:
         with pytest.raises(TimeoutError):
             _run(speaks)
     finally:
-        signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-    for pid in [said.get(timeout=5) for _node in NODES]:
+    for pid in [said.get(timeout=20) for _node in NODES]:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+    assert said.empty()
 
 
 class Broken:
@@ -169,7 +175,7 @@ class Broken:
 
 
 def test_an_untested_core_takes_one_node_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lb_fleet._ansible_core, "VERSION", "2.99.0")
+    monkeypatch.setattr(_ansible_core, "VERSION", "2.99.0")
     began: list[tuple[str, int]] = []
 
     def fails_on_the_first(node: str) -> dict[str, Any]:
@@ -192,7 +198,7 @@ def test_an_untested_core_takes_one_node_after_the_other(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("version", ["2.19.0", "2.20.3rc1", "2.21.5"])
 def test_a_tested_core_runs_nodes_in_parallel(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    monkeypatch.setattr(lb_fleet._ansible_core, "VERSION", version)
+    monkeypatch.setattr(_ansible_core, "VERSION", version)
     plugin = Plugin(lambda _node: {"pid": os.getpid()})
     result = plugin.run(task_vars={"hostvars": Hosts.fromkeys(NODES)})
     assert len({os.getpid(), *(entry["pid"] for entry in result["results"])}) == 1 + len(NODES)
@@ -201,8 +207,8 @@ def test_a_tested_core_runs_nodes_in_parallel(monkeypatch: pytest.MonkeyPatch, v
 
 @pytest.mark.parametrize("version", ["2.18.9", "2.22.0", "2.2.1", "2.190.0", "3.0.0"])
 def test_other_cores_are_untested(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    monkeypatch.setattr(lb_fleet._ansible_core, "VERSION", version)
-    assert not lb_fleet._ansible_core.is_tested()
+    monkeypatch.setattr(_ansible_core, "VERSION", version)
+    assert not _ansible_core.is_tested()
 
 
 def test_a_host_that_does_not_exist() -> None:

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: background
 short_description: Start a program that goes on after the task, or stop it
 description:
-  - The program ends by its own time limit if nobody stops it.
+  - The program ends by its own time limit if no task stops it.
 author:
   - The Evenflow authors (@evenflow)
 options:
@@ -30,7 +30,7 @@ options:
   seconds:
     description: The longest time that the program may run.
     type: int
-    default: 120
+    default: 1200
 """
 
 EXAMPLES = r"""
@@ -68,7 +68,7 @@ def main() -> None:
             "stdin": {"type": "str", "default": ""},
             "output": {"type": "path"},
             "pid": {"type": "int"},
-            "seconds": {"type": "int", "default": 120},
+            "seconds": {"type": "int", "default": 1200},
         },
         required_one_of=[["command", "pid"]],
         mutually_exclusive=[["command", "pid"]],
@@ -101,12 +101,12 @@ def start(command: list[str], stdin: str, output: str, seconds: int) -> int:
 
 
 def stop(pid: int) -> bool:
-    """End a process and wait until it is gone; tell whether it was there and went."""
+    """End a process, wait until it is gone, and return whether it was there and went."""
     try:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
         return False
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if not running(pid):
             return True
@@ -115,7 +115,7 @@ def stop(pid: int) -> bool:
 
 
 def running(pid: int) -> bool:
-    """Tell whether a process runs; one that only waits to be reaped does not."""
+    """Return whether a process runs; a process that only waits to be reaped does not."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import prober
@@ -20,12 +21,12 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.prober import
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.target import Target
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.watch import FileWatch
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node import agent_status
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import CheckResult, Health
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import CheckResult, Health, HealthState
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import Store
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, configuration, listener
 
 
-def _targets(count: int, **options: object) -> dict[str, Target]:
+def _targets(count: int, **options: Any) -> dict[str, Target]:
     wanted = check(check_interval_sec=1, timeout_sec=1, **options)
     backends = [backend(f"198.19.0.{number}") for number in range(1, count + 1)]
     one = configuration(listener("web", *backends, health_check=wanted)).listeners[0]
@@ -54,7 +55,7 @@ def _run(targets: dict[str, Target], state: str, work: Callable[[Prober], object
 
     async def main() -> None:
         prober = Prober(told.append, time.time)
-        prober.update(targets, {name: Health(state, 0.0) for name in targets})
+        prober.update(targets, {name: Health(HealthState(state), 0.0) for name in targets})
         await asyncio.sleep(seconds)
         work(prober)
         prober.stop()
@@ -89,9 +90,9 @@ def test_what_is_taken_away_is_checked_no_more(probed: list[tuple[float, str]]) 
     async def main() -> list[str]:
         told: list[str] = []
         prober = Prober(told.append, time.time)
-        prober.update(targets, {name: Health("initial", 0.0) for name in targets})
+        prober.update(targets, {name: Health(HealthState.INITIAL, 0.0) for name in targets})
         await asyncio.sleep(0.02)
-        prober.update(few, {name: Health("initial", 0.0) for name in few})
+        prober.update(few, {name: Health(HealthState.INITIAL, 0.0) for name in few})
         await asyncio.sleep(0.3)
         assert set(prober.health) == set(few)
         prober.stop()

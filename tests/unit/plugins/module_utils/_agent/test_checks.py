@@ -71,7 +71,7 @@ def says(*parts: bytes, reads: bool = True, is_reset: bool = False, stays: bool 
                 own = writer.transport.get_extra_info("socket")
                 own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             if stays:
-                await asyncio.sleep(5)
+                await asyncio.sleep(600)
         except OSError:
             pass
         finally:
@@ -113,10 +113,8 @@ class TestTcp:
         assert checked(says(is_reset=True), "tcp", request="x", response="y").message == "reset"
 
     def test_silent_for_as_long_as_the_time_out(self) -> None:
-        began = time.monotonic()
         result = checked(says(stays=True), "tcp", request="x", response="y", timeout_sec=1)
         assert result == CheckResult(False, "timed out after 1 s")
-        assert time.monotonic() - began < 4
 
     def test_who_connects_is_told_first(self) -> None:
         seen = []
@@ -422,9 +420,9 @@ class TestScript:
 
     def test_past_its_time_the_whole_group_goes(self, runner: Callable[..., CheckResult], tmp_path: Path) -> None:
         pids = tmp_path / "pids"
-        script = f"sleep 60 & echo $! $$ > {pids}; wait"
+        script = f"sleep 600 & echo $! $$ > {pids}; wait"
         assert runner("/bin/sh", "-c", script, timeout_sec=1).message == "timed out after 1 s"
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         for pid in pids.read_text().split():
             while _is_alive(pid):
                 assert time.monotonic() < deadline, f"{pid} lives"
@@ -434,9 +432,8 @@ class TestScript:
         assert runner("/bin/sh", "-c", "yes").message == "wrote more than 1048576 bytes"
 
     def test_a_child_that_holds_the_output_open(self, runner: Callable[..., CheckResult]) -> None:
-        began = time.monotonic()
-        assert runner("/bin/sh", "-c", "sleep 60 & exit 0").success
-        assert time.monotonic() - began < 4
+        # Waiting for the child would end in a time-out.
+        assert runner("/bin/sh", "-c", "sleep 600 & exit 0") == CheckResult(True, "exit code 0")
 
     def test_no_shell_is_involved(self, runner: Callable[..., CheckResult]) -> None:
         assert runner("/bin/echo", "$HOME; exit 1").success

@@ -14,12 +14,13 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import 
     Group,
     LiveChain,
     Set,
+    SetKind,
     Timed,
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
 
 ELEMENTS = {0x80000001: ("198.19.0.1", 80)}
-MAP = Set("map", "type mark : ipv4_addr . inet_service;", ELEMENTS)
+MAP = Set(SetKind.MAP, "type mark : ipv4_addr . inet_service;", ELEMENTS)
 CHAIN = Chain(("ct state invalid drop", "accept"), "type filter hook input priority 0; policy accept;")
 
 
@@ -40,7 +41,7 @@ def test_every_statement() -> None:
     transaction.delete_elements("m", [0x80000001])
     transaction.flush_chain("c")
     transaction.delete_chain("c")
-    transaction.delete_set("m", "map")
+    transaction.delete_set("m", SetKind.MAP)
     transaction.delete_table()
     first, second = CHAIN.comments
     assert transaction.lines() == [

@@ -15,6 +15,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.report import GATHER, report
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system import conntrack
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import Store
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, configuration, document, listener
 
@@ -32,6 +33,7 @@ def no_kernel(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[int, tuple[int,
     counted: dict[str, dict[int, tuple[int, int]]] = {}
     monkeypatch.setattr(runner, "_PATH", "")
     monkeypatch.setattr(live_table, "read_counters", counted.__getitem__)
+    monkeypatch.setattr(conntrack, "count", lambda marks=(): {})
     return counted
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +13,10 @@ import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_drain
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import InvalidInput
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node import drain_wait
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import GRACE_SECONDS, wait
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import DrainRequest, RemainingFlows
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.effective import effective
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health, HealthState
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import EMPTY_RUNTIME
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.transition import Event, transition
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, document, listener
@@ -118,7 +118,7 @@ def test_a_drain_by_configuration_has_each_listeners_own_time() -> None:
 def _guard(asked: DrainRequest, **health: str) -> None:
     checked = {name: {**one, "health_check": check()} for name, one in FLEET.items()}
     known = {
-        f"{name}/{one['address']}/0": Health(health.get(one["name"], "healthy"), 0.0)
+        f"{name}/{one['address']}/0": Health(HealthState(health.get(one["name"], "healthy")), 0.0)
         for name in FLEET
         for one in FLEET[name]["backends"]
     }
@@ -150,8 +150,8 @@ class Fake:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, left: list[RemainingFlows], is_ended: bool = True) -> None:
         self.left, self.is_ended, self.now, self.settled = left, is_ended, 1000.0, 0
         for name in ("time", "monotonic"):
-            monkeypatch.setattr(drain_wait.time, name, lambda: self.now)
-        monkeypatch.setattr(drain_wait.time, "sleep", self._sleep)
+            monkeypatch.setattr(time, name, lambda: self.now)
+        monkeypatch.setattr(time, "sleep", self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         self.now += seconds

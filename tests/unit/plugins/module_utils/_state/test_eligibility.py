@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Backend, FailoverPolicy
@@ -27,9 +28,9 @@ STATES = ("healthy", "unhealthy", "initial", "drained", "weight 0")
 
 
 def _backend(number: int, state: str, failover: bool) -> Backend:
-    options = {"drained": {"admin_state": "drained"}, "weight 0": {"weight": 0}}.get(state, {})
+    by_state: dict[str, dict[str, Any]] = {"drained": {"admin_state": "drained"}, "weight 0": {"weight": 0}}
     health = state if state in ("healthy", "unhealthy", "initial") else "healthy"
-    return Backend(**backend(f"198.19.0.{number}", failover=failover, **options), health=health)
+    return Backend(**backend(f"198.19.0.{number}", failover=failover, **by_state.get(state, {})), health=health)
 
 
 def _expected(primaries: tuple[str, ...], failovers: tuple[str, ...], ratio: float, drop: bool) -> tuple[str, set[int]]:

@@ -23,8 +23,8 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "UDP always": {"protocol": "udp", "connection_persistence_on_unhealthy_backends": "always_persist"},
 }
 
-HEALTHY = {"health": "healthy"}
-UNHEALTHY = {"health": "unhealthy"}
+HEALTHY: dict[str, Any] = {"health": "healthy"}
+UNHEALTHY: dict[str, Any] = {"health": "unhealthy"}
 DROP = FailoverPolicy(0.0, True, False)
 NOT_DRAINED = FailoverPolicy(0.0, False, True)
 
@@ -52,7 +52,7 @@ def _fate(row: str, column: str) -> BackendFate:
     this, other, options, _cells = ROWS[row]
     options = dict(options)
     one = Backend(**backend("198.19.0.1"))
-    more = ()
+    more: tuple[Backend, ...] = ()
     if "ratio" in options:
         options["failover_policy"] = FailoverPolicy(options.pop("ratio"), False, False)
         more = (Backend(**backend("198.19.0.3"), health="unhealthy"),)

@@ -63,7 +63,7 @@ class Story:
         self.document = after
         return flows_to_delete(known, self.runtime)
 
-    def wait(self, seconds: float) -> dict[int, str]:
+    def wait(self, seconds: float) -> dict[int, frozenset[FlowKind]]:
         self.now += seconds
         return self.change(self.document)
 
@@ -295,7 +295,10 @@ def test_a_module_leaves_what_rises_to_the_agent(story: Story) -> None:
 
 def test_a_weight_that_the_server_asks_for(story: Story) -> None:
     story.change(web(backend(B1), backend(B2), health_check=check("script", dynamic_weight=True)))
-    known = {f"web/{B1}/0": Health("healthy", 1.0, weight=0), f"web/{B2}/0": Health("healthy", 1.0, weight=9)}
+    known = {
+        f"web/{B1}/0": Health(HealthState.HEALTHY, 1.0, weight=0),
+        f"web/{B2}/0": Health(HealthState.HEALTHY, 1.0, weight=9),
+    }
     story.runtime = replace(story.runtime, health=known)
     assert story.chosen() == [B2]
     found = story.present()

@@ -456,7 +456,11 @@ class TestRestore:
         computed: list[str] = []
 
         def noted(part: Part) -> Part:
-            return replace(part, write=lambda: (computed.append(part.name), part.write())[1])
+            def write() -> Transaction:
+                computed.append(part.name)
+                return part.write()
+
+            return replace(part, write=write)
 
         change = store.change()
         change.restore([noted(part) for part in wanted], self.HEAD)
