@@ -94,3 +94,14 @@ def test_the_role_refuses_the_interfaces_that_the_library_refuses(mode: str, int
     else:
         refused = []
     assert [text.partition(":")[0] for text in _render(variables, "_lb_node_complaints")] == refused
+
+
+def test_the_role_refuses_flow_numbers_out_of_the_range_that_it_documents() -> None:
+    first, last = 1024, 2147483647
+    options = _yaml("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert f"{first} to {last}" in " ".join(options["lb_node_conntrack_max"]["description"])
+    for value in (first, last):
+        assert _render(_variables(lb_node_conntrack_max=value), "_lb_node_complaints") == []
+    for value in (first - 1, last + 1):
+        expected = [f"lb_node_conntrack_max: {value} is not in {first}–{last}"]
+        assert _render(_variables(lb_node_conntrack_max=value), "_lb_node_complaints") == expected

@@ -9,6 +9,8 @@ The tests run with the real code of each version of ansible-core that the collec
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,6 +82,14 @@ def _connect_publicly(_monkeypatch: pytest.MonkeyPatch, task: Task, hosts: HostV
 
 def test_the_running_core_is_one_that_was_tested() -> None:
     assert _ansible_core.is_tested()
+
+
+def test_the_tested_versions_are_those_that_are_documented_and_run() -> None:
+    root = Path(__file__).parents[4]
+    documented = (root / "plugins" / "modules" / "lb_fleet.py").read_text(encoding="utf-8")
+    assert "tested with ansible-core {}, {} and {}.".format(*module_side.TESTED_CORES) in documented
+    step = (root / "tests" / "tools" / "step.sh").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"\[(2\.[0-9]+)\]=", step)) == module_side.TESTED_CORES
 
 
 @pytest.mark.parametrize("connect", [_connect_privately, _connect_publicly])
