@@ -125,8 +125,8 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import EvenflowError
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.report import GATHER, report
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.view import NodeView
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import DEFAULT_CONFIG_DIR
 
 try:
@@ -153,7 +153,7 @@ def main() -> None:
     if query and jmespath is None:
         module.fail_json(msg=missing_required_lib("jmespath"), exception=JMESPATH_ERROR)
     try:
-        result = report(Node(module.params["config_dir"]), module.params["gather"], module.params["listeners"])
+        result = report(NodeView(module.params["config_dir"]), module.params["gather"], module.params["listeners"])
     except EvenflowError as error:
         module.fail_json(msg=str(error))
     if query:

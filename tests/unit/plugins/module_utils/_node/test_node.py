@@ -34,6 +34,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table i
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Element, LiveTable, content
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.view import NodeView
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system import addresses, conntrack
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, backend, document, listener
 from ansible_collections.evenflow.l4lb.tests.unit.fake_nft import FakeNft, NftRefused
@@ -54,6 +55,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.node = Node(str(folder))
+        self.view = NodeView(str(folder))
         self.nft = FakeNft()
         self.foreign = 0
         self.reads = 0
@@ -122,7 +124,7 @@ class Machine:
         assert {name: one.elements for name, one in found.sets.items()} == {
             name: content(one.elements) for name, one in expected.sets.items()
         }
-        assert self.node.configuration() == wanted
+        assert self.view.configuration() == wanted
 
 
 @pytest.fixture
@@ -261,13 +263,13 @@ class TestRefused:
     def test_the_second_of_two_writers_with_one_fingerprint(self, machine: Machine) -> None:
         """Row 2."""
         machine.node.change(put(WEB))
-        known = fingerprint(machine.node.configuration())
+        known = fingerprint(machine.view.configuration())
         machine.node.change(weight(7), expected=known)
         files, runs = machine.files(), len(machine.nft.runs)
         with pytest.raises(ConditionNotMet, match="^conditionNotMet: fingerprint: "):
             machine.node.change(weight(9), expected=known)
         assert (machine.files(), len(machine.nft.runs)) == (files, runs)
-        assert machine.node.configuration()["web"]["backends"][0]["weight"] == 7
+        assert machine.view.configuration()["web"]["backends"][0]["weight"] == 7
 
     def test_bad_input(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
@@ -465,7 +467,7 @@ class TestLimits:
         """Return the ids of the backends of web."""
         return set(
             content(
-                table(Configuration.from_document(machine.node.configuration()), Settings()).sets["acct_new"].elements
+                table(Configuration.from_document(machine.view.configuration()), Settings()).sets["acct_new"].elements
             )
         )
 
