@@ -152,10 +152,13 @@ def main() -> None:
     query = module.params["query"]
     if query and jmespath is None:
         module.fail_json(msg=missing_required_lib("jmespath"), exception=JMESPATH_ERROR)
+    view = NodeView(module.params["config_dir"])
     try:
-        result = report(NodeView(module.params["config_dir"]), module.params["gather"], module.params["listeners"])
+        result = report(view, module.params["gather"], module.params["listeners"])
     except EvenflowError as error:
         module.fail_json(msg=str(error))
+    for text in view.rejected:
+        module.warn(text)
     if query:
         try:
             result["query_result"] = jmespath.search(query, result)

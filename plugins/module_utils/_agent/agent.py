@@ -138,6 +138,8 @@ class Agent:
                 self._adopt(outcome)
             if not is_ready:
                 is_ready = True
+                # A change that was interrupted, or damage, may have left boot files that are not those of the node.
+                self._is_boot_old = True
                 notify(READY="1", STATUS=self._status())
             if outcome is None:
                 await self._wait_for(_RETRY_SECONDS)
@@ -189,6 +191,8 @@ class Agent:
 
     def _adopt(self, outcome: Outcome) -> None:
         """Check, hold and tell what follows from the node as it is now."""
+        for text in outcome.rejected:
+            log.error("%s", text)
         repairs = outcome.repairs
         for text in repairs:
             log.warning("put right: %s", text)

@@ -83,7 +83,7 @@ def _number(value: Any) -> float:
     if not isinstance(value, bool):
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             pass
     raise InvalidValue(f"{shown(value)} is not a number")
 

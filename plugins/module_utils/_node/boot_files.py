@@ -10,13 +10,13 @@ import os
 import re
 import shutil
 import time
-from typing import Iterable
+from typing import Collection, Mapping
 
 from .._config.address import Address, family
 from .._nft.parts import TABLE_COMMENT, Part, digest, parts
 from .._nft.plan import Plan
 from .._nft.transaction import Transaction
-from .._system.files import PendingFiles, write_file
+from .._system.files import PendingFiles, remove_file, write_file
 
 
 class BootFiles:
@@ -31,45 +31,47 @@ class BootFiles:
         self._base = os.path.join(state_dir, "restore")
         self._current = os.path.join(self._base, "current")
 
+    def are_intact(self, owned: Collection[Address]) -> bool:
+        """Return whether the files are as they were written, judged by their sizes.
+
+        :param owned: the addresses that are ours.
+        """
+        return self._read_main() == self._main(self._sizes()) and (_read(self._batch) or "") == _batch(owned)
+
     def write(self, files: PendingFiles, plan: Plan) -> None:
-        """Write what the kernel is to be given at the next boot."""
-        head = Transaction()
-        head.add_table(TABLE_COMMENT)
-        head.delete_table()
-        self.write_ruleset(files, parts(plan.boot), head)
+        """Write what the node is to be brought to at the next boot."""
+        self.write_ruleset(files, parts(plan.boot))
         self.write_vips(files, plan.owned)
 
-    def write_vips(self, files: PendingFiles, owned: Iterable[Address]) -> None:
+    def write_vips(self, files: PendingFiles, owned: Collection[Address]) -> None:
         """Write the addresses that ``ip -batch`` puts on interfaces."""
-        ours = sorted(owned, key=lambda address: (address.interface, address.address))
-        text = "".join(
-            f"address replace {address.prefix} dev {address.interface}{_no_dad(address)}\n" for address in ours
-        )
-        if text != _read(self._batch):
+        text = _batch(owned)
+        if text != (_read(self._batch) or ""):
             files.write(self._batch, text)
 
-    def write_ruleset(self, files: PendingFiles, ruleset: list[Part], head: Transaction) -> None:
-        """Write the ruleset that ``nft -f`` loads.
+    def write_ruleset(self, files: PendingFiles, ruleset: list[Part]) -> None:
+        """Write the ruleset that ``nft -f`` loads. It is on the disk when this returns, and has no place yet.
 
-        A part that is there from the last time is not computed again, a file of such parts not written again.
-
-        :param head: what comes before all parts.
+        A part that is there from the last time is not computed again, a file of such parts not written again. That
+        goes for nothing if a file was damaged.
         """
-        by_file = _by_file(ruleset)
-        old = _names(os.path.join(self._current, "parts"))
-        if sorted(by_file) == old:
+        by_file, sizes = _by_file(ruleset), self._sizes()
+        is_intact = self._read_main() == self._main(sizes)
+        if is_intact and by_file.keys() == sizes.keys():
             return
+        old = sizes if is_intact else {}
         folder = f"{self._base}/{time.time_ns():x}"
         os.makedirs(os.path.join(folder, "parts"), mode=0o750)
-        previous = {name.split(".")[0]: os.path.join(self._current, "parts", name) for name in old}
+        previous = {name.split(".")[0]: self._part(name) for name in old}
+        new_sizes = {}
         for name, content in by_file.items():
             path = os.path.join(folder, "parts", name)
-            try:
-                os.link(os.path.join(self._current, "parts", name), path)
-            except FileNotFoundError:
+            if name in old:
+                os.link(self._part(name), path)
+            else:
                 _write_parts(path, content, previous.get(content[0].file))
-        include = f'include "{self._current}/parts/*.nft"\n'
-        write_file(os.path.join(folder, "main.nft"), head.text() + include, sync=False)
+            new_sizes[name] = os.stat(path).st_size
+        write_file(os.path.join(folder, "main.nft"), self._main(new_sizes), sync=False)
         # Many small files: one sync of the disk costs less than one for each.
         os.sync()
         files.link(self._current, os.path.basename(folder))
@@ -78,8 +80,34 @@ class BootFiles:
         """Remove all folders but the one that boots."""
         used = {"current"} | ({os.readlink(self._current)} if os.path.islink(self._current) else set())
         for name in _names(self._base):
-            if name not in used:
-                shutil.rmtree(os.path.join(self._base, name), ignore_errors=True)
+            path = os.path.join(self._base, name)
+            if os.path.islink(path) and name not in used:
+                remove_file(path)
+            elif name not in used:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _part(self, name: str) -> str:
+        return os.path.join(self._current, "parts", name)
+
+    def _sizes(self) -> dict[str, int]:
+        """Return the sizes of the files that boot, by name."""
+        return {name: os.stat(self._part(name)).st_size for name in _names(self._part(""))}
+
+    def _read_main(self) -> str | None:
+        return _read(os.path.join(self._current, "main.nft"))
+
+    def _main(self, sizes: Mapping[str, int]) -> str:
+        """Return the text of the file that includes all others; it names their sizes, so that damage shows."""
+        head = Transaction()
+        head.add_table(TABLE_COMMENT)
+        head.delete_table()
+        listing = "".join(f"# {name}: {sizes[name]} bytes\n" for name in sorted(sizes))
+        return f'{listing}{head.text()}include "{self._current}/parts/*.nft"\n'
+
+
+def _batch(owned: Collection[Address]) -> str:
+    ours = sorted(owned, key=lambda address: (address.interface, address.address))
+    return "".join(f"address replace {address.prefix} dev {address.interface}{_no_dad(address)}\n" for address in ours)
 
 
 def _no_dad(address: Address) -> str:

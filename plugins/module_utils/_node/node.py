@@ -2,12 +2,32 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The change flow of a node: read its files and its kernel, plan, apply, save. Every change goes through this."""
+"""The change flow of a node: read its files and its kernel, plan, apply, save. Every change goes through this.
+
+A change may die at any point, by a signal or a power cut. Its steps are in an order in which every point is one from
+which the next change, or a reboot and the next change, reaches the configuration before or after it:
+
+1. The new boot files and the new configuration are written beside the old ones, and synced. Where this fails nothing
+   has changed. If the change dies, the old ones stand.
+2. What must not be forgotten takes its place, and is synced with its directory: ``vips.json`` names the addresses that
+   are ours before *or* after the change, ``runtime.json`` has the drains that the change begins beside those that it
+   ends. Both mean nothing more than before as long as the configuration does not agree: an address that no listener
+   needs is taken off, a drain whose backend is in use is dropped. A note in the run-time directory says what cannot be
+   seen later: whose unmarked flows are to be deleted, which addresses are to be announced.
+3. The kernel changes: addresses are added, then one transaction changes the table. If the change dies, the next one
+   finds a kernel that is not what was last applied, reads it, and brings it back to the old configuration.
+4. The new files take their places, the configuration last. From here on the change is the configuration: if it dies,
+   the next one finds what is still to be done. The boot files come first, because no one looks at them again until the
+   kernel and the configuration differ.
+5. What may only go once nothing needs it goes: flows, addresses.
+6. The records say so: ``vips.json`` without the removed addresses, ``runtime.json`` without the drains that are over
+   and with the fates that have been carried out, and at last the note is removed.
+"""
 
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Callable, Mapping, Optional
@@ -19,21 +39,23 @@ from .._config.edit import Edit
 from .._config.identity import backend_ids
 from .._config.model import Configuration
 from .._config.settings import Settings
-from .._errors import ConditionNotMet
+from .._errors import ConditionNotMet, EvenflowError
 from .._nft import runner
 from .._nft.limits import uncounted
 from .._nft.plan import Live, Plan, is_other_version, plan, redeal
 from .._state.effective import effective
 from .._state.health import Health
-from .._state.runtime import EMPTY_RUNTIME, Runtime, Shares
+from .._state.runtime import DRAINED, EMPTY_RUNTIME, REMOVED, Runtime, Shares
 from .._state.transition import AT_ONCE, HOLD, RISE, flows_to_delete, transition
 from .._system import addresses, conntrack
 from .._system.files import PendingFiles
+from .._system.lock import os_errors
 from .._system.store import DEFAULT_CONFIG_DIR, Store
 from . import agent_status, repairs
 from .applied import Applied, Snapshot, take_snapshot
 from .boot_files import BootFiles
 from .garbage import gc_paused
+from .interrupted import Unfinished
 
 Timeouts = Callable[[Document], Mapping[str, Optional[float]]]
 Guard = Callable[[Configuration, Configuration], None]
@@ -88,6 +110,7 @@ class Outcome:
     :ivar plan: what had to be done on the node.
     :ivar fingerprint: of the configuration after.
     :ivar repairs: what other programs had changed, as texts; empty where the change itself asks for the plan.
+    :ivar rejected: the records of the runtime state that were damaged, as texts.
     """
 
     config_before: Document
@@ -99,6 +122,7 @@ class Outcome:
     effective_after: Configuration
     fingerprint: str
     repairs: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
@@ -131,6 +155,7 @@ class Node:
         self._store = Store(config_dir)
         self._applied = Applied(self._store)
         self._boot_files = BootFiles(self._store.state_dir)
+        self._unfinished = Unfinished(self._store)
         self._least_conn: _LeastConn | None = None
 
     def change(
@@ -151,7 +176,7 @@ class Node:
         # Shares that rise with time are the agent's matter: a run that asks for nothing changes nothing.
         slow_start = HOLD if agent_status.is_running(self._store) else AT_ONCE
         request = ChangeRequest(edit, check, expected, slow_start=slow_start, timeouts=timeouts, guard=guard)
-        with nullcontext() if check else self._store.lock():
+        with os_errors() if check else self._store.lock():
             outcome = self._change(request)
         if not check and outcome.runtime_after.drains != outcome.runtime_before.drains and not outcome.difference:
             agent_status.wake_agent(self._store)
@@ -185,9 +210,10 @@ class Node:
     def save_check_results(self, learned: Mapping[str, Health]) -> None:
         """Save the results of checks that change no state."""
         with self._store.lock():
-            before = self._store.runtime()
-            health = {name: learned.get(name, record) for name, record in before.health.items()}
-            self._store.save_runtime(replace(before, health=health), before)
+            before, rejected = self._store.read_runtime()
+            if not rejected:
+                health = {name: learned.get(name, record) for name, record in before.health.items()}
+                self._store.save_runtime(replace(before, health=health), before)
 
     def redeal(self, choose: Callable[[Configuration, Mapping[tuple[str, str, int], int]], Shares]) -> bool:
         """Deal new shares to the listeners with lc and wlc.
@@ -241,7 +267,7 @@ class Node:
         settings = self._store.settings()
         if settings.vip_mode == "address":
             addresses.check_interface(settings.vip_interface)
-        runtime_before = self._store.runtime()
+        runtime_before, rejected = self._store.read_runtime()
         after = before if config_after == config_before else Configuration.from_document(config_after, before)
         effective_before = effective(before, runtime_before)
         owned, generation = frozenset(self._store.vips()), runner.generation()
@@ -275,45 +301,101 @@ class Node:
             effective_after,
             after.fingerprint,
         )
-        if outcome.plan and self._applied.exists:
+        outcome.rejected = rejected
+        if self._unfinished.read():
+            outcome.repairs = [repairs.INTERRUPTED]
+        elif outcome.plan and self._applied.exists:
             is_asked_for = bool(outcome.difference) or (
                 runtime_before.visible_in_kernel != runtime_after.visible_in_kernel
             )
             outcome.repairs = repairs.describe(outcome.plan, live, is_asked_for)
         if not request.check:
             snapshot = take_snapshot(after.fingerprint, settings, runtime_after, outcome.plan.owned, generation)
-            self._apply(outcome, after, snapshot, request.save_boot)
+            self._apply(outcome, after, owned, snapshot, request.save_boot)
         return outcome
 
-    def _apply(self, outcome: Outcome, configuration: Configuration, snapshot: Snapshot, save_boot: SaveBoot) -> None:
-        """Bring files and kernel to the outcome.
+    def _apply(
+        self,
+        outcome: Outcome,
+        configuration: Configuration,
+        owned_before: frozenset[Address],
+        snapshot: Snapshot,
+        save_boot: SaveBoot,
+    ) -> None:
+        """Bring files and kernel to the outcome, in the order that this file's first lines give.
 
         :param configuration: the configuration after.
         :param snapshot: of the outcome, with the kernel's generation before.
         """
-        if outcome.changed or save_boot == SaveBoot.ALWAYS:
-            files = PendingFiles()
+        steps, files = outcome.plan, PendingFiles()
+        saved = None if outcome.rejected else outcome.runtime_before
+        is_boot_due = save_boot != SaveBoot.LATER and (
+            outcome.changed or save_boot == SaveBoot.ALWAYS or not self._boot_files.are_intact(steps.owned)
+        )
+        try:
+            if is_boot_due:
+                self._boot_files.write(files, steps)
+            if outcome.difference:
+                self._store.write_configuration(files, configuration)
             try:
-                if outcome.difference:
-                    self._store.write_configuration(files, configuration)
-                if save_boot != SaveBoot.LATER:
-                    self._store.write_vips(files, outcome.plan.owned)
-                    self._boot_files.write(files, outcome.plan)
-                with addresses.added(outcome.plan.add):
-                    if outcome.plan.transaction:
-                        snapshot["generation"] += runner.apply(outcome.plan.transaction)
-                files.commit()
-            finally:
-                files.abandon()
-                if save_boot != SaveBoot.LATER:
-                    self._boot_files.remove_unused()
-            conntrack.delete_unmarked(outcome.plan.new_destinations)
-            addresses.announce(outcome.plan.add)
-            addresses.remove(outcome.plan.remove)
+                saved = self._record_intent(outcome, owned_before, saved)
+                with addresses.added(steps.add):
+                    if steps.transaction:
+                        snapshot["generation"] += runner.apply(steps.transaction)
+            except BaseException:
+                self._withdraw_intent(outcome.runtime_before, owned_before)
+                raise
+            files.commit()
+        finally:
+            files.abandon()
+            if is_boot_due:
+                self._boot_files.remove_unused()
+        conntrack.delete_unmarked(steps.new_destinations + self._unfinished.destinations(outcome.effective_after))
+        addresses.announce(steps.add + self._unfinished.addresses(steps.owned))
+        addresses.remove(steps.remove)
         conntrack.delete_flows(flows_to_delete(outcome.runtime_before, outcome.runtime_after))
-        if outcome.runtime_after != outcome.runtime_before:
-            self._store.save_runtime(outcome.runtime_after, outcome.runtime_before)
+        if steps.owned != owned_before:
+            self._store.save_vips(steps.owned)
+        if outcome.runtime_after != saved:
+            self._store.save_runtime(outcome.runtime_after, saved)
         self._applied.save(snapshot)
+        self._unfinished.remove()
+
+    def _record_intent(
+        self, outcome: Outcome, owned_before: frozenset[Address], saved: Runtime | None
+    ) -> Runtime | None:
+        """Write what must not be forgotten if the change dies while it changes the kernel.
+
+        :param saved: the runtime state that the files hold.
+        :returns: the runtime state that the files hold then.
+        """
+        before, after = outcome.runtime_before, outcome.runtime_after
+        if not outcome.plan.owned <= owned_before:
+            self._store.save_vips(outcome.plan.owned | owned_before)
+        begun = {
+            name: drain
+            for name, drain in after.drains.items()
+            # A pool's drain begins anew with the next look at its health, which must not wait for the disk.
+            if drain.cause in (DRAINED, REMOVED) and before.drains.get(name) != drain
+        }
+        if begun:
+            intended = replace(before, drains={**before.drains, **begun})
+            self._store.save_runtime(intended, saved)
+            saved = intended
+        if outcome.plan:
+            self._unfinished.write(outcome.plan)
+        return saved
+
+    def _withdraw_intent(self, runtime_before: Runtime, owned_before: frozenset[Address]) -> None:
+        """Take back what :meth:`_record_intent` wrote, because the kernel has not been changed."""
+        # What cannot be taken back does no harm.
+        with suppress(EvenflowError, OSError):
+            if frozenset(self._store.vips()) != owned_before:
+                self._store.save_vips(owned_before)
+            saved = self._store.runtime()
+            if saved != runtime_before:
+                self._store.save_runtime(runtime_before, saved)
+            self._unfinished.withdraw()
 
     def _read_least_conn(self) -> _LeastConn:
         """Return what dealing shares needs of the configuration, computed once for each file."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from .._nft.plan import Live, Plan, is_other_version
 
+INTERRUPTED = "a change was interrupted; node and configuration agree again"
+
 _MAX_LENGTH, _MAX_STATEMENTS = 160, 6
 
 

@@ -21,10 +21,12 @@ class NodeView:
     """This machine as a load balancer, to look at.
 
     :param config_dir: the directory of its configuration.
+    :ivar rejected: the damaged records of the runtime state when it was last read, as texts.
     """
 
     def __init__(self, config_dir: str = DEFAULT_CONFIG_DIR) -> None:
         self._store = Store(config_dir)
+        self.rejected: list[str] = []
 
     def configuration(self) -> Document:
         """Return the configuration."""
@@ -36,7 +38,8 @@ class NodeView:
 
     def runtime(self) -> Runtime:
         """Return the runtime state."""
-        return self._store.runtime()
+        runtime, self.rejected = self._store.read_runtime()
+        return runtime
 
     def flows(self, marks: Collection[int]) -> dict[int, int]:
         """Return the number of active flows by backend id.

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from .._config.model import HealthCheck
 
@@ -60,18 +59,3 @@ class Health:
         if streak < needed:
             return replace(known, streak=streak)
         return replace(known, state=state, since=now, streak=0)
-
-    @classmethod
-    def from_json(cls, found: Any) -> Health:
-        """Read what :meth:`as_json` gave.
-
-        :raises TypeError, ValueError: it is something else.
-        """
-        state, since, streak, message, weight = found
-        if state not in (INITIAL, HEALTHY, UNHEALTHY):
-            raise ValueError(f"{state!r} is not a state")
-        return cls(state, float(since), int(streak), str(message), None if weight is None else int(weight))
-
-    def as_json(self) -> list[Any]:
-        """Return it as JSON can hold it."""
-        return [self.state, self.since, self.streak, self.message, self.weight]

@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 from contextlib import contextmanager
-from typing import Iterator
+from typing import IO, Iterator
 
 from .._errors import NodeError
 
@@ -25,25 +25,38 @@ def exclusive(path: str) -> Iterator[None]:
 
     :raises NodeError: another program has held it for :data:`LOCK_TIMEOUT` seconds.
     """
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
-        with open(path, "a", encoding="ascii") as file:
-            while not _is_locked(file.fileno()):
-                if time.monotonic() > deadline:
-                    raise NodeError(f"{path}: another program has held the lock for {LOCK_TIMEOUT} s")
-                time.sleep(0.02)
+    with _opened(path) as file:
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while not _is_locked(path, file.fileno()):
+            if time.monotonic() > deadline:
+                raise NodeError(f"{path}: another program has held the lock for {LOCK_TIMEOUT} s")
+            time.sleep(0.02)
+        with os_errors():
             yield
+
+
+@contextmanager
+def os_errors() -> Iterator[None]:
+    """Turn an :class:`OSError` from inside into a :class:`NodeError` that names its own file, if there is any."""
+    try:
+        yield
     except OSError as error:
-        raise NodeError(f"{error.filename or path}: {error.strerror}") from error
+        reason = error.strerror or str(error)
+        raise NodeError(f"{error.filename}: {reason}" if error.filename else reason) from error
 
 
-def _is_locked(descriptor: int) -> bool:
+def _opened(path: str) -> IO[str]:
+    with os_errors():
+        os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
+        return open(path, "a", encoding="ascii")
+
+
+def _is_locked(path: str, descriptor: int) -> bool:
     """Lock a file and return whether that succeeded; not while another process holds the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False
-        raise
+        raise NodeError(f"{path}: {error.strerror}") from error
     return True

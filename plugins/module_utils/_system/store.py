@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import AbstractContextManager
-from typing import Any, Iterable
+from typing import Any, Collection
 
 from .._config.address import Address
 from .._config.document import Document, complete
 from .._config.model import Configuration
 from .._config.settings import Settings
+from .._config.stored import parse_stored
+from .._config.values import unicast_address
 from .._errors import NodeError
 from .._state.runtime import Runtime
-from .files import PendingFiles, read_json, replace_file
+from .._state.runtime_json import FORMAT as RUNTIME_FORMAT
+from .._state.runtime_json import (
+    LASTING,
+    SINCE_BOOT,
+    NewerFormat,
+    checked_sections,
+    sections_as_json,
+    sections_as_written,
+)
+from .files import NotJson, PendingFiles, read_json, read_sealed, remove_file, replace_file, seal, sync_directory
 from .lock import exclusive
 
 FORMAT = 1
@@ -26,6 +38,9 @@ FORMAT = 1
 DEFAULT_CONFIG_DIR = "/etc/evenflow"
 
 _REMEDY = "restore it from listeners.json.previous beside it, or remove it and run the playbook again"
+_VIPS_REMEDY = "remove it, and the addresses that the node no longer needs"
+_INTERFACE = re.compile(r"(?!\.\.?$)[^\s/:\x00-\x1f]{1,15}")
+"""What the kernel takes as the name of an interface."""
 
 
 class Store:
@@ -40,36 +55,56 @@ class Store:
         self.state_dir = "/var/lib/evenflow" if usual else os.path.join(config_dir, "state")
         self.run_dir = "/run/evenflow" if usual else os.path.join(config_dir, "run")
         self.listeners_file = os.path.join(config_dir, "listeners.json")
-        self._runtime_file = os.path.join(self.state_dir, "runtime.json")
         self._vips_file = os.path.join(self.state_dir, "vips.json")
+        self._runtime_files = (
+            (os.path.join(self.state_dir, "runtime.json"), LASTING),
+            (os.path.join(self.run_dir, "since_boot.json"), SINCE_BOOT),
+        )
+        self._edited: tuple[Any, Document] | None = None
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other programs from changing the node."""
         return exclusive(os.path.join(self.run_dir, "lock"))
 
     def configuration(self) -> Document:
-        """Return the configuration; without a file it is empty.
+        """Return the configuration; without a file it is empty. It must not be modified.
+
+        What is not as :meth:`write_configuration` left it obeys the rules for what users write.
 
         :raises NodeError: the file cannot be understood. It is left as it is.
         """
-        content = read_json(self.listeners_file, {"format": FORMAT, "listeners": {}}, _REMEDY)
+        sealed = read_sealed(self.listeners_file, _REMEDY)
+        if sealed is None:
+            return {}
+        content = sealed.content
         if not isinstance(content, dict) or not isinstance(content.get("listeners"), dict):
             raise NodeError(f"{self.listeners_file}: not a configuration of evenflow; {_REMEDY}")
-        if content.get("format") != FORMAT:
+        if isinstance(content.get("format"), bool) or content.get("format") != FORMAT:
             raise NodeError(
                 f"{self.listeners_file}: format {content.get('format')!r} is not {FORMAT}, the one this version reads; "
                 "was it written by a newer version?"
             )
         try:
-            return {name: complete(name, listener) for name, listener in content["listeners"].items()}
+            if sealed.is_intact:
+                return {name: complete(name, listener) for name, listener in content["listeners"].items()}
+            unknown = sorted(content.keys() - {"format", "digest", "listeners"})
+            if unknown:
+                raise ValueError(f"unknown keys {unknown}")
+            return self._parse_edited(content["listeners"])
         except ValueError as error:
             raise NodeError(f"{self.listeners_file}: {error}; {_REMEDY}") from error
+
+    def _parse_edited(self, listeners: dict[str, Any]) -> Document:
+        """Check listeners that another program has written; once, as long as they stay as they are."""
+        if self._edited is None or self._edited[0] != listeners:
+            self._edited = listeners, parse_stored(listeners)
+        return self._edited[1]
 
     def write_configuration(self, files: PendingFiles, configuration: Configuration) -> None:
         """Write the configuration; its previous version is kept."""
         files.keep(self.listeners_file, f"{self.listeners_file}.previous")
         lines = (f"{json.dumps(name)}: {text}" for name, text in configuration.texts().items())
-        files.write(self.listeners_file, f'{{"format": {FORMAT}, "listeners": {{\n' + ",\n".join(lines) + "\n}}\n")
+        files.write(self.listeners_file, seal(FORMAT, '"listeners": {\n' + ",\n".join(lines) + "\n}}\n"))
 
     def stamp(self) -> Any:
         """Return what differs between any two configuration files; ``None`` if there is none."""
@@ -105,43 +140,85 @@ class Store:
             raise NodeError(f"{path}: log_group: {settings.log_group} is not in 0–65535")
         if settings.vip_mode == "address" and not settings.vip_interface:
             raise NodeError(f"{path}: vip_interface: required with vip_mode address")
+        if settings.vip_interface and not _INTERFACE.fullmatch(settings.vip_interface):
+            raise NodeError(f"{path}: vip_interface: {settings.vip_interface!r:.80} is not the name of an interface")
         return settings
 
     def runtime(self) -> Runtime:
-        """Return the runtime state."""
-        try:
-            content = read_json(self._runtime_file, None) or {}
-        except NodeError:
-            # What checks tell comes again; a drain begins anew.
-            content = {}
-        since_boot = self.read_run(_SINCE_BOOT) or {}
-        return Runtime.from_json({**content, **since_boot} if isinstance(since_boot, dict) else content)
+        """Return the runtime state, without the records that are damaged."""
+        return self.read_runtime()[0]
 
-    def save_runtime(self, runtime: Runtime, before: Runtime) -> None:
+    def read_runtime(self) -> tuple[Runtime, list[str]]:
+        """Return the runtime state, and a text for each of its records that is damaged and was rejected.
+
+        :raises NodeError: a file cannot be read, or was written by a newer version.
+        """
+        fields: dict[str, Any] = {}
+        rejected: list[str] = []
+        for path, sections in self._runtime_files:
+            try:
+                sealed = read_sealed(path)
+                if sealed is None:
+                    continue
+                read, texts = (sections_as_written if sealed.is_intact else checked_sections)(sealed.content, sections)
+                fields.update(read)
+                rejected += [f"{path}: {text}; this is ignored" for text in texts]
+            except NotJson as error:
+                rejected.append(f"{error}; it is ignored")
+            except NewerFormat as error:
+                raise NodeError(f"{path}: {error}; was it written by a newer version?") from error
+        return Runtime(**fields), rejected
+
+    def save_runtime(self, after: Runtime, before: Runtime | None) -> None:
         """Write the runtime state.
 
-        :param before: what was written the last time.
+        Drains are on the disk when this returns; a state without drains comes again and waits for no disk.
+
+        :param before: what the files hold; ``None`` if that is not known.
         """
-        content, old = runtime.as_json(), before.as_json()
-        since_boot = {name: content[name] for name in _UNTIL_REBOOT}
-        if any(since_boot[name] != old[name] for name in _UNTIL_REBOOT):
-            self.write_run(_SINCE_BOOT, since_boot)
-        lasting = {name: content[name] for name in content if name not in _UNTIL_REBOOT}
-        if any(lasting[name] != old[name] for name in lasting):
-            # Checks come again; a deadline has to be the same after a power cut.
-            replace_file(self._runtime_file, json.dumps(lasting), sync=lasting["drains"] != old["drains"])
+        for path, sections in self._runtime_files:
+            if before and all(getattr(after, name) == getattr(before, name) for name in sections):
+                continue
+            content = sections_as_json(after, sections)
+            body = ",\n".join(f'"{name}": {json.dumps(section)}' for name, section in content.items())
+            has_drains = "drains" in content and bool(after.drains or before is None or before.drains)
+            replace_file(path, seal(RUNTIME_FORMAT, f"{body}}}\n"), sync=has_drains)
+            if has_drains and (before is None or after.drains != before.drains):
+                sync_directory(os.path.dirname(path))
 
     def vips(self) -> list[Address]:
-        """Return the addresses that we put on interfaces."""
-        entries = read_json(self._vips_file, [])
-        return [Address(entry["interface"], entry["address"]) for entry in entries]
+        """Return the addresses that we put on interfaces.
 
-    def write_vips(self, files: PendingFiles, owned: Iterable[Address]) -> None:
-        """Write which addresses are ours, if they differ from those that are written."""
+        :raises NodeError: the file cannot be understood.
+        """
+        entries = read_json(self._vips_file, [])
+        if not isinstance(entries, list):
+            raise NodeError(f"{self._vips_file}: {entries!r:.80} is not a list of addresses; {_VIPS_REMEDY}")
+        return [self._vip(entry) for entry in entries]
+
+    def _vip(self, entry: Any) -> Address:
+        is_complete = isinstance(entry, dict) and entry.keys() == {"interface", "address"}
+        if not is_complete or not all(isinstance(value, str) for value in entry.values()):
+            raise NodeError(f"{self._vips_file}: {entry!r:.80} is not an interface and an address; {_VIPS_REMEDY}")
+        try:
+            is_canonical = unicast_address(entry["address"]) == entry["address"]
+        except ValueError:
+            is_canonical = False
+        if not is_canonical:
+            raise NodeError(f"{self._vips_file}: address: {entry['address']!r:.80} is not an address; {_VIPS_REMEDY}")
+        if not _INTERFACE.fullmatch(entry["interface"]):
+            raise NodeError(
+                f"{self._vips_file}: interface: {entry['interface']!r:.80} is not the name of an interface; "
+                f"{_VIPS_REMEDY}"
+            )
+        return Address(entry["interface"], entry["address"])
+
+    def save_vips(self, owned: Collection[Address]) -> None:
+        """Write which addresses are ours. They are on the disk when this returns."""
         ours = sorted(owned, key=lambda address: (address.interface, address.address))
-        if ours != self.vips():
-            entries = [{"interface": address.interface, "address": address.address} for address in ours]
-            files.write(self._vips_file, json.dumps(entries, indent=1) + "\n")
+        entries = [{"interface": address.interface, "address": address.address} for address in ours]
+        replace_file(self._vips_file, json.dumps(entries, indent=1) + "\n", sync=True)
+        sync_directory(self.state_dir)
 
     def read_run(self, name: str) -> Any:
         """Return the content of a file that lasts until the next boot; ``None`` without one."""
@@ -151,10 +228,10 @@ class Store:
             # Only a record of our own: without it the kernel is asked.
             return None
 
+    def remove_run(self, name: str) -> None:
+        """Remove a file that lasts until the next boot, if it is there."""
+        remove_file(os.path.join(self.run_dir, name))
+
     def write_run(self, name: str, content: Any) -> None:
         """Write a file that lasts until the next boot."""
         replace_file(os.path.join(self.run_dir, name), json.dumps(content), sync=False)
-
-
-_SINCE_BOOT = "since_boot.json"
-_UNTIL_REBOOT = ("shares", "uncounted", "ending")

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.address import Address
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
+from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import table
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.parts import LISTENER_FILES, Part, parts
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.boot_files import BootFiles
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system.files import PendingFiles
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, configuration, listener
@@ -76,8 +76,8 @@ def test_no_room(tmp_path: Path) -> None:
         boot_files, files = BootFiles(str(small)), PendingFiles()
         before = tree(small)
         wanted = table(configuration(*(listener(f"l{n}", backend("198.19.0.1")) for n in range(20))), Settings())
-        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            boot_files.write_ruleset(files, parts(wanted), Transaction())
+        with pytest.raises(NodeError, match=os.strerror(errno.ENOSPC)):
+            boot_files.write_ruleset(files, parts(wanted))
         files.abandon()
         boot_files.remove_unused()
         assert tree(small) == before
@@ -86,9 +86,6 @@ def test_no_room(tmp_path: Path) -> None:
 
 
 class TestRuleset:
-    HEAD = Transaction()
-    HEAD.statements = ["delete table inet evenflow"]
-
     def saved(self, boot_files: BootFiles, *listeners: dict[str, Any]) -> None:
         """Write the ruleset of listeners."""
         self.write(boot_files, parts(table(configuration(*listeners), Settings())))
@@ -96,7 +93,7 @@ class TestRuleset:
     def write(self, boot_files: BootFiles, ruleset: list[Part]) -> None:
         """Write a ruleset."""
         files = PendingFiles()
-        boot_files.write_ruleset(files, ruleset, self.HEAD)
+        boot_files.write_ruleset(files, ruleset)
         files.commit()
         boot_files.remove_unused()
 
@@ -121,9 +118,12 @@ class TestRuleset:
         assert [line for line in lines if not line.startswith("#")] == "".join(
             written[name] for name in PARTS
         ).splitlines(keepends=True)
-        assert (folder / "main.nft").read_text("utf-8") == (
-            f'delete table inet evenflow\ninclude "{folder}/parts/*.nft"\n'
-        )
+        main = [line for line in (folder / "main.nft").read_text("utf-8").splitlines() if not line.startswith("#")]
+        assert main == [
+            'add table inet evenflow { comment "evenflow.l4lb: changes by hand are undone"; }',
+            "delete table inet evenflow",
+            f'include "{folder}/parts/*.nft"',
+        ]
 
     def test_unchanged_parts_are_the_same_files(self, boot_files: BootFiles, folder: Path) -> None:
         self.saved(boot_files, WEB, API)
@@ -166,7 +166,7 @@ class TestRuleset:
         self.saved(boot_files, WEB)
         before = tree(state)
         files = PendingFiles()
-        boot_files.write_ruleset(files, parts(table(configuration(API), Settings())), self.HEAD)
+        boot_files.write_ruleset(files, parts(table(configuration(API), Settings())))
         assert {name: text for name, text in tree(state).items() if name in before} == before
         files.abandon()
         boot_files.remove_unused()
@@ -179,3 +179,48 @@ class TestRuleset:
         (folder / "parts").rmdir()
         self.saved(boot_files, WEB)
         assert len(self.inodes(folder)) == 3
+
+    @pytest.mark.parametrize("damage", ["emptied", "truncated", "removed", "longer", "main"])
+    def test_what_was_damaged_is_written_again(self, boot_files: BootFiles, folder: Path, damage: str) -> None:
+        self.saved(boot_files, WEB, API)
+        whole = tree(folder)
+        assert boot_files.are_intact(())
+        part = next((folder / "parts").glob(f"{FILE_OF_WEB}.*"))
+        if damage == "removed":
+            part.unlink()
+        elif damage == "main":
+            (folder / "main.nft").write_text("", encoding="ascii")
+        else:
+            text = part.read_text("ascii")
+            part.write_text({"emptied": "", "truncated": text[:-9], "longer": f"{text}\n"}[damage], encoding="ascii")
+        assert not boot_files.are_intact(())
+        self.saved(boot_files, WEB, API)
+        assert tree(folder) == whole
+        assert boot_files.are_intact(())
+
+    def test_damage_does_not_reach_the_next_ruleset(self, boot_files: BootFiles, folder: Path) -> None:
+        both = [listener("web", backend("198.19.0.1")), *(listener(f"l{n}", backend("198.19.0.1")) for n in range(99))]
+        self.saved(boot_files, *both)
+        for part in (folder / "parts").iterdir():
+            part.write_text(part.read_text("ascii")[: -len("\n") - 4], encoding="ascii")
+        both[0] = {**both[0], "backends": [backend("198.19.0.2")]}
+        self.saved(boot_files, *both)
+        lines = [line for line in self.text(folder).splitlines() if not line.startswith("#")]
+        wanted = parts(table(configuration(*both), Settings()))
+        assert sorted(lines) == sorted("".join(part.write().text() for part in wanted).splitlines())
+
+    def test_vips_that_were_damaged(self, boot_files: BootFiles, state: Path) -> None:
+        self.saved(boot_files, WEB)
+        files = PendingFiles()
+        boot_files.write_vips(files, [Address("lan", VIP)])
+        files.commit()
+        assert boot_files.are_intact([Address("lan", VIP)])
+        (state / "vips.batch").write_text("", encoding="ascii")
+        assert not boot_files.are_intact([Address("lan", VIP)])
+
+    def test_what_an_interrupted_run_left_is_removed(self, boot_files: BootFiles, folder: Path) -> None:
+        self.saved(boot_files, WEB)
+        os.symlink("nowhere", folder.parent / "current.new")
+        (folder.parent / "12ab").mkdir()
+        self.saved(boot_files, API)
+        assert sorted(os.listdir(folder.parent)) == sorted(["current", os.readlink(folder)])

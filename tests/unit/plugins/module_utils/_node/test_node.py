@@ -317,8 +317,8 @@ class TestRefused:
 
         def full(path: Any, *arguments: Any, **options: Any) -> Any:
             calls.append(path)
-            # A directory is opened to be synced, not to be written.
-            if isinstance(path, str) and os.path.isdir(path):
+            # A directory is opened to be synced or searched, not to be written.
+            if call == "open" and not arguments[0] & os.O_CREAT:
                 return original(path, *arguments, **options)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path if isinstance(path, str) else None)
 

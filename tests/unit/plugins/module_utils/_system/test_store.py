@@ -207,7 +207,7 @@ class TestFullDisk:
         before = tree(store.config_dir)
         os.symlink("/dev/full", f"{store.listeners_file}.new")
         files = PendingFiles()
-        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        with pytest.raises(NodeError, match=f"listeners.json.new: {os.strerror(errno.ENOSPC)}"):
             store.write_configuration(files, Configuration.from_document(NEW))
         files.abandon()
         assert tree(store.config_dir) == before
@@ -218,7 +218,7 @@ class TestFullDisk:
         save(store, self.big(100))
         before = tree(store.config_dir)
         files = PendingFiles()
-        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        with pytest.raises(NodeError, match=f"listeners.json.new: {os.strerror(errno.ENOSPC)}"):
             store.write_configuration(files, Configuration.from_document(self.big(300)))
         files.abandon()
         assert tree(store.config_dir) == before
@@ -243,7 +243,7 @@ class TestFullDisk:
         files = PendingFiles()
         try:
             store.write_configuration(files, Configuration.from_document(self.big(101)))
-        except OSError:
+        except NodeError:
             files.abandon()
             assert store.configuration() == before
         else:
@@ -326,6 +326,20 @@ class TestLock:
         with store.lock():
             pass
 
+    @pytest.mark.parametrize(
+        ("error", "text"),
+        [
+            (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "^No space left on device$"),
+            (OSError(errno.EPERM, os.strerror(errno.EPERM), "/etc/x"), "^/etc/x: Operation not permitted$"),
+        ],
+    )
+    def test_an_error_of_what_happens_inside_does_not_name_the_lock(
+        self, store: Store, error: OSError, text: str
+    ) -> None:
+        with pytest.raises(NodeError, match=text):
+            with store.lock():
+                raise error
+
     def test_a_place_that_is_a_file(self, store: Store) -> None:
         write(store.run_dir, "")
         with pytest.raises(NodeError, match="run: "):
@@ -349,26 +363,8 @@ class TestVips:
     OURS = (Address("lan", VIP6), Address("lan", VIP))
 
     def test_there_and_back(self, store: Store) -> None:
-        files = PendingFiles()
-        store.write_vips(files, self.OURS)
         assert store.vips() == []
-        files.commit()
-        assert set(store.vips()) == set(self.OURS)
-
-    def test_the_same_again_is_not_written(self, store: Store) -> None:
-        for _turn in range(2):
-            files = PendingFiles()
-            store.write_vips(files, self.OURS)
-            files.commit()
-            stamp = os.stat(os.path.join(store.state_dir, "vips.json")).st_ino
-        files = PendingFiles()
-        store.write_vips(files, reversed(self.OURS))
-        files.commit()
-        assert os.stat(os.path.join(store.state_dir, "vips.json")).st_ino == stamp
-
-    def test_none_left(self, store: Store) -> None:
         for ours in (self.OURS, ()):
-            files = PendingFiles()
-            store.write_vips(files, ours)
-            files.commit()
-        assert store.vips() == []
+            store.save_vips(ours)
+            assert set(store.vips()) == set(ours)
+            assert os.listdir(store.state_dir) == ["vips.json"]
