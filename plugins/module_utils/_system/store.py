@@ -39,8 +39,8 @@ DEFAULT_CONFIG_DIR = "/etc/evenflow"
 
 _REMEDY = "restore it from listeners.json.previous beside it, or remove it and run the playbook again"
 _VIPS_REMEDY = "remove it, and the addresses that the node no longer needs"
-_INTERFACE = re.compile(r"(?!\.\.?$)[^\s/:\x00-\x1f]{1,15}")
-"""What the kernel takes as the name of an interface."""
+_INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-9;-~]{1,15}")
+"""Names of interfaces: what the kernel takes and ``ip -batch`` reads as one word."""
 
 
 class Store:
