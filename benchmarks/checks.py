@@ -25,6 +25,7 @@ from typing import Any
 
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import runner
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.view import NodeView
 from ansible_collections.evenflow.l4lb.plugins.modules.lb_config import build
 
 from .machine import Namespace, namespaces
@@ -84,7 +85,7 @@ def _compare(case: Case, checker: Namespace, server: Namespace, options: argpars
     late = 0
     for _round in range(options.rounds):
         with _agent(checker, case) as (pid, folder):
-            _wait_for(Node(folder), "healthy", case.targets)
+            _wait_for(NodeView(folder), "healthy", case.targets)
             time.sleep(_SETTLE)
             before = _late(folder)
             ours.append(_measure(pid, server, options.seconds))
@@ -109,12 +110,12 @@ def _compare(case: Case, checker: Namespace, server: Namespace, options: argpars
 def _memory(checker: Namespace) -> None:
     """Print memory with 10,000 registrations, and idle processor time with 100."""
     with _agent(checker, Case("", "tcp", 10000, 60)) as (pid, folder):
-        _wait_for(Node(folder), "healthy", 10000)
+        _wait_for(NodeView(folder), "healthy", 10000)
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
         peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
         print(f"memory with 10,000 registrations: {int(peak) / 1024:.0f} MB (expected: at most 250)")
     with _agent(checker, Case("", "tcp", 100, 5)) as (pid, folder):
-        _wait_for(Node(folder), "healthy", 100)
+        _wait_for(NodeView(folder), "healthy", 100)
         time.sleep(2 * _SETTLE)
         began = _ticks(pid)
         time.sleep(20)
@@ -127,13 +128,13 @@ def _memory(checker: Namespace) -> None:
 def _storm(checker: Namespace, server: subprocess.Popen[bytes]) -> None:
     """Print how long 500 backends that are gone at once take to be out of the slots, and in how many transactions."""
     with _agent(checker, Case("", "tcp", 500, 1)) as (_pid, folder):
-        node = Node(folder)
-        _wait_for(node, "healthy", 500)
+        view = NodeView(folder)
+        _wait_for(view, "healthy", 500)
         with checker.entered():
             before = runner.generation()
         began = time.monotonic()
         server.kill()
-        _wait_for(node, "unhealthy", 500)
+        _wait_for(view, "unhealthy", 500)
         took = time.monotonic() - began
         with checker.entered():
             transactions = runner.generation() - before
@@ -143,9 +144,9 @@ def _storm(checker: Namespace, server: subprocess.Popen[bytes]) -> None:
         )
 
 
-def _wait_for(node: Node, state: str, count: int) -> None:
+def _wait_for(view: NodeView, state: str, count: int) -> None:
     deadline = time.monotonic() + 60
-    while sum(one.state == state for one in node.runtime().health.values()) < count:
+    while sum(one.state == state for one in view.runtime().health.values()) < count:
         if time.monotonic() > deadline:
             raise SystemExit(f"not {count} backends are {state} after 60 s")
         time.sleep(0.02)

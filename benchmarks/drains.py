@@ -16,6 +16,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation i
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import runner
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import DrainProgress, wait
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.view import NodeView
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import DrainRequest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.fate import FlowKind
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health, HealthState
@@ -50,7 +51,7 @@ def _configured(folder: str, listeners: int, backends: int, **options: object) -
     node = Node(folder)
     wanted = [{**one, **options} for one in many("wrr", listeners, backends)]
     node.change(build({"listeners": wanted, "purge": "all", "state": "replaced"})[0])
-    known = Configuration.from_document(node.configuration())
+    known = Configuration.from_document(NodeView(folder).configuration())
     names = [name for one in known.listeners if one.health_check for name in one.backend_keys]
     node.reconcile({name: Health(HealthState.HEALTHY, time.time()) for name in names}, save=True)
     return node
@@ -86,22 +87,22 @@ def _many_at_once(rounds: int, **options: object) -> None:
 def _many_flows(namespace: Namespace, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         node = _configured(folder, 1, 2)
-        document = node.configuration()
+        document = NodeView(folder).configuration()
         listener = document["listener-0"]
         backend = listener["backends"][0]
         mark = backend_ids(Configuration.from_document(document))[("listener-0", backend["address"], backend["port"])]
         _make_flows(namespace, folder, options.flows, listener["address"], mark)
         drain = _request([backend["address"]])
         outcome = node.change(lambda found: drain.edit(found, Faults()), timeouts=drain.timeouts, guard=drain.guard)
-        watch = DrainProgress(node, drain, outcome.config_after)
-        flows = sum(one.connections for one in watch.look())
+        progress = DrainProgress(NodeView(folder), drain, outcome.config_after)
+        flows = sum(one.connections for one in progress.count())
         used, began = time.process_time(), time.monotonic()
-        wait(node, watch, 0, 3600, 1, options.seconds)
+        wait(node, progress, 0, 3600, 1, options.seconds)
         share = (time.process_time() - used) / (time.monotonic() - began)
         began = time.monotonic()
         conntrack.delete_flows({mark: list(FlowKind)})
         took = time.monotonic() - began
-        left = sum(one.connections for one in watch.look())
+        left = sum(one.connections for one in progress.count())
     print(
         f"a machine with {flows} live flows: waiting takes {share:.1%} of a processor (expected: at most 10 %); "
         f"ending them {took:.2f} s (expected: at most 1), {left} left"

@@ -97,6 +97,8 @@ class LbModule(AnsibleModule):  # type: ignore[misc]
         for name in outcome.difference.listeners():
             for text in warnings(outcome.config_after[name]) if name in outcome.config_after else ():
                 self.warn(text)
+        for text in outcome.rejected:
+            self.warn(text)
         result = _result(outcome)
         if self._diff:
             result["diff"] = _diff(outcome)

@@ -255,8 +255,8 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.edit import 
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.option import argument_spec
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options import DRAIN
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_drain
+from ansible_collections.evenflow.l4lb.plugins.module_utils._drain_module import run_module
 from ansible_collections.evenflow.l4lb.plugins.module_utils._module import LbModule
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import run_module
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import DrainRequest
 
 

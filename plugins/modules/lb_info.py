@@ -127,8 +127,8 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import EvenflowError
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.report import GATHER, report
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.view import NodeView
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import DEFAULT_CONFIG_DIR
 
 try:
@@ -154,10 +154,13 @@ def main() -> None:
     query = module.params["query"]
     if query and jmespath is None:
         module.fail_json(msg=missing_required_lib("jmespath"), exception=JMESPATH_ERROR)
+    view = NodeView(module.params["config_dir"])
     try:
-        result = report(Node(module.params["config_dir"]), module.params["gather"], module.params["listeners"])
+        result = report(view, module.params["gather"], module.params["listeners"])
     except EvenflowError as error:
         module.fail_json(msg=str(error))
+    for text in view.rejected:
+        module.warn(text)
     if query:
         try:
             result["query_result"] = jmespath.search(query, result)

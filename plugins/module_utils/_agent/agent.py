@@ -56,7 +56,7 @@ class Agent:
         self._watches = watches
         self._status = Status(store, clock)
         self._prober = Prober(self._health_changed, clock)
-        self._reconciler = Reconciler(self._reconcile, self._reconciled, clock)
+        self.reconciler = Reconciler(self._reconcile, self._reconciled, clock)
         self._fingerprint = ""
         self._has_least_conn = False
 
@@ -71,14 +71,14 @@ class Agent:
         tasks = [
             asyncio.ensure_future(work)
             for work in (
-                self._reconciler.run(),
+                self.reconciler.run(),
                 deal_regularly(self._node.deal_shares, lambda: self._has_least_conn),
                 self._save_check_results(),
                 feed_watchdog(),
                 stopping.wait(),
             )
         ]
-        self._reconciler.wake()
+        self.reconciler.wake()
         try:
             done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -97,13 +97,13 @@ class Agent:
 
     def _read(self, watch: Watch) -> None:
         if watch.happened():
-            self._reconciler.wake()
+            self.reconciler.wake()
 
     def _health_changed(self, key: str) -> None:
         health = self._prober.health[key]
         level = logging.INFO if health.state == HealthState.HEALTHY else logging.WARNING
         log.log(level, "%s is %s: %s", key, health.state, health.message)
-        self._reconciler.wake()
+        self.reconciler.wake()
 
     async def _reconcile(self, save: bool) -> Outcome:
         return await self._node.reconcile(dict(self._prober.health), save)
@@ -112,6 +112,7 @@ class Agent:
         """Follow the node as it is after a reconciliation, and report it."""
         self._status.report_error(error)
         if outcome:
+            self._status.report_rejected(outcome.rejected)
             self._status.add_repairs(outcome.repairs)
             self._update_checks(outcome)
             self._hold_anchor(outcome.effective_after)

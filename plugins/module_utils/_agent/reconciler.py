@@ -41,6 +41,8 @@ class Reconciler:
     """Decides when the node is reconciled.
 
     :param clock: seconds since the epoch, in which deadlines are given.
+    :ivar are_boot_files_current: whether the files for the next boot are those of the node. At the start that is not
+        known: a change that was interrupted, or damage, may have left others.
     """
 
     def __init__(self, reconcile: Reconcile, reconciled: Reconciled, clock: Callable[[], float] = time.time) -> None:
@@ -49,6 +51,7 @@ class Reconciler:
         self._clock = clock
         self._event = asyncio.Event()
         self._runtime: Runtime = EMPTY_RUNTIME
+        self.are_boot_files_current = False
         self._has_failed = False
         self._duration = 0.0
         self._boot_files_due: float | None = None
@@ -99,9 +102,10 @@ class Reconciler:
         except OSError as error:
             return None, f"{error.filename or 'node'}: {error.strerror}"
         self._duration = self._now() - began
-        if save:
+        self.are_boot_files_current = save or (self.are_boot_files_current and not outcome.changed)
+        if self.are_boot_files_current:
             self._boot_files_due = None
-        elif outcome.changed and self._boot_files_due is None:
+        elif self._boot_files_due is None:
             self._boot_files_due = self._now() + BOOT_FILES_SECONDS
         return outcome, ""
 

@@ -55,6 +55,11 @@ class Status:
         self._write()
         notify(STATUS=self._summary())
 
+    def report_rejected(self, texts: Sequence[str]) -> None:
+        """Report records of the runtime state that were damaged."""
+        for text in texts:
+            log.error("%s", text)
+
     def add_repairs(self, texts: Sequence[str]) -> None:
         """Report what was repaired."""
         if not texts:

@@ -112,7 +112,7 @@ def host_name(value: str) -> str:
 
 def interface_name(value: str) -> str:
     """Check the name of a network interface; an empty name means no interface."""
-    if not re.fullmatch(r"[^/\s]{0,15}", value) or value in (".", ".."):
+    if not re.fullmatch(r"[^/\s]{0,15}", value) or not value.isprintable() or value in (".", ".."):
         raise InvalidValue(f"{shown(value)} is not the name of an interface")
     return value
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the agent and those outside tell each other: that it runs, what it has put right, that it should look again."""
+"""What the agent and other programs exchange: that it runs, its status, and the request to look at the node again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Iterator, Mapping
 from .._system.store import Store
 
 WAKE_AGENT = "wake_agent.json"
-"""A file in the run-time directory: who writes it asks the agent to look at what the node has begun."""
+"""A file in the run-time directory. Writing it asks the agent to look at the node again."""
 
 _NAME = "agent.json"
 _LOCK = "agent.lock"
@@ -22,9 +22,9 @@ _LOCK = "agent.lock"
 
 @contextmanager
 def held(store: Store) -> Iterator[bool]:
-    """Hold the lock that tells that the agent runs. The kernel lets go of it however the process ends.
+    """Hold the lock that shows that the agent runs. The kernel releases it however the process ends.
 
-    :returns: whether it could be had; not while another agent has it.
+    :returns: whether the lock is held; not while another agent holds it.
     """
     os.makedirs(store.run_dir, mode=0o750, exist_ok=True)
     with open(os.path.join(store.run_dir, _LOCK), "a", encoding="ascii") as file:
@@ -37,7 +37,7 @@ def held(store: Store) -> Iterator[bool]:
 
 
 def is_running(store: Store) -> bool:
-    """Tell whether an agent runs."""
+    """Return whether an agent runs."""
     try:
         with open(os.path.join(store.run_dir, _LOCK), encoding="ascii") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -49,16 +49,16 @@ def is_running(store: Store) -> bool:
 
 
 def wake_agent(store: Store) -> None:
-    """Ask the agent to look again, where no file of the configuration tells it."""
+    """Ask the agent to look at the node again, where no file of the configuration changes."""
     store.write_run(WAKE_AGENT, {})
 
 
-def write(store: Store, told: Mapping[str, Any]) -> None:
-    """Tell something."""
-    store.write_run(_NAME, dict(told))
+def write(store: Store, status: Mapping[str, Any]) -> None:
+    """Write the agent's status."""
+    store.write_run(_NAME, dict(status))
 
 
 def read(store: Store) -> dict[str, Any]:
-    """Return whether an agent runs, and what the last one told."""
-    told = store.read_run(_NAME)
-    return {**(told if isinstance(told, dict) else {}), "running": is_running(store)}
+    """Return the last agent's status, and whether an agent is ``running``."""
+    status = store.read_run(_NAME)
+    return {**(status if isinstance(status, dict) else {}), "running": is_running(store)}

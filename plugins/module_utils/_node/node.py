@@ -2,50 +2,105 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A node: reads what is, plans, applies, remembers. What modules do to a node, they do through this."""
+"""The change flow of a node: read its files and its kernel, plan, apply, save. Every change goes through this.
+
+A change may die at any point, by a signal or a power cut. Its steps are in an order in which every point is one from
+which the next change, or a reboot and the next change, reaches the configuration before or after it:
+
+1. The new boot files and the new configuration are written beside the old ones, and synced. Where this fails nothing
+   has changed. If the change dies, the old ones stand.
+2. What must not be forgotten takes its place, and is synced with its directory: ``vips.json`` names the addresses that
+   are ours before *or* after the change, ``runtime.json`` has the drains that the change begins beside those that it
+   ends. Both mean nothing more than before as long as the configuration does not agree: an address that no listener
+   needs is taken off, a drain whose backend is in use is dropped. A note in the run-time directory says what cannot be
+   seen later: whose unmarked flows are to be deleted, which addresses are to be announced.
+3. The kernel changes: addresses are added, then one transaction changes the table. If the change dies, the next one
+   finds a kernel that is not what was last applied, reads it, and brings it back to the old configuration.
+4. The new files take their places, the configuration last. From here on the change is the configuration: if it dies,
+   the next one finds what is still to be done. The boot files come first, because no one looks at them again until the
+   kernel and the configuration differ.
+5. What may only go once nothing needs it goes: flows, addresses.
+6. The records say so: ``vips.json`` without the removed addresses, ``runtime.json`` without the drains that are over
+   and with the fates that have been carried out, and at last the note is removed.
+"""
 
 from __future__ import annotations
 
-import gc
-import os
-import socket
 import time
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from types import MappingProxyType
-from typing import Any, Callable, Collection, Iterator, Mapping, Optional
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any, Callable, Mapping, Optional
 
 from .._config.address import Address
 from .._config.derived import Derived
 from .._config.difference import Difference, difference
 from .._config.document import Document
 from .._config.edit import Edit
-from .._config.identity import backend_ids
+from .._config.identity import BackendIds, backend_ids
 from .._config.model import Configuration
 from .._config.settings import Settings
-from .._errors import ConditionNotMet
-from .._nft import live_table, runner
-from .._nft.desired_table import desired_table
+from .._errors import ConditionNotMet, EvenflowError
+from .._nft import runner
 from .._nft.limits import uncounted
-from .._nft.objects import LiveTable
-from .._nft.parts import TABLE_COMMENT, parts
 from .._nft.plan import Live, Plan, is_other_version, plan, redeal
-from .._nft.static_rules import rules_digest
-from .._nft.transaction import Transaction
 from .._state.effective import effective
 from .._state.health import Health
-from .._state.runtime import EMPTY_RUNTIME, Runtime, Shares
+from .._state.runtime import EMPTY_RUNTIME, DrainCause, Runtime, Shares
 from .._state.transition import Event, SlowStart, flows_to_delete, transition
 from .._system import addresses, conntrack
-from .._system.store import DEFAULT_CONFIG_DIR, Change, Store
-from . import agent_status
-
-_SO_NETNS_COOKIE = 71
-_SHOWN, _SHOWN_STATEMENTS = 160, 6
+from .._system.files import PendingFiles
+from .._system.lock import os_errors
+from .._system.store import DEFAULT_CONFIG_DIR, Store
+from . import agent_status, repairs
+from .applied import Applied, Snapshot, take_snapshot
+from .boot_files import BootFiles
+from .garbage import gc_paused
+from .interrupted import Unfinished
 
 Timeouts = Callable[[Document], Mapping[str, Optional[float]]]
 Guard = Callable[[Configuration, Configuration], None]
-"""Is given the configuration in force before and after; raises :class:`InvalidInput`."""
+"""Is given the effective configuration before and after; raises :class:`InvalidInput`."""
+
+
+class SaveBoot(Enum):
+    """When a change writes what the node is brought to at the next boot."""
+
+    IF_CHANGED = "if changed"
+    ALWAYS = "always"
+    LATER = "later"
+
+
+def _unchanged(before: Document) -> Document:
+    return before
+
+
+def _no_timeouts(_after: Document) -> Mapping[str, float | None]:
+    return {}
+
+
+@dataclass(frozen=True)
+class ChangeRequest:
+    """What a change is asked to do.
+
+    :ivar edit: returns the configuration after, from the configuration before.
+    :ivar check: only compute the outcome.
+    :ivar expected: fingerprint that the configuration before must have.
+    :ivar learned: health of backends that is newer than the saved one.
+    :ivar save_boot: when to write the boot files.
+    :ivar slow_start: see :func:`~.._state.transition.transition`, as for ``timeouts``.
+    :ivar timeouts: returns the time-outs of drains, from the configuration after.
+    :ivar guard: refuses an effective configuration.
+    """
+
+    edit: Edit = _unchanged
+    check: bool = False
+    expected: str | None = None
+    learned: Mapping[str, Health] = field(default_factory=dict)
+    save_boot: SaveBoot = SaveBoot.IF_CHANGED
+    slow_start: SlowStart = SlowStart.RISE
+    timeouts: Timeouts = _no_timeouts
+    guard: Guard | None = None
 
 
 @dataclass
@@ -54,11 +109,9 @@ class Outcome:
 
     :ivar difference: between the two configurations.
     :ivar plan: what had to be done on the node.
-    :ivar runtime_before: what the node had learned and begun before.
-    :ivar runtime_after: what it has now.
-    :ivar effective_after: the configuration after, in force.
     :ivar fingerprint: of the configuration after.
-    :ivar repairs: what somebody else had changed, in words; nothing where it was for us to change.
+    :ivar repairs: what other programs had changed, as texts; empty where the change itself asks for the plan.
+    :ivar rejected: the records of the runtime state that were damaged, as texts.
     """
 
     config_before: Document
@@ -70,6 +123,7 @@ class Outcome:
     effective_after: Configuration
     fingerprint: str
     repairs: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
@@ -78,35 +132,18 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What follows from a configuration.
+class _LeastConn:
+    """What dealing shares needs of a configuration.
 
-    :ivar stamp: tells the file that it stands in from any other.
+    :ivar stamp: of the file that the configuration is in.
+    :ivar configuration: the listeners with lc and wlc.
+    :ivar ids: of all backends.
     """
 
     stamp: Any
     fingerprint: str
-    shared_out: Configuration
-    ids: Mapping[tuple[str, str, int], int]
-
-
-def _listeners_own(_after: Document) -> Mapping[str, float | None]:
-    return {}
-
-
-@contextmanager
-def gc_paused() -> Iterator[None]:
-    """Keep Python from looking for cycles among values that have none: with thousands of them it looks all the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            # What is left counts as old, so that it is not looked through right now.
-            gc.freeze()
-            gc.unfreeze()
-            gc.enable()
+    configuration: Configuration
+    ids: BackendIds
 
 
 class Node:
@@ -117,280 +154,262 @@ class Node:
 
     def __init__(self, config_dir: str = DEFAULT_CONFIG_DIR) -> None:
         self._store = Store(config_dir)
-        self._last_known: _Known | None = None
+        self._applied = Applied(self._store)
+        self._boot_files = BootFiles(self._store.state_dir)
+        self._unfinished = Unfinished(self._store)
+        self._least_conn: _LeastConn | None = None
 
     def change(
         self,
         edit: Edit,
         check: bool = False,
         expected: str | None = None,
-        timeouts: Timeouts = _listeners_own,
+        timeouts: Timeouts = _no_timeouts,
         guard: Guard | None = None,
     ) -> Outcome:
         """Change the configuration and bring the kernel to it, also where only the kernel differs.
 
-        :param edit: gives the configuration after, from the one before.
-        :param check: only say what would be done.
-        :param expected: fingerprint that the configuration must have.
-        :param timeouts: gives the time-outs of drains from the configuration after, see
-            :func:`~.._state.transition.transition`.
-        :param guard: refuses what it does not want to become of the configuration in force.
+        :param edit: see :class:`ChangeRequest`, as for the others.
         :raises InvalidInput: the edit is refused; nothing was changed.
         :raises ConditionNotMet: the configuration has another fingerprint; nothing was changed.
         :raises NodeError: the node could not be read or changed; the last good state stands.
         """
-        # What rises by the clock is the agent's: a run that is asked for nothing changes nothing.
+        # Shares that rise with time are the agent's matter: a run that asks for nothing changes nothing.
         slow_start = SlowStart.HOLD if agent_status.is_running(self._store) else SlowStart.AT_ONCE
-        with nullcontext() if check else self._store.lock():
-            outcome = self._change(edit, check, expected, slow_start=slow_start, timeouts=timeouts, guard=guard)
+        request = ChangeRequest(edit, check, expected, slow_start=slow_start, timeouts=timeouts, guard=guard)
+        with os_errors() if check else self._store.lock():
+            outcome = self._change(request)
         if not check and outcome.runtime_after.drains != outcome.runtime_before.drains and not outcome.difference:
             agent_status.wake_agent(self._store)
         return outcome
 
-    @gc_paused()
-    def _change(
-        self,
-        edit: Edit,
-        check: bool = False,
-        expected: str | None = None,
-        learned: Mapping[str, Health] = MappingProxyType({}),
-        save: bool | None = None,
-        slow_start: SlowStart = SlowStart.RISE,
-        timeouts: Timeouts = _listeners_own,
-        guard: Guard | None = None,
-    ) -> Outcome:
-        """Carry out a change. The caller holds the lock, or only checks."""
-        before = self._store.configuration()
-        old = Configuration.from_document(before)
-        if expected is not None and expected != old.fingerprint:
-            raise ConditionNotMet(expected, old.fingerprint)
-        after = edit(before)
-        settings = self._store.settings()
-        if settings.vip_mode == "address":
-            addresses.check_interface(settings.vip_interface)
-        known = self._store.runtime()
-        new = old if after == before else Configuration.from_document(after, old)
-        derived = Derived()
-        past = effective(old, known, derived)
-        owned, generation = frozenset(self._store.vips()), runner.generation()
-        as_left = self._memory(old.fingerprint, settings, known, owned, generation)
-        live = Live(
-            self._table(past, settings, known, owned, as_left, derived), self._on_interfaces(settings, owned), owned
-        )
-        event = Event(old, new, time.time(), learned, slow_start, timeouts(after))
-        runtime = transition(known, event, conntrack.count, derived)
-        present = effective(new, runtime, derived)
-        if guard:
-            guard(past, present)
-        runtime = replace(runtime, uncounted=_uncounted(present, live, runtime))
-        wanted = plan(present, settings, live, runtime, derived)
-        outcome = Outcome(before, after, difference(before, after), wanted, known, runtime, present, new.fingerprint)
-        if outcome.plan and self._store.read_run("applied.json") is not None:
-            outcome.repairs = _repairs(outcome, live)
-        if not check:
-            memory = self._memory(new.fingerprint, settings, runtime, wanted.owned, generation)
-            self._apply(outcome, new, memory, save)
-        return outcome
-
     def process_deadlines(self) -> None:
-        """Do what time asks for, where no agent does it."""
+        """Process expired deadlines if no agent is running."""
         if not agent_status.is_running(self._store):
             with self._store.lock():
-                outcome = self._change(_as_it_is, slow_start=SlowStart.AT_ONCE)
+                outcome = self._change(ChangeRequest(slow_start=SlowStart.AT_ONCE))
             self.end_flows(outcome)
 
     def end_flows(self, outcome: Outcome) -> None:
-        """End what is to end at once, where no agent does it."""
+        """End the flows that a change has begun to end, if no agent is running."""
         if outcome.runtime_after.ending and not agent_status.is_running(self._store):
             time.sleep(max(0.0, max(outcome.runtime_after.ending.values()) - time.time()))
             with self._store.lock():
-                self._change(_as_it_is, slow_start=SlowStart.AT_ONCE)
+                self._change(ChangeRequest(slow_start=SlowStart.AT_ONCE))
 
     def reconcile(self, learned: Mapping[str, Health], save: bool) -> Outcome:
-        """Bring the kernel to the configuration as health and time have it now.
+        """Bring the kernel to the configuration with the present health and time applied.
 
-        :param learned: the health of registrations.
-        :param save: also bring up to date what boots; a change of health does not wait for the disk.
+        :param learned: the health of backends.
+        :param save: also write the boot files; a change of health does not wait for the disk.
         :raises NodeError: the node could not be read or changed; the last good state stands.
         """
+        save_boot = SaveBoot.ALWAYS if save else SaveBoot.LATER
         with self._store.lock():
-            return self._change(_as_it_is, learned=learned, save=save)
+            return self._change(ChangeRequest(learned=learned, save_boot=save_boot))
 
     def save_check_results(self, learned: Mapping[str, Health]) -> None:
-        """Write down what checks have told, where it changes nothing."""
+        """Save the results of checks that change no state."""
         with self._store.lock():
-            known = self._store.runtime()
-            health = {name: learned.get(name, one) for name, one in known.health.items()}
-            self._store.save_runtime(replace(known, health=health), known)
+            before, rejected = self._store.read_runtime()
+            if not rejected:
+                health = {name: learned.get(name, record) for name, record in before.health.items()}
+                self._store.save_runtime(replace(before, health=health), before)
 
-    def redeal(self, choose: Callable[[Configuration, Mapping[tuple[str, str, int], int]], Shares]) -> bool:
-        """Deal new shares to the listeners with lc and wlc, where the kernel is as it was left.
+    def redeal(self, choose: Callable[[Configuration, BackendIds], Shares]) -> bool:
+        """Deal new shares to the listeners with lc and wlc.
 
-        :param choose: gives the shares, from those listeners and the ids of all backends.
+        :param choose: returns the shares, from those listeners and the ids of all backends.
         :returns: whether a table changed.
         :raises NodeError: the node could not be read or changed.
         """
         with self._store.lock():
-            known = self._known()
-            before = self._store.runtime()
-            shared_out = effective(known.shared_out, before)
-            after = replace(before, shares=choose(shared_out, known.ids))
-            transaction = redeal(shared_out, known.ids, before, after)
+            least_conn = self._read_least_conn()
+            runtime_before = self._store.runtime()
+            listeners = effective(least_conn.configuration, runtime_before)
+            runtime_after = replace(runtime_before, shares=choose(listeners, least_conn.ids))
+            transaction = redeal(listeners, least_conn.ids, runtime_before, runtime_after)
             if not transaction:
                 return False
             settings, owned = self._store.settings(), frozenset(self._store.vips())
-            generation = runner.generation()
-            remembered = self._store.read_run("applied.json")
-            is_as_left = remembered == self._memory(known.fingerprint, settings, before, owned, generation)
+            generation, fingerprint = runner.generation(), least_conn.fingerprint
+            before = take_snapshot(fingerprint, settings, runtime_before, owned, generation)
+            is_as_applied = self._applied.equals(before)
             generation += runner.apply(transaction)
-            self._store.save_runtime(after, before)
-            if is_as_left and runner.generation() == generation:
-                memory = self._memory(known.fingerprint, settings, after, owned, generation)
-                self._store.write_run("applied.json", memory)
+            self._store.save_runtime(runtime_after, runtime_before)
+            if is_as_applied:
+                self._applied.save(take_snapshot(fingerprint, settings, runtime_after, owned, generation))
             return True
 
     def render(self, edit: Edit) -> Outcome:
-        """Say what a node without any listener would be given; nothing is read from the kernel or written."""
-        after = edit({})
-        configuration = Configuration.from_document(after)
-        present = effective(configuration, EMPTY_RUNTIME)
-        wanted = plan(present, self._store.settings(), Live())
-        nothing = EMPTY_RUNTIME
-        return Outcome({}, after, difference({}, after), wanted, nothing, nothing, present, configuration.fingerprint)
+        """Return the outcome on a node without any listener. Nothing is read from the kernel or written."""
+        config_after = edit({})
+        configuration = Configuration.from_document(config_after)
+        effective_after = effective(configuration, EMPTY_RUNTIME)
+        return Outcome(
+            {},
+            config_after,
+            difference({}, config_after),
+            plan(effective_after, self._store.settings(), Live()),
+            EMPTY_RUNTIME,
+            EMPTY_RUNTIME,
+            effective_after,
+            configuration.fingerprint,
+        )
 
-    def configuration(self) -> Document:
-        """Return the configuration as it stands."""
-        return self._store.configuration()
-
-    def settings(self) -> Settings:
-        """Return the node's own settings."""
-        return self._store.settings()
-
-    def runtime(self) -> Runtime:
-        """Return what the node has learned and begun."""
-        return self._store.runtime()
-
-    def flows(self, marks: Collection[int]) -> dict[int, int]:
-        """Count the active flows of backend ids."""
-        return conntrack.count(marks)
-
-    def packets_out(self) -> dict[int, int]:
-        """Count the packets that have come from backends, by id."""
-        return {mark: packets for mark, (packets, _bytes) in live_table.read_counters("acct_out").items()}
-
-    def agent(self) -> dict[str, Any]:
-        """Tell whether the agent runs, and what it says of itself."""
-        return agent_status.read(self._store)
-
-    def _apply(self, outcome: Outcome, wanted: Configuration, memory: dict[str, Any], save: bool | None) -> None:
-        if outcome.changed or save:
-            files = self._store.change()
-            try:
-                if outcome.difference:
-                    files.configuration(wanted)
-                if save is not False:
-                    _boot_files(files, outcome.plan)
-                with addresses.added(outcome.plan.add):
-                    if outcome.plan.transaction:
-                        memory["generation"] += runner.apply(outcome.plan.transaction)
-                files.commit()
-            finally:
-                files.abandon()
-            conntrack.delete_unmarked(outcome.plan.new_destinations)
-            addresses.announce(outcome.plan.add)
-            addresses.remove(outcome.plan.remove)
-        conntrack.delete_flows(flows_to_delete(outcome.runtime_before, outcome.runtime_after))
-        if outcome.runtime_after != outcome.runtime_before:
-            self._store.save_runtime(outcome.runtime_after, outcome.runtime_before)
-        # Somebody else's transaction in between would be taken for ours: then remember nothing.
-        if runner.generation() == memory["generation"] and self._store.read_run("applied.json") != memory:
-            self._store.write_run("applied.json", memory)
-
-    def _table(
-        self,
-        present: Configuration,
-        settings: Settings,
-        runtime: Runtime,
-        owned: frozenset[Address],
-        as_left: dict[str, Any],
-        derived: Derived,
-    ) -> LiveTable | None:
-        """Return our table: from memory as long as nobody has touched nftables since we did, else from the kernel."""
-        if self._store.read_run("applied.json") != as_left:
-            return live_table.read_table()
-        return desired_table(present, settings, {vip.address for vip in owned}, runtime, derived).as_live()
-
-    def _on_interfaces(self, settings: Settings, owned: frozenset[Address]) -> frozenset[Address]:
-        interfaces = {address.interface for address in owned}
+    @gc_paused()
+    def _change(self, request: ChangeRequest) -> Outcome:
+        """Carry out a change. The caller holds the lock, or asks for a check."""
+        config_before = self._store.configuration()
+        before = Configuration.from_document(config_before)
+        if request.expected is not None and request.expected != before.fingerprint:
+            raise ConditionNotMet(request.expected, before.fingerprint)
+        config_after = request.edit(config_before)
+        settings = self._store.settings()
         if settings.vip_mode == "address":
-            interfaces.add(settings.vip_interface)
-        return addresses.read(interfaces)
+            addresses.check_interface(settings.vip_interface)
+        runtime_before, rejected = self._store.read_runtime()
+        after = before if config_after == config_before else Configuration.from_document(config_after, before)
+        derived = Derived()
+        effective_before = effective(before, runtime_before, derived)
+        owned, generation = frozenset(self._store.vips()), runner.generation()
+        snapshot = take_snapshot(before.fingerprint, settings, runtime_before, owned, generation)
+        live = Live(
+            self._applied.read_table(snapshot, effective_before, settings, runtime_before, owned, derived),
+            _read_addresses(settings, owned),
+            owned,
+        )
+        event = Event(before, after, time.time(), request.learned, request.slow_start, request.timeouts(config_after))
+        runtime_after = transition(runtime_before, event, conntrack.count, derived)
+        effective_after = effective(after, runtime_after, derived)
+        if request.guard:
+            request.guard(effective_before, effective_after)
+        runtime_after = replace(runtime_after, uncounted=_uncounted(effective_after, live, runtime_after))
+        outcome = Outcome(
+            config_before,
+            config_after,
+            difference(config_before, config_after),
+            plan(effective_after, settings, live, runtime_after, derived),
+            runtime_before,
+            runtime_after,
+            effective_after,
+            after.fingerprint,
+        )
+        outcome.rejected = rejected
+        if self._unfinished.read():
+            outcome.repairs = [repairs.INTERRUPTED]
+        elif outcome.plan and self._applied.exists:
+            is_asked_for = bool(outcome.difference) or (
+                runtime_before.visible_in_kernel != runtime_after.visible_in_kernel
+            )
+            outcome.repairs = repairs.describe(outcome.plan, live, is_asked_for)
+        if not request.check:
+            snapshot = take_snapshot(after.fingerprint, settings, runtime_after, outcome.plan.owned, generation)
+            self._apply(outcome, after, owned, snapshot, request.save_boot)
+        return outcome
 
-    def _known(self) -> _Known:
-        """Return what follows from the configuration alone, worked out once for each."""
-        stamp = self._store.stamp()
-        if self._last_known is None or self._last_known.stamp != stamp:
-            document = self._store.configuration()
-            configuration = Configuration.from_document(document)
-            shared_out = Configuration(tuple(one for one in configuration.listeners if one.is_least_conn))
-            self._last_known = _Known(stamp, configuration.fingerprint, shared_out, backend_ids(configuration))
-        return self._last_known
+    def _apply(
+        self,
+        outcome: Outcome,
+        configuration: Configuration,
+        owned_before: frozenset[Address],
+        snapshot: Snapshot,
+        save_boot: SaveBoot,
+    ) -> None:
+        """Bring files and kernel to the outcome, in the order that this file's first lines give.
 
-    def _memory(
-        self, name: str, settings: Settings, runtime: Runtime, owned: frozenset[Address], generation: int
-    ) -> dict[str, Any]:
-        return {
-            "network": _network_namespace(),
-            "rules": rules_digest(),
-            "generation": generation,
-            "fingerprint": name,
-            "settings": asdict(settings),
-            "owned": sorted(f"{vip.prefix} {vip.interface}" for vip in owned),
-            "runtime": runtime.visible_in_kernel,
+        :param configuration: the configuration after.
+        :param snapshot: of the outcome, with the kernel's generation before.
+        """
+        steps, files = outcome.plan, PendingFiles()
+        saved = None if outcome.rejected else outcome.runtime_before
+        is_boot_due = save_boot != SaveBoot.LATER and (
+            outcome.changed or save_boot == SaveBoot.ALWAYS or not self._boot_files.are_intact(steps.owned)
+        )
+        try:
+            if is_boot_due:
+                self._boot_files.write(files, steps)
+            if outcome.difference:
+                self._store.write_configuration(files, configuration)
+            try:
+                saved = self._record_intent(outcome, owned_before, saved)
+                with addresses.added(steps.add):
+                    if steps.transaction:
+                        snapshot["generation"] += runner.apply(steps.transaction)
+            except BaseException:
+                self._withdraw_intent(outcome.runtime_before, owned_before)
+                raise
+            files.commit()
+        finally:
+            files.abandon()
+            if is_boot_due:
+                self._boot_files.remove_unused()
+        conntrack.delete_unmarked(steps.new_destinations + self._unfinished.destinations(outcome.effective_after))
+        addresses.announce(steps.add + self._unfinished.addresses(steps.owned))
+        addresses.remove(steps.remove)
+        conntrack.delete_flows(flows_to_delete(outcome.runtime_before, outcome.runtime_after))
+        if steps.owned != owned_before:
+            self._store.save_vips(steps.owned)
+        if outcome.runtime_after != saved:
+            self._store.save_runtime(outcome.runtime_after, saved)
+        self._applied.save(snapshot)
+        self._unfinished.remove()
+
+    def _record_intent(
+        self, outcome: Outcome, owned_before: frozenset[Address], saved: Runtime | None
+    ) -> Runtime | None:
+        """Write what must not be forgotten if the change dies while it changes the kernel.
+
+        :param saved: the runtime state that the files hold.
+        :returns: the runtime state that the files hold then.
+        """
+        before, after = outcome.runtime_before, outcome.runtime_after
+        if not outcome.plan.owned <= owned_before:
+            self._store.save_vips(outcome.plan.owned | owned_before)
+        begun = {
+            name: drain
+            for name, drain in after.drains.items()
+            # A pool's drain begins anew with the next look at its health, which must not wait for the disk.
+            if drain.cause in (DrainCause.DRAINED, DrainCause.REMOVED) and before.drains.get(name) != drain
         }
+        if begun:
+            intended = replace(before, drains={**before.drains, **begun})
+            self._store.save_runtime(intended, saved)
+            saved = intended
+        if outcome.plan:
+            self._unfinished.write(outcome.plan)
+        return saved
+
+    def _withdraw_intent(self, runtime_before: Runtime, owned_before: frozenset[Address]) -> None:
+        """Take back what :meth:`_record_intent` wrote, because the kernel has not been changed."""
+        # What cannot be taken back does no harm.
+        with suppress(EvenflowError, OSError):
+            if frozenset(self._store.vips()) != owned_before:
+                self._store.save_vips(owned_before)
+            saved = self._store.runtime()
+            if saved != runtime_before:
+                self._store.save_runtime(runtime_before, saved)
+            self._unfinished.withdraw()
+
+    def _read_least_conn(self) -> _LeastConn:
+        """Return what dealing shares needs of the configuration, computed once for each file."""
+        stamp = self._store.stamp()
+        if self._least_conn is None or self._least_conn.stamp != stamp:
+            configuration = Configuration.from_document(self._store.configuration())
+            listeners = Configuration(tuple(listener for listener in configuration.listeners if listener.is_least_conn))
+            self._least_conn = _LeastConn(stamp, configuration.fingerprint, listeners, backend_ids(configuration))
+        return self._least_conn
 
 
-def _as_it_is(before: Document) -> Document:
-    return before
-
-
-def _repairs(outcome: Outcome, live: Live) -> list[str]:
-    found = []
-    if live.table is None:
-        found.append("the table inet evenflow was gone; it is back")
-    elif is_other_version(live.table):
-        found.append("the table inet evenflow had other rules; it is built anew")
-    if outcome.difference or outcome.runtime_before.visible_in_kernel != outcome.runtime_after.visible_in_kernel:
-        return found
-    found += [f"{vip.prefix} was gone from {vip.interface}; it is back" for vip in outcome.plan.add]
-    if not found and outcome.plan.transaction:
-        statements = outcome.plan.transaction.lines()
-        shown = [text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …" for text in statements[:_SHOWN_STATEMENTS]]
-        more = len(statements) - len(shown)
-        found.append(f"the table was changed; done: {'; '.join(shown)}{f' and {more} more' if more else ''}")
-    return found
+def _read_addresses(settings: Settings, owned: frozenset[Address]) -> frozenset[Address]:
+    """Return the addresses on the interfaces where VIPs are or are to be."""
+    interfaces = {address.interface for address in owned}
+    if settings.vip_mode == "address":
+        interfaces.add(settings.vip_interface)
+    return addresses.read(interfaces)
 
 
 def _uncounted(configuration: Configuration, live: Live, runtime: Runtime) -> dict[str, int]:
+    """Return the flows that no limit's element counts, by the limit's name."""
     kept = None if live.table is None or is_other_version(live.table) else live.table
     return uncounted(configuration, kept, runtime.uncounted, conntrack.count)
-
-
-def _boot_files(files: Change, wanted: Plan) -> None:
-    head = Transaction()
-    head.add_table(TABLE_COMMENT)
-    head.delete_table()
-    files.restore(parts(wanted.boot), head)
-    files.vips(wanted.owned)
-
-
-def _network_namespace() -> str:
-    """Name the network namespace in a way that no other one has, before the next boot or after."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot = file.read().strip()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            cookie = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8).hex()
-        except OSError:
-            cookie = "before 5.14"
-    return f"{boot} {cookie} {os.stat('/proc/self/ns/net').st_ino}"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What ``lb_info`` tells of a node."""
+"""The report of ``lb_info``: what a node balances, and in what state it is."""
 
 from __future__ import annotations
 
@@ -23,50 +23,50 @@ from .._state.effective import effective
 from .._state.eligibility import Pool, accepts, is_candidate, is_healthy, select
 from .._state.runtime import EMPTY_RUNTIME, DrainCause, Runtime
 from .._system import conntrack
-from .node import Node
+from .view import NodeView
 
 Section = Tuple[Dict[str, Any], List[Dict[str, Any]]]
-"""What one part of a report says of a listener, and of each of its backends in their order."""
+"""The fields that a part of a report has for a listener, and for each of its backends in their order."""
 
 
-def report(node: Node, gather: Iterable[str], names: Iterable[str] | None) -> dict[str, Any]:
-    """Read a node; nothing is changed.
+def report(view: NodeView, gather: Iterable[str], names: Iterable[str] | None) -> dict[str, Any]:
+    """Return the report of a node.
 
     :param gather: parts, keys of :data:`GATHER`.
-    :param names: listeners to tell of; ``None`` for all.
+    :param names: names of listeners; ``None`` for all.
     :returns: ``listeners`` (a list sorted by name), ``fingerprint``, ``table_digest``, ``node``.
     """
-    document, settings = node.configuration(), node.settings()
-    view = _View(document, settings, node.runtime())
-    wanted = document.keys() if names is None else set(names)
+    document, settings = view.configuration(), view.settings()
+    facts = _Facts(document, settings, view.runtime())
+    reported = document.keys() if names is None else set(names)
     parts = [_identities, *(GATHER[part] for part in GATHER if part in set(gather))]
-    told = []
-    for listener in view.configuration.listeners:
-        if listener.name in wanted:
+    listeners = []
+    for listener in facts.configuration.listeners:
+        if listener.name in reported:
             entry: dict[str, Any] = {}
             lines: list[dict[str, Any]] = [{} for _backend in listener.backends]
             for part in parts:
-                fields, backends = part(view, listener)
+                fields, backends = part(facts, listener)
                 entry.update(fields)
                 for line, more in zip(lines, backends):
                     line.update(more)
-            told.append({**entry, "backends": lines})
+            listeners.append({**entry, "backends": lines})
     return {
-        "listeners": told,
+        "listeners": listeners,
         "fingerprint": fingerprint(document),
-        "table_digest": view.digest(),
+        "table_digest": facts.digest(),
         "node": {
             "name": platform.node(),
             "kernel": platform.release(),
             **asdict(settings),
-            "agent": node.agent(),
-            "leaving": view.leaving(),
+            "agent": view.agent(),
+            "leaving": facts.leaving(),
         },
     }
 
 
-class _View:
-    """A configuration and what follows from it."""
+class _Facts:
+    """A configuration, and what is computed from it or counted once for all parts of a report."""
 
     def __init__(self, document: Document, settings: Settings, runtime: Runtime) -> None:
         self.document = document
@@ -91,14 +91,14 @@ class _View:
             self._counters[name] = live_table.read_counters(name)
         return self._counters[name]
 
-    def active(self) -> dict[int, int]:
-        """Count active flows by id."""
+    def active_flows(self) -> dict[int, int]:
+        """Return the number of active flows by backend id."""
         if self._active is None:
             self._active = conntrack.count()
         return self._active
 
     def leaving(self) -> list[dict[str, Any]]:
-        """Tell which removed registrations drain still."""
+        """Return the removed backends that still drain."""
         now = time.time()
         return [
             {
@@ -112,7 +112,7 @@ class _View:
         ]
 
     def digest(self) -> str:
-        """Name what decides where a flow goes: equal on nodes that would send every flow to the same backend."""
+        """Return a digest of what decides where a flow goes: equal on nodes that send flows to the same backends."""
         routes = [
             (
                 listener.address,
@@ -120,7 +120,7 @@ class _View:
                 listener.ports,
                 listener.session_affinity,
                 accepts(listener, select(listener)),
-                # Shares dealt by load are each node's own.
+                # Shares that follow the load differ between nodes.
                 repr(self.table(listener)),
                 [backend.endpoint for backend in select(listener).backends],
             )
@@ -129,20 +129,20 @@ class _View:
         return hashlib.sha256(json.dumps(routes, separators=(",", ":")).encode("utf-8")).hexdigest()
 
 
-def _identities(view: _View, listener: Listener) -> Section:
+def _identities(facts: _Facts, listener: Listener) -> Section:
     return {"name": listener.name}, [
         {"name": backend.name, "address": backend.address, "port": backend.port, "id": f"{mark:#010x}"}
-        for backend, mark in zip(listener.backends, view.marks(listener))
+        for backend, mark in zip(listener.backends, facts.marks(listener))
     ]
 
 
-def _config(view: _View, listener: Listener) -> Section:
-    document = view.document[listener.name]
+def _config(facts: _Facts, listener: Listener) -> Section:
+    document = facts.document[listener.name]
     return document, document["backends"]
 
 
-def _status(view: _View, listener: Listener) -> Section:
-    lines = [_backend_status(view, listener, *pair) for pair in zip(listener.backends, view.marks(listener))]
+def _status(facts: _Facts, listener: Listener) -> Section:
+    lines = [_backend_status(facts, listener, *pair) for pair in zip(listener.backends, facts.marks(listener))]
     return {"status": _listener_status(listener), "pool": select(listener).pool}, lines
 
 
@@ -159,10 +159,10 @@ def _listener_status(listener: Listener) -> str:
     return "online" if in_order else "degraded"
 
 
-def _backend_status(view: _View, listener: Listener, backend: Backend, mark: int) -> dict[str, Any]:
+def _backend_status(facts: _Facts, listener: Listener, backend: Backend, mark: int) -> dict[str, Any]:
     name = backend_key_of(listener.name, *backend.endpoint)
-    health, drain = view.runtime.health.get(name), view.runtime.drains.get(name)
-    flows = view.active().get(mark, 0)
+    health, drain = facts.runtime.health.get(name), facts.runtime.drains.get(name)
+    flows = facts.active_flows().get(mark, 0)
     if backend.admin_state == "disabled":
         status, since = "disabled", None
     elif backend.admin_state == "drained":
@@ -170,16 +170,16 @@ def _backend_status(view: _View, listener: Listener, backend: Backend, mark: int
         since = drain.since if drain else None
     else:
         status, since = backend.health or "no_monitor", health.since if health else None
-    told: dict[str, Any] = {"status": status, "since": _time(since), "active_flows": flows}
+    fields: dict[str, Any] = {"status": status, "since": _time(since), "active_flows": flows}
     if health:
-        told["health"] = {"state": health.state, "since": _time(health.since), "last_check": health.message}
+        fields["health"] = {"state": health.state, "since": _time(health.since), "last_check": health.message}
         if listener.health_check:
-            told["health"]["detection_sec"] = listener.health_check.detection_sec
+            fields["health"]["detection_sec"] = listener.health_check.detection_sec
         if health.weight is not None:
-            told["health"]["weight"] = health.weight
+            fields["health"]["weight"] = health.weight
     if status == "draining" and drain:
-        told["drain_remaining_sec"] = _remaining(drain.deadline, time.time())
-    return told
+        fields["drain_remaining_sec"] = _remaining(drain.deadline, time.time())
+    return fields
 
 
 def _remaining(deadline: float | None, now: float) -> int | None:
@@ -190,34 +190,34 @@ def _time(seconds: float | None) -> str | None:
     return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def _connections(view: _View, listener: Listener) -> Section:
-    flows = [view.active().get(mark, 0) for mark in view.marks(listener)]
+def _connections(facts: _Facts, listener: Listener) -> Section:
+    flows = [facts.active_flows().get(mark, 0) for mark in facts.marks(listener)]
     return {"active_flows": sum(flows)}, [{"active_flows": count} for count in flows]
 
 
-def _counters(view: _View, listener: Listener) -> Section:
+def _counters(facts: _Facts, listener: Listener) -> Section:
     names = ("flows", "packets_in", "bytes_in", "packets_out", "bytes_out")
     lines = []
-    for mark in view.marks(listener):
-        flows, _bytes = view.counters("acct_new").get(mark, (0, 0))
-        ways = (*view.counters("acct_in").get(mark, (0, 0)), *view.counters("acct_out").get(mark, (0, 0)))
+    for mark in facts.marks(listener):
+        flows, _bytes = facts.counters("acct_new").get(mark, (0, 0))
+        ways = (*facts.counters("acct_in").get(mark, (0, 0)), *facts.counters("acct_out").get(mark, (0, 0)))
         lines.append(dict(zip(names, (flows, *ways))))
     return {"counters": {name: sum(line[name] for line in lines) for name in names}}, [
         {"counters": line} for line in lines
     ]
 
 
-def _tables(view: _View, listener: Listener) -> Section:
-    table = view.current_table(listener)
+def _tables(facts: _Facts, listener: Listener) -> Section:
+    table = facts.current_table(listener)
     shares = table.shares()
     total = sum(entry.weight for entry in table.entries)
     errors = [abs(shares[entry.id] - entry.weight * table.size / total) for entry in table.entries]
-    told = {
+    fields = {
         "scheduler": table.scheduler,
         "size": table.size,
         "worst_error_slots": round(max(errors, default=0.0), 6),
     }
-    return {"table": told}, [{"slots": shares.get(mark, 0)} for mark in view.marks(listener)]
+    return {"table": fields}, [{"slots": shares.get(mark, 0)} for mark in facts.marks(listener)]
 
 
 GATHER = {"config": _config, "status": _status, "connections": _connections, "counters": _counters, "tables": _tables}

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from .._config.model import HealthCheck
 from .._config.str_enum import StrEnum
@@ -68,16 +67,3 @@ class Health:
         if streak < threshold:
             return replace(updated, streak=streak)
         return replace(updated, state=state, since=now, streak=0)
-
-    @classmethod
-    def from_json(cls, data: Any) -> Health:
-        """Read what :meth:`as_json` returned.
-
-        :raises TypeError, ValueError: it is something else.
-        """
-        state, since, streak, message, weight = data
-        return cls(HealthState(state), float(since), int(streak), str(message), None if weight is None else int(weight))
-
-    def as_json(self) -> list[Any]:
-        """Return the health as JSON holds it."""
-        return [self.state, self.since, self.streak, self.message, self.weight]

@@ -36,6 +36,9 @@ def main() -> None:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     compileall.compile_dir(new, quiet=2)
+    if os.path.lexists(f"{link}.new"):
+        # A run that was interrupted has left it.
+        os.unlink(f"{link}.new")
     os.symlink(version, f"{link}.new")
     os.replace(f"{link}.new", link)
     for name in os.listdir(folder):

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -61,6 +61,7 @@ class FakeOutcome:
     fingerprint: str
     repairs: list[str]
     changed: bool
+    rejected: Sequence[str] = ()
 
 
 class FakeNode:
@@ -205,9 +206,15 @@ Run = Callable[..., Bench]
 def run_agent(tmp_path: Path) -> Run:
     """Return a function that runs an agent while a test's coroutine works, and stops it as the service manager does."""
 
-    def run_it(work: Work, *listeners: dict[str, Any], prepare: Callable[[Bench], None] | None = None) -> Bench:
+    def run_it(
+        work: Work,
+        *listeners: dict[str, Any],
+        prepare: Callable[[Bench], None] | None = None,
+        are_boot_files_current: bool = True,
+    ) -> Bench:
         async def main(loop: VirtualLoop) -> Bench:
             bench = Bench(loop, tmp_path, document(*listeners))
+            bench.agent.reconciler.are_boot_files_current = are_boot_files_current
             if prepare:
                 prepare(bench)
             running = asyncio.ensure_future(bench.agent.run())
@@ -342,7 +349,7 @@ class TestEvents:
             await asyncio.sleep(10)
 
         run_agent(work, CHECKED)
-        assert seen == ["none", "healthy", "unhealthy"]
+        assert seen == ["none", HealthState.HEALTHY, HealthState.UNHEALTHY]
         logged = [(record.levelname, record.getMessage()) for record in caplog.records if KEY in record.getMessage()]
         assert logged == [("INFO", f"{KEY} is healthy: ok"), ("WARNING", f"{KEY} is unhealthy: refused")]
 
@@ -478,6 +485,14 @@ class TestTime:
 
 
 class TestBootFiles:
+    def test_they_are_brought_up_to_date_once_after_the_start(self, run_agent: Run) -> None:
+        async def work(bench: Bench) -> None:
+            await asyncio.sleep(60)
+
+        bench = run_agent(work, WEB, are_boot_files_current=False)
+        assert [save for _when, save in bench.node.reconciled] == [False, True]
+        assert bench.node.times == pytest.approx([GATHER_SECONDS, BOOT_FILES_SECONDS + 2 * GATHER_SECONDS])
+
     def test_they_follow_a_change_later(self, run_agent: Run) -> None:
         def prepare(bench: Bench) -> None:
             bench.node.changes = 1

@@ -9,143 +9,41 @@ import errno
 import os
 import shutil
 from collections import Counter
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.least_conn_loop import LeastConnLoop
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.address import Address, Destination
-from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document import Document, fingerprint
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document import fingerprint
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.edit import (
     Edit,
-    checked,
-    with_listeners,
     without_listener,
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.ports import PortRange
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
-from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_listeners
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import ConditionNotMet, InvalidInput, NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Element, LiveTable, content
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Element, content
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
-from ansible_collections.evenflow.l4lb.plugins.module_utils._system import addresses, conntrack
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system import conntrack
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, backend, document, listener
-from ansible_collections.evenflow.l4lb.tests.unit.fake_nft import FakeNft, NftRefused
+from ansible_collections.evenflow.l4lb.tests.unit.fake_machine import Machine, put
+from ansible_collections.evenflow.l4lb.tests.unit.fake_nft import FakeNft
 
 WEB = listener("web", backend("198.19.0.1"), backend("198.19.0.2"))
 API = listener("api", backend("198.19.0.1"), ports=["443"], scheduler="wrr")
-
-
-class Machine:
-    """A machine with a kernel in memory.
-
-    :ivar nft: its nftables.
-    :ivar foreign: transactions of others, which raise the generation too.
-    :ivar reads: how often the table was read.
-    :ivar addresses: what is on its interfaces.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.node = Node(str(folder))
-        self.nft = FakeNft()
-        self.foreign = 0
-        self.reads = 0
-        self.addresses: set[Address] = set()
-        self.announced: tuple[Address, ...] = ()
-        self.flows_to_delete: list[Destination] = []
-
-    def generation(self) -> int:
-        """Return the number of transactions."""
-        return len(self.nft.runs) + self.foreign
-
-    def read_table(self) -> LiveTable | None:
-        """Return the table."""
-        self.reads += 1
-        return self.nft.found()
-
-    def apply(self, transaction: Transaction) -> int:
-        """Run a transaction."""
-        try:
-            self.nft.run(transaction)
-        except NftRefused as error:
-            raise NodeError(str(error)) from error
-        return 1
-
-    def read_addresses(self, interfaces: set[str]) -> frozenset[Address]:
-        """Return the addresses on interfaces."""
-        return frozenset(address for address in self.addresses if address.interface in interfaces)
-
-    @contextmanager
-    def added_addresses(self, added: Any) -> Iterator[None]:
-        """Put addresses on interfaces; they go again if what happens inside fails."""
-        self.addresses |= set(added)
-        try:
-            yield
-        except BaseException:
-            self.addresses -= set(added)
-            raise
-
-    def announce_addresses(self, announced: Any) -> None:
-        """Remember what the neighbours were told."""
-        self.announced = tuple(announced)
-
-    def remove_addresses(self, removed: Any) -> None:
-        """Take addresses off interfaces."""
-        self.addresses -= set(removed)
-
-    def delete_unmarked(self, destinations: Any) -> int:
-        """Remember whose unmarked flows were to be flows_to_delete."""
-        self.flows_to_delete.extend(destinations)
-        return 0
-
-    def files(self) -> dict[str, bytes]:
-        """Return all files, links among them by their target; the lock is none."""
-        return {
-            str(path): os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
-            for path in self.folder.rglob("*")
-            if path.name != "lock" and (path.is_symlink() or path.is_file())
-        }
-
-    def assert_holds(self, wanted: Document) -> None:
-        """Fail if the kernel or the file does not hold a configuration."""
-        expected = desired_table(Configuration.from_document(wanted), Settings()).as_live()
-        found = self.nft.found()
-        assert found is not None
-        assert found.chains == expected.chains
-        assert {name: one.elements for name, one in found.sets.items()} == {
-            name: content(one.elements) for name, one in expected.sets.items()
-        }
-        assert self.node.configuration() == wanted
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Return a machine that the library takes for its own."""
     found = Machine(tmp_path / "etc")
-    monkeypatch.setattr(live_table, "read_table", found.read_table)
-    for name in ("generation", "apply"):
-        monkeypatch.setattr(runner, name, getattr(found, name))
-    monkeypatch.setattr(addresses, "read", found.read_addresses)
-    monkeypatch.setattr(addresses, "added", found.added_addresses)
-    monkeypatch.setattr(addresses, "announce", found.announce_addresses)
-    monkeypatch.setattr(addresses, "remove", found.remove_addresses)
-    monkeypatch.setattr(addresses, "check_interface", lambda name: None)
-    monkeypatch.setattr(conntrack, "delete_unmarked", found.delete_unmarked)
-    monkeypatch.setattr(conntrack, "count", lambda marks=(): {})
+    found.install(monkeypatch)
     return found
-
-
-def put(*items: dict[str, Any], purge: str = "none") -> Edit:
-    """Return the edit that a task with listeners asks for."""
-    faults = Faults()
-    return checked(partial(with_listeners, items=parse_listeners(list(items), faults), purge=purge), faults)
 
 
 def weight(number: int) -> Edit:
@@ -220,11 +118,7 @@ class TestChange:
         for edit in (put(WEB, API), weight(0), partial(without_listener, name="api")):
             machine.node.change(edit)
             reborn = FakeNft()
-            folder = machine.folder / "state" / "restore" / "current"
-            head = (folder / "main.nft").read_text("utf-8").splitlines()
-            assert head[-1] == f'include "{folder}/parts/*.nft"'
-            parts = [path.read_text("ascii") for path in sorted((folder / "parts").iterdir())]
-            reborn.run("".join(f"{line}\n" for line in head[:-1]) + "".join(parts))
+            reborn.run(machine.boot_ruleset())
             assert reborn.found() == machine.nft.found()
 
 
@@ -262,13 +156,13 @@ class TestRefused:
     def test_the_second_of_two_writers_with_one_fingerprint(self, machine: Machine) -> None:
         """Row 2."""
         machine.node.change(put(WEB))
-        known = fingerprint(machine.node.configuration())
+        known = fingerprint(machine.view.configuration())
         machine.node.change(weight(7), expected=known)
         files, runs = machine.files(), len(machine.nft.runs)
         with pytest.raises(ConditionNotMet, match="^conditionNotMet: fingerprint: "):
             machine.node.change(weight(9), expected=known)
         assert (machine.files(), len(machine.nft.runs)) == (files, runs)
-        assert machine.node.configuration()["web"]["backends"][0]["weight"] == 7
+        assert machine.view.configuration()["web"]["backends"][0]["weight"] == 7
 
     def test_bad_input(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
@@ -316,8 +210,8 @@ class TestRefused:
 
         def full(path: Any, *arguments: Any, **options: Any) -> Any:
             calls.append(path)
-            # A directory is opened to be synced, not to be written.
-            if isinstance(path, str) and os.path.isdir(path):
+            # A directory is opened to be synced or searched, not to be written.
+            if call == "open" and not arguments[0] & os.O_CREAT:
                 return original(path, *arguments, **options)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path if isinstance(path, str) else None)
 
@@ -464,13 +358,8 @@ class TestLimits:
 
     def marks(self, machine: Machine) -> set[int]:
         """Return the ids of the backends of web."""
-        return set(
-            content(
-                desired_table(Configuration.from_document(machine.node.configuration()), Settings())
-                .sets["acct_new"]
-                .elements
-            )
-        )
+        present = Configuration.from_document(machine.view.configuration())
+        return set(content(desired_table(present, Settings()).sets["acct_new"].elements))
 
     def limit(self, machine: Machine) -> Any:
         """Return what the one limit's element says."""

@@ -13,9 +13,9 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document imp
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.identity import backend_ids
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.report import GATHER, report
-from ansible_collections.evenflow.l4lb.plugins.module_utils._system import conntrack
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node.view import NodeView
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system.files import PendingFiles
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import Store
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, configuration, document, listener
 
@@ -33,7 +33,6 @@ def no_kernel(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[int, tuple[int,
     counted: dict[str, dict[int, tuple[int, int]]] = {}
     monkeypatch.setattr(runner, "_PATH", "")
     monkeypatch.setattr(live_table, "read_counters", counted.__getitem__)
-    monkeypatch.setattr(conntrack, "count", lambda marks=(): {})
     return counted
 
 
@@ -42,12 +41,12 @@ def told(
 ) -> dict[str, Any]:
     """Return the report of a node with a configuration."""
     store = Store(str(folder))
-    change = store.change()
-    change.configuration(Configuration.from_document(wanted))
-    change.commit()
+    files = PendingFiles()
+    store.write_configuration(files, Configuration.from_document(wanted))
+    files.commit()
     if seed is not None:
         (folder / "node.json").write_text(f'{{"hash_seed": {seed}}}', encoding="ascii")
-    return report(Node(str(folder)), gather, names)
+    return report(NodeView(str(folder)), gather, names)
 
 
 def test_what_is_always_told(tmp_path: Path) -> None:
@@ -131,7 +130,7 @@ def test_nothing_is_written(tmp_path: Path, no_kernel: dict[str, dict[int, tuple
     told(tmp_path)
     no_kernel.update(acct_new={}, acct_in={}, acct_out={})
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    report(Node(str(tmp_path)), GATHER, None)
+    report(NodeView(str(tmp_path)), GATHER, None)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +12,7 @@ import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_drain
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import InvalidInput
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node.drain_wait import GRACE_SECONDS, wait
-from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import DrainRequest, RemainingFlows
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.drain import DrainRequest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.effective import effective
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health, HealthState
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import EMPTY_RUNTIME
@@ -142,78 +140,3 @@ def test_guard() -> None:
         _guard(request("b1", out_elsewhere=["b2"]))
     with pytest.raises(InvalidInput, match="db would keep 0"):
         _guard(request("b3"))
-
-
-class Fake:
-    """A node whose time passes when somebody sleeps."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, left: list[RemainingFlows], is_ended: bool = True) -> None:
-        self.left, self.is_ended, self.now, self.settled = left, is_ended, 1000.0, 0
-        for name in ("time", "monotonic"):
-            monkeypatch.setattr(time, name, lambda: self.now)
-        monkeypatch.setattr(time, "sleep", self._sleep)
-
-    def _sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-    def look(self) -> list[RemainingFlows]:
-        return [
-            replace(
-                one,
-                is_expired=one.deadline is not None and self.now >= one.deadline,
-                connections=0 if self.is_ended and one.deadline and self.now > one.deadline + 2 else one.connections,
-            )
-            for one in self.left
-        ]
-
-    def process_deadlines(self) -> None:
-        self.settled += 1
-
-
-def _left(connections: int, deadline: float | None = None, **options: Any) -> RemainingFlows:
-    return RemainingFlows(
-        "web",
-        "b1",
-        B1,
-        0,
-        **{
-            "connections": connections,
-            "deadline": deadline,
-            "is_expired": False,
-            "is_dead": False,
-            "is_draining": True,
-            **options,
-        },
-    )
-
-
-def _waited(fake: Fake, max_connections: int = 0, seconds: float = 30, at_most: float = float("inf")) -> Any:
-    began = fake.now
-    found = wait(fake, fake, max_connections, seconds, 1.0, at_most)  # type: ignore[arg-type]
-    return found.is_done, found.is_over, found.ended, round(fake.now - began)
-
-
-def test_nothing_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    for left in ([], [_left(0)], [_left(5, is_dead=True)], [_left(5, is_draining=False)]):
-        assert _waited(Fake(monkeypatch, left)) == (True, False, 0, 0)
-    assert _waited(Fake(monkeypatch, [_left(3)]), max_connections=3) == (True, False, 0, 0)
-
-
-def test_a_deadline_ends_flows(monkeypatch: pytest.MonkeyPatch) -> None:
-    done, over, ended, took = _waited(Fake(monkeypatch, [_left(7, 1010.0)]))
-    assert (done, over, ended) == (True, True, 7) and 12 <= took <= 14
-
-
-def test_without_a_deadline_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _waited(Fake(monkeypatch, [_left(7)])) == (False, True, 0, 30)
-
-
-def test_flows_that_do_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Fake(monkeypatch, [_left(7, 1010.0)], is_ended=False)
-    done, over, _ended, took = _waited(fake)
-    assert (done, over) == (False, True) and took >= 10 + GRACE_SECONDS and fake.settled
-
-
-def test_a_slice_ends_but_not_near_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _waited(Fake(monkeypatch, [_left(7, 1100.0)]), at_most=10) == (False, False, 0, 10)
-    assert _waited(Fake(monkeypatch, [_left(7, 1012.0)]), at_most=10)[:3] == (True, True, 7)

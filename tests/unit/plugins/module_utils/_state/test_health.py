@@ -72,8 +72,3 @@ def test_since_is_when_the_state_changed_and_words_are_the_last_result() -> None
 def test_a_weight_outlives_a_failure() -> None:
     health = Health(HEALTHY, 1.0).after(CheckResult(True, "ok", 7), _check(1, 3), 2.0)
     assert health.after(CheckResult(False, "refused"), _check(1, 3), 3.0).weight == 7
-
-
-def test_written_and_read() -> None:
-    health = Health(UNHEALTHY, 12.5, 1, "refused", 3)
-    assert Health.from_json(health.as_json()) == health

@@ -11,7 +11,6 @@ import os
 import subprocess
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -21,17 +20,13 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document imp
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.parts import LISTENER_FILES, Part, parts
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
-from ansible_collections.evenflow.l4lb.plugins.module_utils._system import store as store_module
-from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import Change, Store
-from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, configuration, document, listener
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system import lock
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system.files import PendingFiles
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import Store
+from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, document, listener
 
 WEB = listener("web", backend("198.19.0.1"))
 API = listener("api", backend("198.19.0.1"), ports=["443"], scheduler="rr")
-PARTS = ["0_static", "1_api", "1_web", "2_elements"]
-FILE_OF_WEB = "1_11"
 OLD, NEW = document(WEB), document(WEB, API)
 
 
@@ -43,9 +38,9 @@ def store(tmp_path: Path) -> Store:
 
 def save(store: Store, wanted: Document) -> None:
     """Write a configuration."""
-    change = store.change()
-    change.configuration(Configuration.from_document(wanted))
-    change.commit()
+    files = PendingFiles()
+    store.write_configuration(files, Configuration.from_document(wanted))
+    files.commit()
 
 
 def write(path: str, content: str | bytes) -> None:
@@ -97,18 +92,18 @@ class TestConfiguration:
 
     def test_until_the_commit_the_old_one_stands(self, store: Store) -> None:
         save(store, OLD)
-        change = store.change()
-        change.configuration(Configuration.from_document(NEW))
+        files = PendingFiles()
+        store.write_configuration(files, Configuration.from_document(NEW))
         assert store.configuration() == OLD
-        change.abandon()
+        files.abandon()
         assert os.listdir(store.config_dir) == ["listeners.json"]
         assert store.configuration() == OLD
 
     def test_abandoning_after_the_commit_does_nothing(self, store: Store) -> None:
-        change = store.change()
-        change.configuration(Configuration.from_document(NEW))
-        change.commit()
-        change.abandon()
+        files = PendingFiles()
+        store.write_configuration(files, Configuration.from_document(NEW))
+        files.commit()
+        files.abandon()
         assert store.configuration() == NEW
 
     def test_a_reader_never_sees_half_a_file(self, store: Store) -> None:
@@ -211,10 +206,10 @@ class TestFullDisk:
         save(store, OLD)
         before = tree(store.config_dir)
         os.symlink("/dev/full", f"{store.listeners_file}.new")
-        change = store.change()
-        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            change.configuration(Configuration.from_document(NEW))
-        change.abandon()
+        files = PendingFiles()
+        with pytest.raises(NodeError, match=f"listeners.json.new: {os.strerror(errno.ENOSPC)}"):
+            store.write_configuration(files, Configuration.from_document(NEW))
+        files.abandon()
         assert tree(store.config_dir) == before
         assert os.listdir(store.config_dir) == ["listeners.json"]
 
@@ -222,20 +217,20 @@ class TestFullDisk:
         store = small("size=256k")
         save(store, self.big(100))
         before = tree(store.config_dir)
-        change = store.change()
-        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            change.configuration(Configuration.from_document(self.big(300)))
-        change.abandon()
+        files = PendingFiles()
+        with pytest.raises(NodeError, match=f"listeners.json.new: {os.strerror(errno.ENOSPC)}"):
+            store.write_configuration(files, Configuration.from_document(self.big(300)))
+        files.abandon()
         assert tree(store.config_dir) == before
 
     def test_a_file_system_without_inodes(self, small: Callable[[str], Store]) -> None:
         store = small("size=1m,nr_inodes=2")
         save(store, OLD)
         before = tree(store.config_dir)
-        change = store.change()
+        files = PendingFiles()
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            change.configuration(Configuration.from_document(NEW))
-        change.abandon()
+            store.write_configuration(files, Configuration.from_document(NEW))
+        files.abandon()
         assert tree(store.config_dir) == before
 
     def test_a_commit_needs_no_more_room(self, small: Callable[[str], Store]) -> None:
@@ -245,28 +240,15 @@ class TestFullDisk:
         # Room for one more file of this size, not for two.
         assert 360 * 1024 / 3 < os.stat(store.listeners_file).st_size < 360 * 1024 / 2.2
         before = store.configuration()
-        change = store.change()
+        files = PendingFiles()
         try:
-            change.configuration(Configuration.from_document(self.big(101)))
-        except OSError:
-            change.abandon()
+            store.write_configuration(files, Configuration.from_document(self.big(101)))
+        except NodeError:
+            files.abandon()
             assert store.configuration() == before
         else:
-            change.commit()
+            files.commit()
             assert store.configuration() == self.big(101)
-
-    def test_no_room_for_the_ruleset(self, small: Callable[[str], Store]) -> None:
-        store = small("size=64k")
-        save(store, OLD)
-        before = tree(store.config_dir)
-        wanted = desired_table(
-            configuration(*(listener(f"l{n}", backend("198.19.0.1")) for n in range(20))), Settings()
-        )
-        change = store.change()
-        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            change.restore(parts(wanted), Transaction())
-        change.abandon()
-        assert tree(store.config_dir) == before
 
 
 class TestSettings:
@@ -331,9 +313,9 @@ class TestLock:
         assert inside == ["first", "other"]
 
     def test_waiting_has_an_end(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(store_module, "LOCK_TIMEOUT", 0.1)
+        monkeypatch.setattr(lock, "LOCK_TIMEOUT", 0.1)
         with store.lock():
-            with pytest.raises(NodeError, match="lock: still held by somebody else"):
+            with pytest.raises(NodeError, match="lock: another program has held the lock for 0.1 s"):
                 with Store(store.config_dir).lock():
                     pytest.fail("two hold the lock")
 
@@ -343,6 +325,20 @@ class TestLock:
                 open(os.path.join(store.config_dir, "never", "made"), encoding="utf-8").close()
         with store.lock():
             pass
+
+    @pytest.mark.parametrize(
+        ("error", "text"),
+        [
+            (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "^No space left on device$"),
+            (OSError(errno.EPERM, os.strerror(errno.EPERM), "/etc/x"), "^/etc/x: Operation not permitted$"),
+        ],
+    )
+    def test_an_error_of_what_happens_inside_does_not_name_the_lock(
+        self, store: Store, error: OSError, text: str
+    ) -> None:
+        with pytest.raises(NodeError, match=text):
+            with store.lock():
+                raise error
 
     def test_a_place_that_is_a_file(self, store: Store) -> None:
         write(store.run_dir, "")
@@ -366,128 +362,9 @@ class TestMemory:
 class TestVips:
     OURS = (Address("lan", VIP6), Address("lan", VIP))
 
-    def test_there_and_back_with_what_boots(self, store: Store) -> None:
-        change = store.change()
-        change.vips(self.OURS)
+    def test_there_and_back(self, store: Store) -> None:
         assert store.vips() == []
-        change.commit()
-        assert set(store.vips()) == set(self.OURS)
-        assert Path(store.state_dir, "vips.batch").read_text(encoding="ascii") == (
-            f"address replace {VIP}/32 dev lan\naddress replace {VIP6}/128 dev lan nodad\n"
-        )
-
-    def test_the_same_again_is_not_written(self, store: Store) -> None:
-        for _turn in range(2):
-            change = store.change()
-            change.vips(self.OURS)
-            change.commit()
-            stamp = os.stat(os.path.join(store.state_dir, "vips.json")).st_ino
-        change = store.change()
-        change.vips(reversed(self.OURS))
-        change.commit()
-        assert os.stat(os.path.join(store.state_dir, "vips.json")).st_ino == stamp
-
-    def test_none_left(self, store: Store) -> None:
         for ours in (self.OURS, ()):
-            change = store.change()
-            change.vips(ours)
-            change.commit()
-        assert store.vips() == []
-        assert Path(store.state_dir, "vips.batch").read_text(encoding="ascii") == ""
-
-
-class TestRestore:
-    HEAD = Transaction()
-    HEAD.delete_table()
-
-    def saved(self, store: Store, *listeners: dict[str, Any]) -> Change:
-        """Write the ruleset of listeners."""
-        change = store.change()
-        change.restore(parts(desired_table(configuration(*listeners), Settings())), self.HEAD)
-        change.commit()
-        return change
-
-    @staticmethod
-    def folder(store: Store) -> Path:
-        """Return the folder that boots."""
-        return Path(store.state_dir, "restore", "current")
-
-    def text(self, store: Store) -> str:
-        """Return the parts as they are loaded."""
-        return "".join(path.read_text("ascii") for path in sorted((self.folder(store) / "parts").iterdir()))
-
-    def inodes(self, store: Store) -> dict[str, int]:
-        """Return the parts' inodes by the names of their files."""
-        return {path.name: path.stat().st_ino for path in (self.folder(store) / "parts").iterdir()}
-
-    def test_what_boots_is_the_whole_ruleset_in_order(self, store: Store) -> None:
-        self.saved(store, WEB, API)
-        lines = self.text(store).splitlines(keepends=True)
-        assert [line.split()[1] for line in lines if line.startswith("#")] == PARTS
-        written = {part.name: part.write().text() for part in parts(desired_table(configuration(WEB, API), Settings()))}
-        assert [line for line in lines if not line.startswith("#")] == "".join(
-            written[name] for name in PARTS
-        ).splitlines(keepends=True)
-        assert (self.folder(store) / "main.nft").read_text("utf-8") == (
-            f'delete table inet evenflow\ninclude "{self.folder(store)}/parts/*.nft"\n'
-        )
-
-    def test_unchanged_parts_are_the_same_files(self, store: Store) -> None:
-        self.saved(store, WEB, API)
-        before = self.inodes(store)
-        self.saved(store, WEB, {**API, "backends": [backend("198.19.0.1"), backend("198.19.0.2")]})
-        after = self.inodes(store)
-        same = [name for name in after if before.get(name) == after[name]]
-        assert [name.split(".")[0] for name in sorted(same)] == ["0_static", FILE_OF_WEB]
-        assert sorted(os.listdir(self.folder(store).parent)) == sorted(["current", os.readlink(self.folder(store))])
-
-    def test_the_same_again_is_not_written(self, store: Store) -> None:
-        self.saved(store, WEB)
-        target = os.readlink(self.folder(store))
-        self.saved(store, WEB)
-        assert os.readlink(self.folder(store)) == target
-
-    def test_a_file_is_made_of_what_is_known_and_what_is_new(self, store: Store) -> None:
-        many = [listener(f"l{number}", backend("198.19.0.1")) for number in range(200)]
-        self.saved(store, *many)
-        assert len(self.inodes(store)) <= LISTENER_FILES + 2
-        many[7] = {**many[7], "backends": [backend("198.19.0.2")]}
-        wanted = parts(desired_table(configuration(*many), Settings()))
-        computed: list[str] = []
-
-        def noted(part: Part) -> Part:
-            def write() -> Transaction:
-                computed.append(part.name)
-                return part.write()
-
-            return replace(part, write=write)
-
-        change = store.change()
-        change.restore([noted(part) for part in wanted], self.HEAD)
-        change.commit()
-        assert sorted(computed) == ["1_l7", "2_elements"]
-        again = [line for line in self.text(store).splitlines() if not line.startswith("#")]
-        assert sorted(again) == sorted("".join(part.write().text() for part in wanted).splitlines())
-
-    def test_a_removed_listener_is_gone(self, store: Store) -> None:
-        self.saved(store, WEB, API)
-        assert "l_web" in self.text(store)
-        self.saved(store, API)
-        assert "web" not in self.text(store)
-
-    def test_until_the_commit_the_old_one_boots(self, store: Store) -> None:
-        self.saved(store, WEB)
-        before = tree(store.state_dir)
-        change = store.change()
-        change.restore(parts(desired_table(configuration(API), Settings())), self.HEAD)
-        assert {name: text for name, text in tree(store.state_dir).items() if name in before} == before
-        change.abandon()
-        assert tree(store.state_dir) == before
-
-    def test_a_folder_that_lost_its_parts_is_made_anew(self, store: Store) -> None:
-        self.saved(store, WEB)
-        for path in (self.folder(store) / "parts").iterdir():
-            path.unlink()
-        (self.folder(store) / "parts").rmdir()
-        self.saved(store, WEB)
-        assert len(self.inodes(store)) == 3
+            store.save_vips(ours)
+            assert set(store.vips()) == set(ours)
+            assert os.listdir(store.state_dir) == ["vips.json"]
