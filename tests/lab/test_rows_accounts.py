@@ -53,6 +53,7 @@ def test_row_40_log(fleet: Fleet, lab: Lab, client: Node) -> None:
         assert {str(ip_address(address)) for address in logged} == backends
 
 
+@pytest.mark.nft
 @pytest.mark.parametrize("family", FAMILIES)
 def test_counters(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Counters tell flows, packets and bytes both ways, and go on through changes of the listener and others."""

@@ -107,6 +107,7 @@ def test_row_19_affinity(
         assert met(("tcp", first), ("tcp", second)) is vips_meet
 
 
+@pytest.mark.nft
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_20_sessions(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 20: per_session: a backend comes and known clients stay; one that leaves gives its clients to others."""
@@ -148,6 +149,7 @@ def test_row_20_sessions(fleet: Fleet, lab: Lab, client: Node, family: int) -> N
     assert backends(25003) == moved
 
 
+@pytest.mark.nft
 def test_row_20_idle_sessions(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 20: a session ends when it was idle for its time; live traffic of an old flow keeps it."""
     fleet.configure(

@@ -70,6 +70,7 @@ def test_row_41_slot_changes(fleet: Fleet, lab: Lab, client: Node) -> None:
     assert set(shares(records)) == {"b1", "b2", "b3"}
 
 
+@pytest.mark.nft
 def test_row_41_table_replacements(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 41 (whole tables): 100 replacements by rules of another version under load: 0 failed requests."""
     options: dict[str, Any] = {"tracking_mode": "per_session", "session_affinity": "client_ip"}
@@ -97,6 +98,7 @@ def test_row_41_table_replacements(fleet: Fleet, lab: Lab, client: Node) -> None
     assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is False
 
 
+@pytest.mark.nft
 def test_a_module_run_restores_a_lost_table(fleet: Fleet, lab: Lab, client: Node) -> None:
     """After somebody's flush of all tables one module run brings ours back; flows that were silent meanwhile go on."""
     streams = [
@@ -122,6 +124,7 @@ def test_a_module_run_restores_a_lost_table(fleet: Fleet, lab: Lab, client: Node
     assert not failures(ended), failures(ended)[:3]
 
 
+@pytest.mark.nft
 def test_row_46_reboot(fleet: Fleet, lab: Lab, client: Node, vips_on_interfaces: Any) -> None:
     """Row 46: a rebooted node forwards and has its VIPs before anything of ours runs on it, also after a power cut."""
     listeners = [listener(lab, f"web{family}", family, 46, scheduler="wrr") for family in FAMILIES]

@@ -14,6 +14,7 @@ from lab.traffic import failures, finish, run_load, shares, start_load
 from lab.waiting import wait_until
 
 
+@pytest.mark.nft
 @pytest.mark.usefixtures("no_streams")
 @pytest.mark.parametrize(("family", "scheduler", "other"), [(4, "wrr", "rr"), (6, "mh", "wrr")])
 def test_row_39_backend_limits(fleet: Fleet, lab: Lab, client: Node, family: int, scheduler: str, other: str) -> None:
@@ -62,6 +63,7 @@ def test_row_39_backend_limits(fleet: Fleet, lab: Lab, client: Node, family: int
     assert shares(again) == {"b1": 2, "b2": 4, "b3": 6}
 
 
+@pytest.mark.nft
 @pytest.mark.usefixtures("no_streams")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_39_listener_limit(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:

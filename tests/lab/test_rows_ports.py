@@ -21,6 +21,7 @@ from lab.waiting import wait_until
 _TOO_BIG_SEEN = {4: "icmp[0] = 3 and icmp[1] = 4", 6: "icmp6 and ip6[40] = 2"}
 
 
+@pytest.mark.nft
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_8_wide_ports(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 8 (ranges, all ports, any protocol): what is inside arrives, what is outside is refused."""
@@ -51,6 +52,7 @@ def test_row_8_wide_ports(fleet: Fleet, lab: Lab, client: Node, family: int) -> 
     assert sum("GRE" in text for text in seen.values()) == 1
 
 
+@pytest.mark.nft
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sctp(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """SCTP associations begin at the backends, on the translated port. No node here speaks it, so none goes on."""
@@ -61,6 +63,7 @@ def test_sctp(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     assert {name: text.count(".2906: sctp") for name, text in seen.items()} == {"b1": 4, "b2": 4, "b3": 4}
 
 
+@pytest.mark.nft
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_11_icmp_and_fragments(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 11: "too big" from C's side reaches the right backend; 4 kB datagrams arrive whole."""

@@ -96,6 +96,7 @@ def test_row_43(fleet: Fleet, lab: Lab, client: Node, served: list[str], command
     assert "the table inet evenflow was gone" in node.run(["journalctl", "-u", AGENT, "--no-pager"]).stdout
 
 
+@pytest.mark.nft
 def test_what_is_changed_by_hand_is_put_right(fleet: Fleet, lab: Lab, served: list[str]) -> None:
     """An element, a rule, a VIP that are taken away come back, and the agent reports the repair."""
     node = lab.node("lb1")

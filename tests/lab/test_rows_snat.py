@@ -43,6 +43,7 @@ def astray(lab: Lab) -> Iterator[str]:
     node.run(["nft", "-f", "-"], input=rules)
 
 
+@pytest.mark.nft
 @pytest.mark.parametrize("family", FAMILIES)
 def test_masquerade(fleet: Fleet, lab: Lab, client: Node, neighbour: Node, family: int) -> None:
     """snat masquerade: backends see the node's address, whoever asks."""

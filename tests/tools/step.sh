@@ -180,7 +180,7 @@ lab_tests() {
 lab_pytest() {
     cd "$ROOT"
     export EVENFLOW_LAB=${EVENFLOW_LAB:-evenflow}-$STEP PYTHONPATH=$PYTHONPATH:$COLLECTIONS
-    trap 'labs_down "$EVENFLOW_LAB" "$EVENFLOW_LAB"-gw{0,1}' EXIT
+    trap 'labs_down "$EVENFLOW_LAB" "$EVENFLOW_LAB"-gw{0,1} "${EVENFLOW_LAB:0:20}-absent"' EXIT
     "$VENV/bin/python" -m pytest -p no:cacheprovider -v "$@"
 }
 
