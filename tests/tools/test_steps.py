@@ -34,6 +34,8 @@ ALONE = Step("alone", alone=True)
         # What runs alone waits for all others, and others of the kind for it.
         ([COMPUTES, ALONE], [], 2, [COMPUTES]),
         ([ALONE], [COMPUTES], 8, []),
+        ([Step("two labs", labs=2), Step("a lab", labs=1)], [], 8, [Step("two labs", labs=2), Step("a lab", labs=1)]),
+        ([Step("a lab", labs=1), OTHER], [Step("three labs", labs=3)], 8, [OTHER]),
         ([ALONE, Step("alone too", alone=True)], [], 8, [ALONE]),
         ([Step("alone too", alone=True)], [ALONE], 8, []),
     ],

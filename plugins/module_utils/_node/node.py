@@ -209,11 +209,15 @@ class Node:
             return self._change(ChangeRequest(learned=learned, save_boot=save_boot))
 
     def save_check_results(self, learned: Mapping[str, Health]) -> None:
-        """Save the results of checks that change no state."""
+        """Save the results of checks, except those that change a state, which a reconciliation saves."""
         with self._store.lock():
             before, rejected = self._store.read_runtime()
             if not rejected:
-                health = {name: learned.get(name, record) for name, record in before.health.items()}
+                health = {
+                    key: latest if (latest.state, latest.weight) == (record.state, record.weight) else record
+                    for key, record in before.health.items()
+                    for latest in [learned.get(key, record)]
+                }
                 self._store.save_runtime(replace(before, health=health), before)
 
     def redeal(self, choose: Callable[[Configuration, BackendIds], Shares]) -> bool:

@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_tab
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Element, content
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health, HealthState
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system import conntrack
-from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, backend, document, listener
+from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, backend, check, document, listener
 from ansible_collections.evenflow.l4lb.tests.unit.fake_machine import Machine, put
 from ansible_collections.evenflow.l4lb.tests.unit.fake_nft import FakeNft
 
@@ -120,6 +122,25 @@ class TestChange:
             reborn = FakeNft()
             reborn.run(machine.boot_ruleset())
             assert reborn.found() == machine.nft.found()
+
+
+class TestCheckResults:
+    WEB = {**listener("web", backend("198.19.0.1"), backend("198.19.0.2")), "health_check": check()}
+    KEYS = ("web/198.19.0.1/0", "web/198.19.0.2/0")
+
+    def test_a_result_that_changes_a_state_is_left_to_the_reconciliation(self, machine: Machine) -> None:
+        machine.node.change(put(self.WEB))
+        healthy = {key: Health(HealthState.HEALTHY, 1.0, message="ok") for key in self.KEYS}
+        machine.node.reconcile(healthy, save=False)
+        latest = {
+            self.KEYS[0]: replace(healthy[self.KEYS[0]], message="slow"),
+            self.KEYS[1]: Health(HealthState.UNHEALTHY, 2.0, message="refused"),
+        }
+        machine.node.save_check_results(latest)
+        assert machine.view.runtime().health == {**healthy, self.KEYS[0]: latest[self.KEYS[0]]}
+        outcome = machine.node.reconcile(latest, save=False)
+        assert outcome.changed and not outcome.repairs
+        assert machine.view.runtime().health == latest
 
 
 class TestCheckMode:
