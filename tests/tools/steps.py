@@ -25,8 +25,8 @@ class Step:
 
 
 STEPS = (
-    # The longest step; two labs wait half of the time, and that half is room for a step that computes.
-    Step("lab", cores=1.0, root=True),
+    # The longest step: two labs, which wait most of the time.
+    Step("lab", cores=0.5, root=True),
     # Cheap steps next: what is wrong shows early.
     Step("changelog"),
     Step("reuse"),
