@@ -120,9 +120,9 @@ def states(lab: Lab, name: str, node: str = "lb1") -> str:
 
     From the node's own file: asking the module takes seconds.
     """
-    found = json.loads(lab.node(node).get(RUNTIME))["health"]
-    mine = sorted((key.split("/")[1], health[0]) for key, health in found.items() if key.startswith(f"{name}/"))
-    return " ".join(state for _address, state in mine)
+    records = json.loads(lab.node(node).get(RUNTIME))["health"].items()
+    by_address = sorted((key.split("/")[1], health["state"]) for key, health in records if key.startswith(f"{name}/"))
+    return " ".join(state for _address, state in by_address)
 
 
 def wait_for_states(lab: Lab, name: str, wanted: str, *, node: str = "lb1", seconds: float = PATIENCE) -> None:

@@ -102,7 +102,7 @@ def _of(records: list[Record], name: str) -> list[Record]:
 def _deadlines(node: Node) -> dict[str, float]:
     """When drains end, by registration, in seconds since the epoch, from the node's own file."""
     drains = json.loads(node.get(RUNTIME))["drains"]
-    return {name: deadline for name, (_since, deadline, cause, _removed) in drains.items() if cause == "drained"}
+    return {key: drain["deadline"] for key, drain in drains.items() if drain["cause"] == "drained"}
 
 
 @pytest.mark.quiet

@@ -173,7 +173,7 @@ def fates(fleet: Fleet, lab: Lab) -> Iterator[dict[tuple[str, str, int], str]]:
     held = start_load(client, "stream", streams, count=2 * len(streams), timeout=10, push=True)
     asked = start_load(client, "udp", datagrams, fixed=True, concurrency=2, rate=2 * len(datagrams), timeout=0.4)
     wait_for_records(held, lambda records: len(records) >= 2 * len(streams), "all streams are open")
-    wait_for_records(asked, lambda records: _is_on_subjects(records), "datagrams reach every subject")
+    wait_for_records(asked, _is_on_subjects, "datagrams reach every subject")
     began = time.time()
     for name in ("b1", "b2", "b3"):
         now = [str(number) for number, entry in enumerate(EVENTS.values()) if name in entry.sick[1].split()]

@@ -139,12 +139,12 @@ class FakeAnchor:
     def __init__(self) -> None:
         self.held: list[Configuration] = []
         self.problem = ""
-        self.failure: NodeError | None = None
+        self.failures: list[NodeError] = []
         self.closed = 0
 
     def hold(self, configuration: Configuration) -> None:
-        if self.failure:
-            raise self.failure
+        for failure in self.failures:
+            raise failure
         self.held.append(configuration)
 
     def errors(self) -> str:
@@ -623,12 +623,12 @@ class TestErrors:
         self, run_agent: Run, caplog: pytest.LogCaptureFixture
     ) -> None:
         def prepare(bench: Bench) -> None:
-            bench.anchor.failure = NodeError("nft -i: it is not running")
+            bench.anchor.failures = [NodeError("nft -i: it is not running")]
 
         async def work(bench: Bench) -> None:
             await asyncio.sleep(1)
             assert bench.anchor.closed == 1
-            bench.anchor.failure, bench.anchor.problem = None, "Error: no"
+            bench.anchor.failures, bench.anchor.problem = [], "Error: no"
             bench.watch.event()
             await asyncio.sleep(1)
 

@@ -247,9 +247,10 @@ def test_settings(store: Store) -> None:
             assert str(error).startswith(f"{path}: ")
             refused += 1
         else:
-            assert type(read.hash_seed) is int and 0 <= read.hash_seed < 2**32, place
-            assert read.vip_mode in ("none", "address") and type(read.vip_interface) is str, place
-            assert read.vip_dedicated in (None, True, False) and type(read.log_group) is int, place
+            # A truth value is an int to isinstance.
+            assert {type(read.hash_seed), type(read.log_group)} == {int} and 0 <= read.hash_seed < 2**32, place
+            assert read.vip_mode in ("none", "address") and isinstance(read.vip_interface, str), place
+            assert read.vip_dedicated in (None, True, False), place
             assert len(read.vip_interface) <= 15 and read.vip_interface.isprintable(), place
             accepted += 1
     print(f"node.json: {refused + accepted} one-value edits: {refused} refused, {accepted} valid")
