@@ -54,11 +54,11 @@ def test_both_accept_and_refuse_the_same_and_hold_the_same(data: st.DataObject, 
     if live_table.read_table() is not None:
         runner.run(["delete", "table", "inet", "evenflow"])
     for document in changes:
-        desired = plan(Configuration.from_document(document), Settings(), Live(fake.found()))
+        desired = plan(Configuration.from_document(document), Settings(), Live(fake.read_table()))
         transaction = _damaged(data, desired.transaction)
         verdict = _run_fake(fake, transaction)
         assert _run_real(transaction) == verdict, transaction.text()
-        assert live_table.read_table() == fake.found(), transaction.text()
+        assert live_table.read_table() == fake.read_table(), transaction.text()
         seen[verdict] += 1
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Settings of hypothesis for all unit tests."""
+"""The settings of hypothesis for all unit tests."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "evenflow",
-    # The same examples in every run, and nothing on disk: a failure is a change in the code, not luck.
+    # Every run uses the same examples and stores nothing on disk, so that a new failure is due to a change in the code.
     derandomize=True,
     database=None,
-    # A busy machine is no failure.
+    # A slow run on a busy machine is not a failure.
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     max_examples=30,

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Configurations for tests: complete documents from the few options that a test is about."""
+"""Factories of configurations: build complete documents from the few options that a test is about."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ VIP6 = "2001:db8::10"
 
 
 def backend(address: str, port: int = 0, **options: Any) -> dict[str, Any]:
-    """Return a registration with all its options."""
+    """Return a backend as plain data, with a value for every option."""
     return {**_defaults(BACKEND), "name": address, "address": address, "port": port, **options}
 
 
 def listener(name: str, *backends: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """Return a listener with all its options, backends sorted as they are stored."""
+    """Return a listener as plain data, with a value for every option and the backends in stored order."""
     return {
         **_defaults(LISTENER),
         "name": name,
@@ -38,38 +38,38 @@ def listener(name: str, *backends: dict[str, Any], **options: Any) -> dict[str, 
 
 
 def check(kind: str = "tcp", **options: Any) -> dict[str, Any]:
-    """Return a health check with all its options."""
+    """Return a health check as plain data, with a value for every option."""
     return {**_defaults(HEALTH_CHECK), "type": kind, **options}
 
 
 def document(*listeners: dict[str, Any]) -> Document:
-    """Return a configuration as plain data."""
+    """Return the configuration of some listeners as plain data."""
     return {item["name"]: item for item in listeners}
 
 
 def configuration(*listeners: dict[str, Any]) -> Configuration:
-    """Return a configuration as values."""
+    """Return the configuration of some listeners as a ``Configuration``."""
     return Configuration.from_document(document(*listeners))
 
 
 def machines(count: int, **options: Any) -> tuple[Backend, ...]:
-    """Return registrations of as many machines as wanted, with consecutive addresses."""
+    """Return backends on a number of machines with consecutive addresses."""
     return tuple(Backend(**backend(f"198.19.{number // 250}.{number % 250 + 1}", **options)) for number in range(count))
 
 
 def weighted(*weights: int) -> tuple[Backend, ...]:
-    """Return a machine for each weight."""
-    return tuple(one._replace(weight=weight) for one, weight in zip(machines(len(weights)), weights))
+    """Return backends with the given weights, each on a machine of its own."""
+    return tuple(machine._replace(weight=weight) for machine, weight in zip(machines(len(weights)), weights))
 
 
 def service(backends: tuple[Backend, ...], **options: Any) -> Listener:
-    """Return a listener over registrations."""
+    """Return a listener with the given backends."""
     return replace(configuration(listener("web")).listeners[0], backends=backends, **options)
 
 
-def ids_of(one: Listener) -> dict[tuple[str, str, int], int]:
-    """Return the ids of a listener's registrations."""
-    return backend_ids(Configuration((one,)))
+def ids_of(concerned: Listener) -> dict[tuple[str, str, int], int]:
+    """Return the ids of a listener's backends by listener, address and port."""
+    return backend_ids(Configuration((concerned,)))
 
 
 def _defaults(options: dict[str, Option]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A machine whose kernel is in memory and whose files are real."""
+"""A node for tests, whose kernel is in memory and whose files are on disk."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from ansible_collections.evenflow.l4lb.tests.unit.fake_nft import FakeNft, NftRe
 
 
 class Machine:
-    """A machine with a kernel in memory.
+    """A node with a kernel in memory.
 
-    :ivar nft: its nftables.
-    :ivar foreign: transactions of others, which raise the generation too.
-    :ivar reads: how often the table was read.
-    :ivar addresses: what is on its interfaces.
+    :ivar nft: the nftables of the kernel.
+    :ivar foreign: the number of transactions of other programs, which also raise the generation.
+    :ivar reads: the number of times that the table was read.
+    :ivar addresses: the addresses on the interfaces of the node.
     :ivar flows: the active flows of each backend id.
-    :ivar step: is called before each change of the kernel, with a name for it.
+    :ivar step: a function that is called with a name before each change of the kernel.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,7 +55,7 @@ class Machine:
         self.step: Callable[[str], None] = lambda name: None
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let the library take this machine for its own."""
+        """Replace the library's access to the kernel by this one."""
         monkeypatch.setattr(live_table, "read_table", self.read_table)
         for name in ("generation", "apply"):
             monkeypatch.setattr(runner, name, getattr(self, name))
@@ -68,16 +68,16 @@ class Machine:
             monkeypatch.setattr(conntrack, name, getattr(self, name))
 
     def generation(self) -> int:
-        """Return the number of transactions."""
+        """Return the number of transactions that the kernel has applied."""
         return len(self.nft.runs) + self.foreign
 
     def read_table(self) -> LiveTable | None:
-        """Return the table."""
+        """Return the live table, or ``None``."""
         self.reads += 1
-        return self.nft.found()
+        return self.nft.read_table()
 
     def apply(self, transaction: Transaction) -> int:
-        """Run a transaction."""
+        """Apply a transaction to the kernel."""
         self.step("nft")
         try:
             self.nft.run(transaction)
@@ -91,7 +91,7 @@ class Machine:
 
     @contextmanager
     def added_addresses(self, added: Iterable[Address]) -> Iterator[None]:
-        """Put addresses on interfaces; they go again if what happens inside fails."""
+        """Add addresses to interfaces, and remove them again if the body of the ``with`` statement fails."""
         for address in added:
             self.step("add address")
             self.addresses.add(address)
@@ -102,12 +102,12 @@ class Machine:
             raise
 
     def announce_addresses(self, announced: Iterable[Address]) -> None:
-        """Remember what the neighbours were told."""
+        """Record the addresses that were announced to the neighbours."""
         self.step("announce")
         self.announced = tuple(announced)
 
     def remove_addresses(self, removed: Iterable[Address]) -> None:
-        """Take addresses off interfaces."""
+        """Remove addresses from interfaces."""
         for address in removed:
             self.step("remove address")
             self.addresses.discard(address)
@@ -123,33 +123,33 @@ class Machine:
             self.flows.pop(mark, None)
 
     def delete_unmarked(self, destinations: Iterable[Destination]) -> int:
-        """Remember whose unmarked flows were to be deleted."""
+        """Record the destinations whose unmarked flows were to be deleted."""
         for destination in destinations:
             self.step("delete unmarked flows")
             self.flows_to_delete.append(destination)
         return 0
 
     def files(self) -> dict[str, bytes]:
-        """Return all files, links among them by their target; the lock is none."""
+        """Return the content of all files but the lock, and the target of each link."""
         return {
             str(path): os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
             for path in self.folder.rglob("*")
             if path.name != "lock" and (path.is_symlink() or path.is_file())
         }
 
-    def assert_holds(self, wanted: Document) -> None:
-        """Fail if the kernel or the file does not hold a configuration."""
-        expected = desired_table(Configuration.from_document(wanted), Settings()).as_live()
-        found = self.nft.found()
-        assert found is not None
-        assert found.chains == expected.chains
-        assert {name: one.elements for name, one in found.sets.items()} == {
-            name: content(one.elements) for name, one in expected.sets.items()
+    def assert_holds(self, desired: Document) -> None:
+        """Fail if the kernel or the configuration file differs from a configuration."""
+        expected = desired_table(Configuration.from_document(desired), Settings()).as_live()
+        live = self.nft.read_table()
+        assert live is not None
+        assert live.chains == expected.chains
+        assert {name: each.elements for name, each in live.sets.items()} == {
+            name: content(each.elements) for name, each in expected.sets.items()
         }
-        assert self.view.configuration() == wanted
+        assert self.view.configuration() == desired
 
     def boot_ruleset(self) -> str:
-        """Return the text that nft loads at boot."""
+        """Return the ruleset that nft loads at boot."""
         folder = self.folder / "state" / "restore" / "current"
         head = (folder / "main.nft").read_text("utf-8").splitlines()
         assert head[-1] == f'include "{folder}/parts/*.nft"'
@@ -158,6 +158,6 @@ class Machine:
 
 
 def put(*items: dict[str, Any], purge: str = "none") -> Edit:
-    """Return the edit that a task with listeners asks for."""
+    """Return the edit that a task with these listeners makes."""
     faults = Faults()
     return checked(partial(with_listeners, items=parse_listeners(list(items), faults), purge=purge), faults)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""nft in memory: runs the text that the library writes, and refuses what the kernel refuses."""
+"""A fake of nft that runs the library's transactions in memory and refuses what the kernel refuses."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction imp
 
 
 class NftRefused(Exception):
-    """The kernel would refuse this statement; the text says why."""
+    """Raised for a statement that the kernel would refuse; the message is the reason."""
 
 
 @dataclass
 class FakeSet:
-    """A set or map: its declaration, and its elements by key."""
+    """A set or map with a declaration and elements by key."""
 
     kind: str
     declaration: str
@@ -36,7 +36,7 @@ class FakeSet:
 
 @dataclass
 class FakeChain:
-    """A chain: its hook, and its rules as (text, comment)."""
+    """A chain with a hook and rules as (text, comment)."""
 
     hook: str
     rules: list[tuple[str, str]] = field(default_factory=list)
@@ -53,9 +53,9 @@ class FakeTable:
 
 
 class FakeNft:
-    """A kernel that holds at most one table: ours.
+    """A kernel that holds no table but the library's.
 
-    :ivar table: ``None`` if there is none.
+    :ivar table: the table, or ``None`` if it does not exist.
     :ivar runs: the statements of each transaction that took effect.
     """
 
@@ -64,9 +64,9 @@ class FakeNft:
         self.runs: list[list[str]] = []
 
     def run(self, text: str | Transaction) -> None:
-        """Run a transaction: all of it or nothing.
+        """Run a transaction as a whole, or change nothing.
 
-        :raises NftRefused: a statement is refused.
+        :raises NftRefused: if the kernel would refuse a statement.
         """
         statements = (text.text() if isinstance(text, Transaction) else text).splitlines()
         before = copy.deepcopy(self.table)
@@ -79,15 +79,15 @@ class FakeNft:
             raise
         self.runs.append(statements)
 
-    def found(self) -> LiveTable | None:
-        """Return what a reader of the kernel finds."""
+    def read_table(self) -> LiveTable | None:
+        """Return the live table, or ``None``."""
         if self.table is None:
             return None
         chains = {
             name: LiveChain(tuple(comment for _rule, comment in chain.rules), chain.hook)
             for name, chain in self.table.chains.items()
         }
-        sets = {name: Set(SetKind(one.kind), "", dict(one.elements)) for name, one in self.table.sets.items()}
+        sets = {name: Set(SetKind(each.kind), "", dict(each.elements)) for name, each in self.table.sets.items()}
         return LiveTable(chains, sets, set(self.table.timeouts))
 
     def _statement(self, statement: str) -> None:
@@ -98,7 +98,7 @@ class FakeNft:
                 return
         raise NftRefused(f"syntax error: {statement}")
 
-    def _there(self, statement: str) -> FakeTable:
+    def _existing_table(self, statement: str) -> FakeTable:
         if self.table is None:
             raise NftRefused(f"no table: {statement}")
         return self.table
@@ -107,17 +107,17 @@ class FakeNft:
         self.table = self.table or FakeTable(comment)
 
     def _delete_table(self) -> None:
-        self._there("delete table")
+        self._existing_table("delete table")
         self.table = None
 
     def _add_set(self, kind: str, name: str, declaration: str) -> None:
-        table = self._there(name)
-        found = table.sets.setdefault(name, FakeSet(kind, declaration))
-        if (found.kind, found.declaration) != (kind, declaration):
+        table = self._existing_table(name)
+        fake_set = table.sets.setdefault(name, FakeSet(kind, declaration))
+        if (fake_set.kind, fake_set.declaration) != (kind, declaration):
             raise NftRefused(f"{name} exists with another declaration")
 
     def _delete_set(self, kind: str, name: str) -> None:
-        table = self._there(name)
+        table = self._existing_table(name)
         if name not in table.sets or table.sets[name].kind != kind:
             raise NftRefused(f"no {kind} {name}")
         for chain in table.chains.values():
@@ -126,11 +126,11 @@ class FakeNft:
         del table.sets[name]
 
     def _add_timeout(self, name: str, declaration: str) -> None:
-        if self._there(name).timeouts.setdefault(name, declaration) != declaration:
+        if self._existing_table(name).timeouts.setdefault(name, declaration) != declaration:
             raise NftRefused(f"{name} exists with another declaration")
 
     def _delete_timeout(self, name: str) -> None:
-        table = self._there(name)
+        table = self._existing_table(name)
         if name not in table.timeouts:
             raise NftRefused(f"no ct timeout {name}")
         if any(f'"{name}"' in rule for chain in table.chains.values() for rule, _comment in chain.rules):
@@ -138,9 +138,9 @@ class FakeNft:
         del table.timeouts[name]
 
     def _add_chain(self, name: str, hook: str | None) -> None:
-        table = self._there(name)
-        found = table.chains.setdefault(name, FakeChain(hook or ""))
-        if found.hook != (hook or ""):
+        table = self._existing_table(name)
+        chain = table.chains.setdefault(name, FakeChain(hook or ""))
+        if chain.hook != (hook or ""):
             raise NftRefused(f"{name} exists with another hook")
 
     def _flush_chain(self, name: str) -> None:
@@ -148,17 +148,17 @@ class FakeNft:
 
     def _delete_chain(self, name: str) -> None:
         self._chain(name)
-        table = self._there(name)
+        table = self._existing_table(name)
         for other, chain in table.chains.items():
             if other != name and any(name in _targets(rule) for rule, _comment in chain.rules):
                 raise NftRefused(f"{name} is busy: a rule of {other} goes there")
-        for other, found in table.sets.items():
-            if any(name in _targets(str(value)) for value in found.elements.values()):
+        for other, fake_set in table.sets.items():
+            if any(name in _targets(str(value)) for value in fake_set.elements.values()):
                 raise NftRefused(f"{name} is busy: an element of {other} goes there")
         del table.chains[name]
 
     def _add_rule(self, name: str, rule: str, comment: str) -> None:
-        table = self._there(name)
+        table = self._existing_table(name)
         for used in re.findall(r"@(\S+)", rule):
             if used not in table.sets:
                 raise NftRefused(f"no set {used} for {rule}")
@@ -170,34 +170,34 @@ class FakeNft:
         self._chain(name).rules.append((rule, comment))
 
     def _add_elements(self, name: str, written: str) -> None:
-        found = self._set(name)
+        fake_set = self._set(name)
         for element in written.split(", "):
             key, parsed = _element(element)
             for target in _targets(str(parsed)):
                 self._chain(target)
-            if (parsed is None or isinstance(parsed, Element)) != (found.kind == "set"):
-                raise NftRefused(f"{element} does not fit {found.kind} {name}")
-            if found.elements.setdefault(key, parsed) != parsed:
+            if (parsed is None or isinstance(parsed, Element)) != (fake_set.kind == "set"):
+                raise NftRefused(f"{element} does not fit {fake_set.kind} {name}")
+            if fake_set.elements.setdefault(key, parsed) != parsed:
                 raise NftRefused(f"{name}: {key} exists with another value")
 
     def _delete_elements(self, name: str, written: str) -> None:
-        found = self._set(name)
+        fake_set = self._set(name)
         for key in written.split(", "):
-            if _value(key) not in found.elements:
+            if _value(key) not in fake_set.elements:
                 raise NftRefused(f"{name}: there is no {key}")
-            del found.elements[_value(key)]
+            del fake_set.elements[_value(key)]
 
     def _chain(self, name: str) -> FakeChain:
-        found = self._there(name).chains.get(name)
-        if found is None:
+        chain = self._existing_table(name).chains.get(name)
+        if chain is None:
             raise NftRefused(f"no chain {name}")
-        return found
+        return chain
 
     def _set(self, name: str) -> FakeSet:
-        found = self._there(name).sets.get(name)
-        if found is None:
+        fake_set = self._existing_table(name).sets.get(name)
+        if fake_set is None:
             raise NftRefused(f"no set {name}")
-        return found
+        return fake_set
 
 
 def _targets(text: str) -> list[str]:
@@ -205,7 +205,7 @@ def _targets(text: str) -> list[str]:
 
 
 def _element(text: str) -> tuple[Any, Any]:
-    """Split an element into its key and what the library has as its value."""
+    """Split an element into the key and the value that the library uses for them."""
     key, _colon, value = text.partition(" : ")
     timed = re.fullmatch(r"(.+) timeout (\d+)s expires (\d+)s", key)
     if timed:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Random configurations for hypothesis, from few names, addresses and ports, so that two of them often overlap."""
+"""Strategies of hypothesis for configurations, with few names, addresses and ports so that they often overlap."""
 
 from __future__ import annotations
 
@@ -35,19 +35,23 @@ _PORTS = [["53"], ["80"], ["443"], ["53", "80"], ["443", "8000-8999"], ["80-90"]
 def documents(draw: st.DrawFn) -> Document:
     """Draw a valid configuration of up to four listeners."""
     served: list[tuple[str, str, PortRange]] = []
-    found = []
+    listeners = []
     for name in draw(st.lists(st.sampled_from(["api", "dns", "mail", "web"]), unique=True)):
         options = draw(_options())
         address, protocol, ports = options["address"], options["protocol"], parse_ports(options["ports"])
         if any(
-            (address, protocol) == other[:2] and one.first <= other[2].last and other[2].first <= one.last
-            for one in ports
-            for other in served
+            (address, protocol) == earlier[:2]
+            and port_range.first <= earlier[2].last
+            and earlier[2].first <= port_range.last
+            for port_range in ports
+            for earlier in served
         ):
             continue
-        served.extend((address, protocol, one) for one in ports)
-        found.append(listener(name, *draw(_backends(address, all(one.is_single for one in ports))), **options))
-    return document(*found)
+        served.extend((address, protocol, port_range) for port_range in ports)
+        listeners.append(
+            listener(name, *draw(_backends(address, all(port_range.is_single for port_range in ports))), **options)
+        )
+    return document(*listeners)
 
 
 @st.composite

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The documents: links lead somewhere, and every row that a test names is a row of the behaviour."""
+"""Tests of the documents: links have a target, and every row that a test names is in the behaviour document."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAST_ROW = 66
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_somewhere(document: Path) -> None:
+def test_every_link_has_a_target(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -55,7 +55,7 @@ def _behaviour() -> str:
 
 
 def _anchors(file: Path) -> set[str]:
-    """Return the anchors of a Markdown file: those that it writes, and those that its headings get."""
+    """Return the anchors of a Markdown file: the explicit ones and those of the headings."""
     text = re.sub(r"^```.*?^```", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}

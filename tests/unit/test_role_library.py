@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The role copies every package of the library to a node."""
+"""Tests of the role's list of library packages and of the script that installs them on a node."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def test_the_role_names_every_package() -> None:
 
 def install(folder: Path, *arguments: str) -> str:
     """Install a package of one file and return what the role's script prints."""
-    wanted = {"folder": str(folder), "package": "evenflow_l4lb", "files": {"x.py": "X = 1\n"}}
+    request = {"folder": str(folder), "package": "evenflow_l4lb", "files": {"x.py": "X = 1\n"}}
     script = ROOT / "roles" / "lb_node" / "files" / "install_library.py"
     command = [sys.executable, str(script), *arguments]
-    return subprocess.run(command, input=json.dumps(wanted), text=True, capture_output=True, check=True).stdout
+    return subprocess.run(command, input=json.dumps(request), text=True, capture_output=True, check=True).stdout
 
 
-def test_what_an_interrupted_installation_left_does_not_stop_the_next(tmp_path: Path) -> None:
+def test_installation_works_after_an_interrupted_one(tmp_path: Path) -> None:
     (tmp_path / "current.new").symlink_to("nowhere")
     assert install(tmp_path) == "changed\n"
     assert (tmp_path / "current" / "evenflow_l4lb" / "x.py").read_text(encoding="ascii") == "X = 1\n"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The role and the library agree on the settings of a node: types, choices, ranges, defaults and refusals."""
+"""Tests that the role and the library agree on the types, choices, ranges and defaults of a node's settings."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_role_documents_its_own_defaults() -> None:
     assert documented == _yaml("defaults/main.yml")
 
 
-def test_the_role_writes_every_setting_and_its_defaults_are_the_library_s() -> None:
+def test_the_role_writes_every_setting_with_the_defaults_of_the_library() -> None:
     settings = _render(_variables(), "_lb_node_settings")
     assert list(settings) == list(NODE)
     assert parse_settings(json.loads(json.dumps(settings))) == Settings()

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every row of docs/behaviour.md that is implemented has a test that names it, and no test names another row."""
+"""Tests that every implemented row of docs/behaviour.md is named by a test, and that tests name no other rows."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ UNTESTED = frozenset({47, 48})
 IN_FUNCTION = re.compile(r"^ *def test_rows?((?:_\d+)+)", re.MULTILINE)
 # "Row 2: …", "Rows 2, 50: …", "Row 8 (port 0): …", "Rows 28 and 29: …", "rows 17 and 19 to 21"
 IN_TEXT = re.compile(r"\b[Rr]ows? (\d+(?:(?:,| and| to|, and) \d+)*)")
-# The beginning of a docstring, of a comment or of a task's name; a module's docstring names its rows in passing.
+# Match only at the beginning of a docstring, a comment or a task's name, where a test names the rows that it covers.
 AT_BEGINNING = re.compile(rf'(?:"""|# |name: "){IN_TEXT.pattern}[ :(]')
 
 
 def files() -> Iterator[Path]:
-    """Return the files of tests."""
+    """Return all files that contain tests."""
     for folder in ("tests/unit", "tests/lab", "tests/integration/targets", "extensions"):
         for path in sorted((ROOT / folder).rglob("*")):
             if path.suffix in (".py", ".yml") and path != Path(__file__).resolve() and "output" not in path.parts:
@@ -34,7 +34,7 @@ def files() -> Iterator[Path]:
 
 
 def numbers(text: str) -> set[int]:
-    """Return the numbers of a list; the ends of a range stand for it."""
+    """Return the row numbers in a list; of a range, return the first and the last."""
     return {int(number) for number in re.findall(r"\d+", text)}
 
 
@@ -53,7 +53,7 @@ def test_every_row_has_a_test_that_names_it() -> None:
     for path in files():
         text = path.read_text(encoding="utf-8")
         for pattern in (IN_FUNCTION, AT_BEGINNING) if path.suffix == ".py" else (AT_BEGINNING,):
-            # A module's docstring, at the beginning of the file, tests nothing.
+            # A docstring at the beginning of a file belongs to the module and not to a test.
             named |= {
                 row for match in pattern.finditer(text, text.find("from __future__")) for row in numbers(match[1])
             }

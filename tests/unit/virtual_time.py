@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An event loop for tests whose time is virtual: an hour of timers passes in a moment, and always in the same way."""
+"""An event loop with virtual time, in which an hour of timers takes a moment and the order is always the same."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _Result = TypeVar("_Result")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time stands still while there is something to do, and else jumps to the next timer.
+    """An event loop whose time stands still while callbacks are ready, and otherwise jumps to the next timer.
 
-    Threads and other processes are not waited for.
+    The loop does not wait for threads or other processes.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual_time
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, as work does that blocks the loop."""
+        """Advance the time, as work that blocks the loop does."""
         self._virtual_time += seconds
 
     def wall_clock(self) -> float:
@@ -54,11 +54,11 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, _Result]]) -> _Result:
-    """Run a coroutine in a virtual loop; tasks that it leaves running are an error."""
+    """Run a coroutine in a virtual loop, and fail if it leaves tasks running."""
     loop = VirtualLoop()
     try:
         result = loop.run_until_complete(main(loop))
-        # Tasks that have been cancelled need a turn to end.
+        # Cancelled tasks need one iteration of the loop to end.
         loop.run_until_complete(asyncio.sleep(0))
         left = asyncio.all_tasks(loop)
         if left:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The result and the messages of a wait that takes several runs of the module."""
+"""Tests of the action plugin lb_drain: the result and the messages of a wait over several runs of the module."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.evenflow.l4lb.plugins.action import lb_drain
 
 
 class Plugin(lb_drain.ActionModule):
-    """The plugin with a module that returns results from a list, and a display that keeps its messages."""
+    """The plugin with a module that returns prepared results, and a display that records the messages."""
 
     def __init__(self, results: list[dict[str, Any]], **args: Any) -> None:
         self._task = SimpleNamespace(args={"backends": ["b1"], **args}, async_val=0, delegate_to=None)
@@ -33,7 +33,8 @@ class Plugin(lb_drain.ActionModule):
 
 
 @pytest.fixture(autouse=True)
-def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def advancing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Advance the plugin's clock by 5 s at each reading, and skip the base class."""
     now = [100.0]
 
     def monotonic() -> float:

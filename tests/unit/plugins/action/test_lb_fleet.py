@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The results of nodes on which a module runs at the same time."""
+"""Tests of the action plugin lb_fleet: the results of a module that runs on several nodes at the same time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NODES = ["lb1", "lb2", "lb3"]
 
 
 class Plugin(lb_fleet.ActionModule):
-    """The plugin with a function in place of modules and connections."""
+    """The plugin with a function instead of modules and connections."""
 
     def __init__(self, job: Job, no_log: bool = False) -> None:
         self._job = job
@@ -46,7 +46,7 @@ class Plugin(lb_fleet.ActionModule):
 
 
 class Action:
-    """An action and its connection in one object. The result shows that both were closed."""
+    """An action that is also the connection; the result shows that both were closed."""
 
     def __init__(self, job: Job, node: str) -> None:
         self._job, self._node = job, node
@@ -64,12 +64,15 @@ class Action:
 
 
 class Hosts(dict):  # type: ignore[type-arg]
+    """The variables of all hosts, with the interface that the plugin uses."""
+
     def raw_get(self, name: str) -> dict[str, Any]:
         return {"inventory_hostname": name}
 
 
 @pytest.fixture(autouse=True)
-def without_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
+def minimal_action_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip the base class, and remove the options of the command line."""
     monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
     monkeypatch.setattr(context, "CLIARGS", {})
 
@@ -79,16 +82,16 @@ def _run(job: Job, hosts: list[str] | None = None, no_log: bool = False) -> dict
 
 
 def test_the_module_runs_on_all_nodes_at_the_same_time() -> None:
-    together = get_context("fork").Barrier(len(NODES))
+    barrier = get_context("fork").Barrier(len(NODES))
 
-    def waits_for_the_others(node: str) -> dict[str, Any]:
-        together.wait(timeout=20)
-        return {"changed": node == "lb2", "said": node, "_ansible_parsed": True}
+    def wait_for_all(node: str) -> dict[str, Any]:
+        barrier.wait(timeout=20)
+        return {"changed": node == "lb2", "value": node, "_ansible_parsed": True}
 
-    result = _run(waits_for_the_others)
+    result = _run(wait_for_all)
     assert result["changed"] and "failed" not in result
     closed = {"cleaned": True, "closed": True}
-    assert result["results"] == [{"changed": node == "lb2", "said": node, "node": node, **closed} for node in NODES]
+    assert result["results"] == [{"changed": node == "lb2", "value": node, "node": node, **closed} for node in NODES]
 
 
 @pytest.mark.parametrize(("forks", "most"), [(1, 1), (2, 2), (3, 3), (999, 3), (0, 3)])
@@ -106,12 +109,12 @@ def test_no_more_processes_than_forks(monkeypatch: pytest.MonkeyPatch, forks: in
 
     monkeypatch.setattr(lb_fleet, "_NodeProcess", Process)
     monkeypatch.setattr(context, "CLIARGS", {"forks": forks})
-    results = _run(lambda node: {"said": node})["results"]
-    assert [result["said"] for result in results] == NODES
+    results = _run(lambda node: {"value": node})["results"]
+    assert [result["value"] for result in results] == NODES
     assert (max(running), running[-1]) == (most, 0)
 
 
-def test_a_node_that_fails_does_not_hide_the_results_of_others() -> None:
+def test_a_failed_node_does_not_hide_the_results_of_other_nodes() -> None:
     def fails(node: str) -> dict[str, Any]:
         if node == "lb1":
             raise OSError("no way there")
@@ -128,29 +131,29 @@ def test_a_node_that_fails_does_not_hide_the_results_of_others() -> None:
 
 
 def test_results_are_hidden_if_the_task_hides_them() -> None:
-    result = _run(lambda node: {"said": node}, no_log=True)
+    result = _run(lambda node: {"value": node}, no_log=True)
     assert [entry["_ansible_no_log"] for entry in result["results"]] == [True] * 3
 
 
-def test_a_module_that_breaks_has_the_message_of_its_exception() -> None:
+def test_a_failed_module_reports_the_message_of_the_exception() -> None:
     result = _run(lambda node: {"failed": True, "exception": Broken(node)})
     assert result["msg"] == "lb1: no lb1; lb2: no lb2; lb3: no lb3"
     assert _run(lambda _node: {"failed": True})["msg"] == "lb1: failed; lb2: failed; lb3: failed"
 
 
 def test_the_timeout_of_the_task_ends_the_processes() -> None:
-    """Also a process whose result is larger than what a pipe holds."""
+    """End also a process whose result is larger than the buffer of a pipe."""
     fork = get_context("fork")
-    said, together, parent = fork.Queue(), fork.Barrier(len(NODES)), os.getpid()
+    reports, barrier, parent = fork.Queue(), fork.Barrier(len(NODES)), os.getpid()
 
-    def speaks(node: str) -> dict[str, Any]:
-        said.put(os.getpid())
-        together.wait(timeout=20)
+    def report_and_wait(node: str) -> dict[str, Any]:
+        reports.put(os.getpid())
+        barrier.wait(timeout=20)
         if node == "lb1":
             os.kill(parent, signal.SIGALRM)
             time.sleep(60)
-            said.put("lb1 was not ended")
-        return {"said": "x" * 1000000}
+            reports.put("lb1 was not ended")
+        return {"value": "x" * 1000000}
 
     def out_of_time(*_arguments: Any) -> None:
         raise TimeoutError
@@ -158,23 +161,23 @@ def test_the_timeout_of_the_task_ends_the_processes() -> None:
     before = signal.signal(signal.SIGALRM, out_of_time)
     try:
         with pytest.raises(TimeoutError):
-            _run(speaks)
+            _run(report_and_wait)
     finally:
         signal.signal(signal.SIGALRM, before)
-    for pid in [said.get(timeout=20) for _node in NODES]:
+    for pid in [reports.get(timeout=20) for _node in NODES]:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-    assert said.empty()
+    assert reports.empty()
 
 
 class Broken:
-    """An exception as ansible-core puts it into results."""
+    """An exception in the form that ansible-core puts into results."""
 
     def __init__(self, node: str) -> None:
         self.event = SimpleNamespace(msg=f"no {node}")
 
 
-def test_an_untested_core_takes_one_node_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untested_core_runs_one_node_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_ansible_core, "VERSION", "2.99.0")
     began: list[tuple[str, int]] = []
 
@@ -186,7 +189,7 @@ def test_an_untested_core_takes_one_node_after_the_other(monkeypatch: pytest.Mon
 
     plugin = Plugin(fails_on_the_first)
     result = plugin.run(task_vars={"hostvars": Hosts.fromkeys(NODES)})
-    # A list of this process gets what is done in this process only.
+    # The list is filled only if the module runs in this process.
     assert began == [(node, os.getpid()) for node in NODES]
     assert (result["msg"], result["changed"]) == ("lb1: no route", True)
     assert [entry.get("failed", False) for entry in result["results"]] == [True, False, False]
@@ -211,6 +214,6 @@ def test_other_cores_are_untested(monkeypatch: pytest.MonkeyPatch, version: str)
     assert not _ansible_core.is_tested()
 
 
-def test_a_host_that_does_not_exist() -> None:
+def test_a_host_that_is_not_in_the_inventory_is_an_error() -> None:
     result = _run(lambda _node: {}, hosts=["lb1", "lb2"])
     assert result == {"failed": True, "msg": "nodes: lb3: not in the inventory"}

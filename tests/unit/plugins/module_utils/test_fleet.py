@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The differences between nodes, by name."""
+"""Tests of the comparison of the reports of several nodes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_equal_nodes_agree() -> None:
         ),
     ],
 )
-def test_what_differs(change: Callable[[dict[str, Any]], None], differences: list[str]) -> None:
+def test_differences_are_named(change: Callable[[dict[str, Any]], None], differences: list[str]) -> None:
     other = deepcopy(REPORT)
     change(other)
     assert disagreements({"lb1": REPORT, "lb2": other}) == differences

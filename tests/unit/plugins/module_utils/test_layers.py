@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A package of the library imports only packages below it."""
+"""Tests that each package of the library imports only packages of lower layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 LIBRARY = Path(__file__).parents[4] / "plugins" / "module_utils"
 LAYERS = ["_errors", "_config", "_state", "_schedule", "_system", "_nft", "_node", "_agent"]
-"""From the lowest to the highest. What is beside the packages and not named here serves modules, above all of them."""
+"""The layers from the lowest to the highest. Other files of the library serve modules and are above all layers."""
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -28,9 +28,9 @@ def imported(file: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     "package", sorted(path.name for path in LIBRARY.iterdir() if path.is_dir() and path.name[1] != "_")
 )
-def test_imports_go_down(package: str) -> None:
+def test_a_package_imports_only_lower_layers(package: str) -> None:
     layer = LAYERS.index(package)
     files = sorted((LIBRARY / package).rglob("*.py"))
-    found = {(file.name, name) for file in files for name in imported(file) if name != package}
-    assert found
-    assert {(file, name) for file, name in found if name not in LAYERS[:layer]} == set()
+    imports = {(file.name, name) for file in files for name in imported(file) if name != package}
+    assert imports
+    assert {(file, name) for file, name in imports if name not in LAYERS[:layer]} == set()

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The contract with ansible-core: its private parts do what the collection uses them for.
+"""Contract tests of the private parts of ansible-core that the collection uses.
 
 The tests run with the real code of each version of ansible-core that the collection names as tested.
 """
@@ -47,6 +47,7 @@ VARIABLES = {
 
 @pytest.fixture(autouse=True)
 def command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the command line's options, which connections read."""
     options = {"connection": "ssh", "become_method": "sudo", "become": False, "timeout": 10}
     monkeypatch.setattr(context, "CLIARGS", CLIArgs(options))
 
@@ -80,11 +81,11 @@ def _connect_publicly(_monkeypatch: pytest.MonkeyPatch, task: Task, hosts: HostV
     return _public_connection.connect(task, own, NODE, hosts[NODE])
 
 
-def test_the_running_core_is_one_that_was_tested() -> None:
+def test_the_running_core_is_a_tested_version() -> None:
     assert _ansible_core.is_tested()
 
 
-def test_the_tested_versions_are_those_that_are_documented_and_run() -> None:
+def test_the_tested_versions_are_documented_and_run() -> None:
     root = Path(__file__).parents[4]
     documented = (root / "plugins" / "modules" / "lb_fleet.py").read_text(encoding="utf-8")
     assert "tested with ansible-core {}, {} and {}.".format(*module_side.TESTED_CORES) in documented
@@ -111,9 +112,7 @@ def test_a_connection_has_the_options_of_its_node(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("connect", [_connect_privately, _connect_publicly])
-def test_keywords_of_the_task_hold_where_the_node_has_no_variable(
-    monkeypatch: pytest.MonkeyPatch, connect: Any
-) -> None:
+def test_task_keywords_apply_if_the_node_has_no_variable(monkeypatch: pytest.MonkeyPatch, connect: Any) -> None:
     connection, play_context = connect(monkeypatch, _task(remote_user="operator", port=2200), _hosts())
     assert (connection.transport, play_context.remote_addr) == ("ssh", NODE)
     assert (connection.get_option("remote_user"), connection.get_option("port")) == ("operator", 2200)
@@ -130,20 +129,20 @@ def test_a_local_node_with_become_from_its_variables(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("connect", [_connect_privately, _connect_publicly])
 @pytest.mark.parametrize("variable", ["ansible_connection", "ansible_become_method"])
-def test_a_plugin_that_does_not_exist(monkeypatch: pytest.MonkeyPatch, connect: Any, variable: str) -> None:
+def test_a_missing_plugin_is_an_error(monkeypatch: pytest.MonkeyPatch, connect: Any, variable: str) -> None:
     with pytest.raises(AnsibleError, match="evenflow.l4lb.none"):
         connect(monkeypatch, _task(become=True), _hosts(**{variable: "evenflow.l4lb.none"}))
 
 
-def test_passwords_of_the_command_line_reach_a_node_that_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    passwords = {"conn_pass": "asked", "become_pass": "asked-too"}
+def test_passwords_of_the_command_line_are_used_for_a_node_without_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    passwords = {"conn_pass": "prompted", "become_pass": "prompted-too"}
     connection, _play_context = _connect_privately(monkeypatch, _task(become=True), _hosts(), passwords)
-    assert connection.get_option("password") == "asked"
-    assert connection.become.get_option("become_pass") == "asked-too"
+    assert connection.get_option("password") == "prompted"
+    assert connection.become.get_option("become_pass") == "prompted-too"
 
 
 def test_a_worker_has_the_play_context_of_the_play() -> None:
-    """The worker sets the module's variable when it runs; the integration target lb_fleet has a worker that does."""
+    """Set the variable as a worker does when it runs; a real worker runs in the integration target lb_fleet."""
     assert worker.current_worker is None
     assert "play_context" in inspect.signature(worker.WorkerProcess).parameters
     assert "self._play_context = play_context" in inspect.getsource(worker.WorkerProcess.__init__)
@@ -155,12 +154,14 @@ def test_parameters_are_those_that_the_user_wrote() -> None:
     with patch_module_args(written):
         parameters = module_side.load_written_parameters()
         assert parameters == written
-        # A module changes what it gets; the next call returns the same again.
+        # A module may change the dictionary, and the next call must still return the original values.
         parameters.clear()
         assert module_side.load_written_parameters() == written
 
 
 @pytest.mark.parametrize("replacement", [None, lambda _more: {}, lambda: "text"])
-def test_parameters_that_a_later_core_does_not_give(monkeypatch: pytest.MonkeyPatch, replacement: Any) -> None:
+def test_parameters_are_empty_if_a_later_core_does_not_provide_them(
+    monkeypatch: pytest.MonkeyPatch, replacement: Any
+) -> None:
     monkeypatch.setattr(module_side, "_load_params", replacement)
     assert module_side.load_written_parameters() is None

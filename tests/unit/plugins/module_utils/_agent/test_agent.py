@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The agent over a node that is a fake, in virtual time."""
+"""Tests of the agent with a fake node, in virtual time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ LC = {**WEB, "scheduler": "lc"}
 
 @dataclass
 class FakeOutcome:
-    """What the agent reads of an outcome."""
+    """The fields of an outcome that the agent reads."""
 
     config_after: Document
     runtime_after: Runtime
@@ -65,14 +65,14 @@ class FakeOutcome:
 
 
 class FakeNode:
-    """A node whose state the test sets, in place of the thread that calls a real one.
+    """A node whose state the test sets, instead of the thread that calls a real node.
 
-    :ivar reconciled: when it was reconciled, and whether with the files for the next boot.
-    :ivar dealt: when shares were dealt.
-    :ivar saved: results of checks that were saved.
-    :ivar changes: how many of the next reconciliations change something.
-    :ivar errors: raised by the next calls.
-    :ivar seconds: what a call takes.
+    :ivar reconciled: the time of each reconciliation, and whether it saved the boot files.
+    :ivar dealt: the times at which shares were dealt.
+    :ivar saved: the health states of each call that saved check results.
+    :ivar changes: the number of next reconciliations that change something.
+    :ivar errors: the errors that the next calls raise.
+    :ivar seconds: the duration of a call.
     """
 
     def __init__(self, loop: VirtualLoop, configuration: Document) -> None:
@@ -103,8 +103,8 @@ class FakeNode:
             for entry in options["backends"]
         ]
         keys += [key for key, drain in self.runtime.drains.items() if drain.removed and drain.removed["health_check"]]
-        known = {key: health.get(key, Health(HealthState.INITIAL, 0.0)) for key in keys}
-        runtime = replace(self.runtime, health=known)
+        states = {key: health.get(key, Health(HealthState.INITIAL, 0.0)) for key in keys}
+        runtime = replace(self.runtime, health=states)
         outcome = FakeOutcome(
             self.document,
             runtime,
@@ -134,7 +134,7 @@ class FakeNode:
 
 
 class FakeAnchor:
-    """An anchor that remembers what it held."""
+    """An anchor that records the configurations."""
 
     def __init__(self) -> None:
         self.held: list[Configuration] = []
@@ -155,7 +155,7 @@ class FakeAnchor:
 
 
 class FakeWatch:
-    """A watch whose events the test makes."""
+    """A watch whose events the test causes."""
 
     def __init__(self) -> None:
         self._read_end, self._write_end = os.pipe()
@@ -178,7 +178,7 @@ class FakeWatch:
 
 
 class Bench:
-    """An agent that runs, and everything around it."""
+    """A running agent with a fake node, anchor and watch."""
 
     def __init__(self, loop: VirtualLoop, folder: Path, configuration: Document) -> None:
         self.loop = loop
@@ -190,11 +190,11 @@ class Bench:
 
     @property
     def status(self) -> dict[str, Any]:
-        """What lb_info reads."""
+        """Return the status that lb_info reads."""
         return agent_status.read(self.store)
 
     def reconciled_after(self, moment: float) -> list[float]:
-        """Return after how many seconds, counted from a moment, the node was reconciled."""
+        """Return the times of reconciliations after a moment, in seconds since that moment."""
         return [round(when - moment, 6) for when in self.node.times if when > moment]
 
 
@@ -204,7 +204,7 @@ Run = Callable[..., Bench]
 
 @pytest.fixture
 def run_agent(tmp_path: Path) -> Run:
-    """Return a function that runs an agent while a test's coroutine works, and stops it as the service manager does."""
+    """Return a function that runs an agent during a test's coroutine and stops it like the service manager."""
 
     def run_it(
         work: Work,
@@ -233,7 +233,7 @@ def run_agent(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
-    """Return a function that returns what the service manager has received since the last call."""
+    """Return a function that returns the messages to the service manager since the last call."""
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(path)
@@ -256,17 +256,19 @@ def errors_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 class TestStart:
-    def test_the_node_is_reconciled_and_then_left_alone(self, run_agent: Run) -> None:
+    def test_the_node_is_reconciled_once(self, run_agent: Run) -> None:
         async def work(bench: Bench) -> None:
             await asyncio.sleep(3600)
 
         bench = run_agent(work, WEB)
         assert bench.node.reconciled == [(GATHER_SECONDS, False)]
-        assert [one.fingerprint for one in bench.anchor.held] == [
+        assert [each.fingerprint for each in bench.anchor.held] == [
             Configuration.from_document(bench.node.document).fingerprint
         ]
 
-    def test_it_is_ready_after_the_first_reconciliation(self, run_agent: Run, manager: Callable[[], list[str]]) -> None:
+    def test_the_agent_is_ready_after_the_first_reconciliation(
+        self, run_agent: Run, manager: Callable[[], list[str]]
+    ) -> None:
         async def work(bench: Bench) -> None:
             await asyncio.sleep(4)
             assert manager() == []
@@ -280,7 +282,7 @@ class TestStart:
 
         run_agent(work, WEB, prepare=prepare)
 
-    def test_it_is_ready_after_a_failure_too(self, run_agent: Run, manager: Callable[[], list[str]]) -> None:
+    def test_the_agent_is_ready_after_a_failure(self, run_agent: Run, manager: Callable[[], list[str]]) -> None:
         async def work(bench: Bench) -> None:
             await asyncio.sleep(GATHER_SECONDS * 2)
             assert manager()[-1] == "READY=1\nSTATUS=nft: no"
@@ -297,7 +299,7 @@ class TestEvents:
 
         assert run_agent(work, WEB).reconciled_after(9) == [1 + GATHER_SECONDS]
 
-    def test_an_event_that_does_not_concern_the_agent_causes_none(self, run_agent: Run) -> None:
+    def test_an_irrelevant_event_causes_no_reconciliation(self, run_agent: Run) -> None:
         async def work(bench: Bench) -> None:
             await asyncio.sleep(10)
             bench.watch.event(is_relevant=False)
@@ -326,7 +328,7 @@ class TestEvents:
 
         assert run_agent(work, WEB).reconciled_after(10) == [GATHER_SECONDS, 2 + 2 * GATHER_SECONDS]
 
-    def test_a_change_of_health_causes_a_reconciliation_with_it(
+    def test_a_changed_health_state_causes_a_reconciliation(
         self, run_agent: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         results = [CheckResult(True, "ok"), CheckResult(True, "ok"), CheckResult(False, "refused")]
@@ -353,7 +355,7 @@ class TestEvents:
         logged = [(record.levelname, record.getMessage()) for record in caplog.records if KEY in record.getMessage()]
         assert logged == [("INFO", f"{KEY} is healthy: ok"), ("WARNING", f"{KEY} is unhealthy: refused")]
 
-    def test_backends_are_checked_as_the_configuration_has_them(
+    def test_checks_follow_the_configuration(
         self, run_agent: Run, monkeypatch: pytest.MonkeyPatch, manager: Callable[[], list[str]]
     ) -> None:
         checked: list[str] = []
@@ -412,7 +414,7 @@ class TestEvents:
 
 
 class TestTime:
-    def test_a_deadline_of_a_drain_wakes_it(self, run_agent: Run) -> None:
+    def test_the_deadline_of_a_drain_causes_a_reconciliation(self, run_agent: Run) -> None:
         def prepare(bench: Bench) -> None:
             bench.node.runtime = Runtime(drains={KEY: Drain(EPOCH, EPOCH + 70, DrainCause.DRAINED)})
 
@@ -423,7 +425,7 @@ class TestTime:
 
         assert run_agent(work, WEB, prepare=prepare).reconciled_after(1) == pytest.approx([69 + GATHER_SECONDS])
 
-    def test_the_end_of_flows_wakes_it(self, run_agent: Run) -> None:
+    def test_the_end_of_flows_causes_a_reconciliation(self, run_agent: Run) -> None:
         def prepare(bench: Bench) -> None:
             bench.node.runtime = Runtime(
                 ending={7: EPOCH + 30}, drains={KEY: Drain(EPOCH, EPOCH + 50, DrainCause.DRAINED)}
@@ -444,7 +446,7 @@ class TestTime:
             Runtime(uncounted={"limit": 3}),
         ],
     )
-    def test_what_changes_without_an_event_is_polled(self, run_agent: Run, runtime: Runtime) -> None:
+    def test_state_that_changes_without_an_event_is_polled(self, run_agent: Run, runtime: Runtime) -> None:
         def prepare(bench: Bench) -> None:
             bench.node.runtime = runtime
 
@@ -472,7 +474,7 @@ class TestTime:
 
         assert run_agent(work, WEB, prepare=prepare).reconciled_after(0.1) == pytest.approx([0.3 + GATHER_SECONDS])
 
-    def test_a_node_that_takes_long_is_polled_less_often(self, run_agent: Run) -> None:
+    def test_a_slow_node_is_polled_less_often(self, run_agent: Run) -> None:
         def prepare(bench: Bench) -> None:
             bench.node.runtime = Runtime(joined={KEY: EPOCH})
             bench.node.seconds = 0.5
@@ -485,7 +487,7 @@ class TestTime:
 
 
 class TestBootFiles:
-    def test_they_are_brought_up_to_date_once_after_the_start(self, run_agent: Run) -> None:
+    def test_outdated_boot_files_are_saved_once_after_the_start(self, run_agent: Run) -> None:
         async def work(bench: Bench) -> None:
             await asyncio.sleep(60)
 
@@ -493,7 +495,7 @@ class TestBootFiles:
         assert [save for _when, save in bench.node.reconciled] == [False, True]
         assert bench.node.times == pytest.approx([GATHER_SECONDS, BOOT_FILES_SECONDS + 2 * GATHER_SECONDS])
 
-    def test_they_follow_a_change_later(self, run_agent: Run) -> None:
+    def test_boot_files_are_saved_some_time_after_a_change(self, run_agent: Run) -> None:
         def prepare(bench: Bench) -> None:
             bench.node.changes = 1
 
@@ -506,8 +508,8 @@ class TestBootFiles:
             (pytest.approx(BOOT_FILES_SECONDS + 2 * GATHER_SECONDS), True),
         ]
 
-    def test_further_changes_neither_hasten_nor_delay_them(self, run_agent: Run) -> None:
-        """The agent's own change is an event too."""
+    def test_further_changes_do_not_move_the_time_of_saving(self, run_agent: Run) -> None:
+        """A change by the agent itself is an event, too."""
 
         def prepare(bench: Bench) -> None:
             bench.node.changes = 100
@@ -526,7 +528,7 @@ class TestBootFiles:
         assert second - first >= BOOT_FILES_SECONDS
         assert len(bench.node.reconciled) >= 20
 
-    def test_they_are_not_forgotten_when_saving_them_fails(self, run_agent: Run) -> None:
+    def test_saving_boot_files_is_retried_after_an_error(self, run_agent: Run) -> None:
         def prepare(bench: Bench) -> None:
             bench.node.changes = 1
 
@@ -573,7 +575,7 @@ class TestErrors:
         statuses = [message for message in manager() if "STATUS" in message]
         assert statuses[-2:] == [f"STATUS={text}", "STATUS=1 listeners, 0 backends checked"]
 
-    def test_another_error_is_reported_too(self, run_agent: Run, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_different_error_is_reported(self, run_agent: Run, caplog: pytest.LogCaptureFixture) -> None:
         def prepare(bench: Bench) -> None:
             bench.node.errors = [NodeError(text) for text in ("a", "a", "b", "a")]
 
@@ -607,7 +609,7 @@ class TestErrors:
         assert len(run_agent(work, WEB, prepare=prepare).reconciled_after(6)) == 5
 
     def test_an_error_of_the_library_ends_the_agent(self, tmp_path: Path) -> None:
-        """Then the service manager starts it again."""
+        """The service manager then starts the agent again."""
 
         async def main(loop: VirtualLoop) -> Bench:
             bench = Bench(loop, tmp_path, document(WEB))
@@ -619,7 +621,7 @@ class TestErrors:
         bench = run(main)
         assert bench.node.is_closed and bench.anchor.closed and bench.watch.is_closed
 
-    def test_an_anchor_that_fails_is_closed_and_the_node_is_kept_in_order(
+    def test_a_failed_anchor_is_closed_and_reconciliations_continue(
         self, run_agent: Run, caplog: pytest.LogCaptureFixture
     ) -> None:
         def prepare(bench: Bench) -> None:
@@ -638,7 +640,7 @@ class TestErrors:
 
 
 class TestRepairs:
-    def test_they_are_logged_and_reported(self, run_agent: Run, caplog: pytest.LogCaptureFixture) -> None:
+    def test_repairs_are_logged_and_reported(self, run_agent: Run, caplog: pytest.LogCaptureFixture) -> None:
         async def work(bench: Bench) -> None:
             await asyncio.sleep(10)
             bench.node.repairs = ["the table was gone", "a VIP was gone"]
@@ -653,7 +655,7 @@ class TestRepairs:
         repairs = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
         assert repairs == ["put right: the table was gone", "put right: a VIP was gone"]
 
-    def test_only_the_last_ones_are_remembered(self, run_agent: Run) -> None:
+    def test_only_the_last_repairs_are_kept(self, run_agent: Run) -> None:
         async def work(bench: Bench) -> None:
             for number in range(REPAIRS + 5):
                 bench.node.repairs = [f"repair {number}"]
@@ -665,7 +667,7 @@ class TestRepairs:
 
 
 class TestShares:
-    def test_they_are_dealt_while_a_listener_needs_it(self, run_agent: Run) -> None:
+    def test_shares_are_dealt_while_a_listener_needs_them(self, run_agent: Run) -> None:
         async def work(bench: Bench) -> None:
             await asyncio.sleep(10)
             assert bench.node.dealt == []
@@ -682,7 +684,7 @@ class TestShares:
 
         run_agent(work, WEB)
 
-    def test_dealing_takes_a_part_of_the_time_only(self, run_agent: Run) -> None:
+    def test_dealing_takes_only_a_part_of_the_time(self, run_agent: Run) -> None:
         async def work(bench: Bench) -> None:
             await asyncio.sleep(1)
             bench.node.dealt.clear()
@@ -693,9 +695,7 @@ class TestShares:
         pauses = [later - earlier for earlier, later in zip(bench.node.dealt, bench.node.dealt[1:])]
         assert pauses == pytest.approx([8] * len(pauses)) and len(pauses) > 5
 
-    def test_a_failure_is_logged_and_the_next_turn_comes(
-        self, run_agent: Run, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_failure_is_logged_and_dealing_continues(self, run_agent: Run, caplog: pytest.LogCaptureFixture) -> None:
         async def work(bench: Bench) -> None:
             await asyncio.sleep(1)
             bench.node.dealt.clear()
@@ -753,7 +753,7 @@ class TestCheckResults:
 
 
 class TestWatchdog:
-    def test_it_is_fed_three_times_an_interval(
+    def test_the_watchdog_is_notified_three_times_an_interval(
         self, run_agent: Run, manager: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("WATCHDOG_USEC", "30000000")
@@ -766,7 +766,7 @@ class TestWatchdog:
 
         run_agent(work, WEB)
 
-    def test_it_is_not_fed_where_there_is_none(self, run_agent: Run, manager: Callable[[], list[str]]) -> None:
+    def test_no_notification_without_a_watchdog(self, run_agent: Run, manager: Callable[[], list[str]]) -> None:
         async def work(bench: Bench) -> None:
             await asyncio.sleep(1)
             manager()
@@ -778,7 +778,7 @@ class TestWatchdog:
 
 class TestStop:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_a_signal_ends_everything(
+    def test_a_signal_stops_the_agent(
         self,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
@@ -801,7 +801,7 @@ class TestStop:
             bench = Bench(loop, tmp_path, document({**CHECKED, "health_check": check(timeout_sec=300)}))
             running = asyncio.ensure_future(bench.agent.run())
             await asyncio.sleep(1)
-            # A reconciliation is under way too.
+            # A reconciliation is running when the signal arrives.
             bench.node.seconds = 100
             bench.watch.event()
             await asyncio.sleep(1)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Row 24: what each kind of check says of servers that are well and of servers that are not."""
+"""Tests of row 24: the result of each type of check for healthy and for failing servers."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def target_of(port: int, kind: str, **options: Any) -> Target:
-    """Return a target on loopback."""
+    """Return a target on the loopback address."""
     web = configuration(listener("web", backend("198.19.0.1"), health_check=check(kind, **options))).listeners[0]
     if web.health_check is None:
         raise ValueError("the listener has a check")
     return replace(Target.of(web, web.backends[0], web.health_check), address="127.0.0.1", port=port)
 
 
-def checked(serve: Serve, kind: str, tls: ssl.SSLContext | None = None, **options: Any) -> CheckResult:
-    """Check a server on loopback once."""
+def run_check(serve: Serve, kind: str, tls: ssl.SSLContext | None = None, **options: Any) -> CheckResult:
+    """Run a check once against a server on the loopback address."""
 
     async def work() -> CheckResult:
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
@@ -55,8 +55,8 @@ def checked(serve: Serve, kind: str, tls: ssl.SSLContext | None = None, **option
     return asyncio.run(work())
 
 
-def says(*parts: bytes, reads: bool = True, is_reset: bool = False, stays: bool = False) -> Serve:
-    """Return a server that reads something, says something and closes."""
+def server_that_sends(*parts: bytes, reads: bool = True, is_reset: bool = False, stays: bool = False) -> Serve:
+    """Return a server that reads a request, sends some data and closes the connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -79,7 +79,7 @@ def says(*parts: bytes, reads: bool = True, is_reset: bool = False, stays: bool 
     return serve
 
 
-def page(body: bytes = b"", status: str = "200 OK", *headers: str) -> bytes:
+def http_response(body: bytes = b"", status: str = "200 OK", *headers: str) -> bytes:
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + body
 
@@ -89,8 +89,8 @@ def test_every_type_has_a_check() -> None:
 
 
 class TestTcp:
-    def test_connected(self) -> None:
-        assert checked(says(reads=False), "tcp") == CheckResult(True, "connected")
+    def test_a_connection(self) -> None:
+        assert run_check(server_that_sends(reads=False), "tcp") == CheckResult(True, "connected")
 
     def test_refused(self) -> None:
         with socket.socket() as unused:
@@ -99,25 +99,26 @@ class TestTcp:
         assert result == CheckResult(False, "refused")
 
     def test_an_answer_in_pieces(self) -> None:
-        assert checked(says(b"+PO", b"NG\r\n"), "tcp", request="PING\r\n", response="+PONG").success
+        assert run_check(server_that_sends(b"+PO", b"NG\r\n"), "tcp", request="PING\r\n", response="+PONG").success
 
     def test_a_wrong_prefix(self) -> None:
-        result = checked(says(b"-ERR no\r\n"), "tcp", request="PING\r\n", response="+PONG")
+        result = run_check(server_that_sends(b"-ERR no\r\n"), "tcp", request="PING\r\n", response="+PONG")
         assert result == CheckResult(False, "answer '-ERR no\\r\\n', expected '+PONG'")
 
     def test_closed_too_soon(self) -> None:
         assert (
-            checked(says(b"+P"), "tcp", request="x", response="+PONG").message == "closed after '+P', expected '+PONG'"
+            run_check(server_that_sends(b"+P"), "tcp", request="x", response="+PONG").message
+            == "closed after '+P', expected '+PONG'"
         )
 
     def test_reset(self) -> None:
-        assert checked(says(is_reset=True), "tcp", request="x", response="y").message == "reset"
+        assert run_check(server_that_sends(is_reset=True), "tcp", request="x", response="y").message == "reset"
 
-    def test_silent_for_as_long_as_the_time_out(self) -> None:
-        result = checked(says(stays=True), "tcp", request="x", response="y", timeout_sec=0.05)
+    def test_no_answer_until_the_time_out(self) -> None:
+        result = run_check(server_that_sends(stays=True), "tcp", request="x", response="y", timeout_sec=0.05)
         assert result == CheckResult(False, "timed out after 0.05 s")
 
-    def test_who_connects_is_told_first(self) -> None:
+    def test_the_proxy_header_is_sent_first(self) -> None:
         seen = []
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -125,14 +126,14 @@ class TestTcp:
             writer.write(b"ok")
             writer.close()
 
-        assert checked(serve, "tcp", proxy_header="proxy_v1", response="ok").success
-        words = seen[0].split()
-        assert words[:4] == [b"PROXY", b"TCP4", b"127.0.0.1", b"127.0.0.1"] and len(words) == 6
+        assert run_check(serve, "tcp", proxy_header="proxy_v1", response="ok").success
+        fields = seen[0].split()
+        assert fields[:4] == [b"PROXY", b"TCP4", b"127.0.0.1", b"127.0.0.1"] and len(fields) == 6
 
 
 class TestHttp:
     def test_a_page(self) -> None:
-        assert checked(says(page(b"hello")), "http") == CheckResult(True, "status 200")
+        assert run_check(server_that_sends(http_response(b"hello")), "http") == CheckResult(True, "status 200")
 
     @pytest.mark.parametrize(
         ("status", "codes", "message"),
@@ -144,15 +145,15 @@ class TestHttp:
         ],
     )
     def test_status(self, status: str, codes: list[str], message: str) -> None:
-        result = checked(says(page(b"", status)), "http", status=codes)
+        result = run_check(server_that_sends(http_response(b"", status)), "http", status=codes)
         assert result == CheckResult("expected" not in message, message)
 
-    def test_what_comes_before_the_answer(self) -> None:
-        assert checked(says(b"HTTP/1.1 100 Continue\r\n\r\n" + page()), "http").success
+    def test_an_interim_response_is_skipped(self) -> None:
+        assert run_check(server_that_sends(b"HTTP/1.1 100 Continue\r\n\r\n" + http_response()), "http").success
 
     def test_the_body_begins_as_expected(self) -> None:
-        assert checked(says(page(b"ready now")), "http", response="ready").success
-        result = checked(says(page(b"starting")), "http", response="ready")
+        assert run_check(server_that_sends(http_response(b"ready now")), "http", response="ready").success
+        result = run_check(server_that_sends(http_response(b"starting")), "http", response="ready")
         assert (
             result.message == "body 'start', expected 'ready'" or result.message == "body 'starting', expected 'ready'"
         )
@@ -160,10 +161,10 @@ class TestHttp:
     def test_a_chunked_body(self) -> None:
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         chunks = b'7\r\n{"ok": \r\n', b"5\r\ntrue}\r\n", b"0\r\n\r\n"
-        assert checked(says(head, *chunks), "http", json_query="ok").success
+        assert run_check(server_that_sends(head, *chunks), "http", json_query="ok").success
 
     @pytest.mark.parametrize(
-        ("body", "query", "words"),
+        ("body", "query", "message"),
         [
             ('{"ok": false}', "ok", "json_query gives false, expected true"),
             ('{"n": 3}', "n > `2`", "status 200"),
@@ -171,49 +172,55 @@ class TestHttp:
             ("{}", "missing", "json_query gives null, expected true"),
         ],
     )
-    def test_json(self, body: str, query: str, words: str) -> None:
-        assert checked(says(page(body.encode())), "http", json_query=query).message == words
+    def test_json(self, body: str, query: str, message: str) -> None:
+        assert run_check(server_that_sends(http_response(body.encode())), "http", json_query=query).message == message
 
-    def test_json_that_is_none(self) -> None:
-        assert checked(says(page(b"<html>")), "http", json_query="ok").message.startswith("the body is not JSON")
-        assert "cannot be applied" in checked(says(page(b"{}")), "http", json_query="[[[").message
+    def test_invalid_json(self) -> None:
+        assert run_check(server_that_sends(http_response(b"<html>")), "http", json_query="ok").message.startswith(
+            "the body is not JSON"
+        )
+        assert (
+            "cannot be applied" in run_check(server_that_sends(http_response(b"{}")), "http", json_query="[[[").message
+        )
 
     def test_a_body_that_does_not_end(self) -> None:
         head = b"HTTP/1.1 200 OK\r\n\r\n"
-        result = checked(says(head, b"x" * (1 << 21)), "http", json_query="ok")
+        result = run_check(server_that_sends(head, b"x" * (1 << 21)), "http", json_query="ok")
         assert result.message == "the body is longer than 1048576 bytes"
 
     def test_headers_that_do_not_end(self) -> None:
-        assert checked(says(b"HTTP/1.1 200 OK\r\nA: " + b"x" * (1 << 20)), "http").message.startswith("not HTTP")
+        assert run_check(server_that_sends(b"HTTP/1.1 200 OK\r\nA: " + b"x" * (1 << 20)), "http").message.startswith(
+            "not HTTP"
+        )
 
-    def test_something_else_than_http(self) -> None:
-        assert checked(says(b"220 mail.example ESMTP\r\n"), "http").message.startswith("not HTTP")
+    def test_another_protocol_than_http(self) -> None:
+        assert run_check(server_that_sends(b"220 mail.example ESMTP\r\n"), "http").message.startswith("not HTTP")
 
-    def test_nothing(self) -> None:
-        assert not checked(says(), "http").success
+    def test_no_response(self) -> None:
+        assert not run_check(server_that_sends(), "http").success
 
     @pytest.mark.parametrize(
         ("value", "weight"), [("0", 0), ("42", 42), ("65536", 65535), ("many", None), ("-1", None)]
     )
     def test_a_weight(self, value: str, weight: int | None) -> None:
-        served = says(page(b"", "200 OK", f"X-Load-Balancing-Endpoint-Weight: {value}"))
-        assert checked(served, "http", dynamic_weight=True).weight == weight
+        served = server_that_sends(http_response(b"", "200 OK", f"X-Load-Balancing-Endpoint-Weight: {value}"))
+        assert run_check(served, "http", dynamic_weight=True).weight == weight
 
     def test_the_request(self) -> None:
         seen = []
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             seen.append(await reader.readuntil(b"\r\n\r\n"))
-            writer.write(page())
+            writer.write(http_response())
             writer.close()
 
-        checked(serve, "http", request_path="/a?b", host="www.example.com")
+        run_check(serve, "http", request_path="/a?b", host="www.example.com")
         assert seen[0].startswith(b"GET /a?b HTTP/1.1\r\nHost: www.example.com\r\n")
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLContext]:
-    """A certificate of www.example.com that signs itself, and a server's context with it."""
+    """Return a self-signed certificate of www.example.com and a TLS context of a server with it."""
     folder = tmp_path_factory.mktemp("tls")
     names = "subjectAltName=DNS:www.example.com"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
@@ -225,31 +232,41 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLC
 
 
 class TestHttps:
-    def test_a_certificate_that_is_known(self, certificate: tuple[str, ssl.SSLContext]) -> None:
-        found = checked(says(page()), "https", certificate[1], ca_file=certificate[0], host="www.example.com")
-        assert found == CheckResult(True, "status 200")
+    def test_a_trusted_certificate(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        result = run_check(
+            server_that_sends(http_response()), "https", certificate[1], ca_file=certificate[0], host="www.example.com"
+        )
+        assert result == CheckResult(True, "status 200")
 
-    def test_another_name(self, certificate: tuple[str, ssl.SSLContext]) -> None:
-        found = checked(says(page()), "https", certificate[1], ca_file=certificate[0], host="other.example.com")
-        assert found.message.startswith("TLS: ") and "other.example.com" in found.message
+    def test_a_certificate_of_another_host(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        result = run_check(
+            server_that_sends(http_response()),
+            "https",
+            certificate[1],
+            ca_file=certificate[0],
+            host="other.example.com",
+        )
+        assert result.message.startswith("TLS: ") and "other.example.com" in result.message
 
-    def test_a_certificate_that_is_not_known(self, certificate: tuple[str, ssl.SSLContext]) -> None:
-        assert checked(says(page()), "https", certificate[1], host="www.example.com").message.startswith("TLS: ")
+    def test_an_untrusted_certificate(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        assert run_check(
+            server_that_sends(http_response()), "https", certificate[1], host="www.example.com"
+        ).message.startswith("TLS: ")
 
-    def test_not_verified(self, certificate: tuple[str, ssl.SSLContext]) -> None:
-        assert checked(says(page()), "https", certificate[1], tls_verify=False).success
+    def test_tls_verify_false(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        assert run_check(server_that_sends(http_response()), "https", certificate[1], tls_verify=False).success
 
-    def test_no_tls_at_all(self) -> None:
-        assert checked(says(page()), "https").message.startswith("TLS: ")
+    def test_a_server_without_tls(self) -> None:
+        assert run_check(server_that_sends(http_response()), "https").message.startswith("TLS: ")
 
-    def test_a_ca_file_that_is_not_there(self) -> None:
-        assert "/nowhere.pem" in checked(says(page()), "https", ca_file="/nowhere.pem").message
+    def test_a_missing_ca_file(self) -> None:
+        assert "/nowhere.pem" in run_check(server_that_sends(http_response()), "https", ca_file="/nowhere.pem").message
 
 
 class TestUdp:
     @pytest.mark.parametrize(("answer", "success"), [(b"pong!", True), (b"no", False)])
     def test_an_answer(self, answer: bytes, success: bool) -> None:
-        assert datagram(lambda _request: answer, "udp", request="ping", response="pong").success is success
+        assert run_datagram_check(lambda _request: answer, "udp", request="ping", response="pong").success is success
 
     def test_refused(self) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
@@ -257,16 +274,16 @@ class TestUdp:
             port = unused.getsockname()[1]
         assert asyncio.run(probe(target_of(port, "udp", request="a", response="b"))).message == "refused"
 
-    def test_silence(self) -> None:
+    def test_no_answer(self) -> None:
         assert (
-            datagram(lambda _request: None, "udp", request="a", response="b", timeout_sec=0.05).message
+            run_datagram_check(lambda _request: None, "udp", request="a", response="b", timeout_sec=0.05).message
             == "timed out after 0.05 s"
         )
 
 
 class TestDns:
     @pytest.mark.parametrize(
-        ("records", "code", "words"),
+        ("records", "code", "message"),
         [
             (["192.0.2.1", "192.0.2.2"], dns.rcode.NOERROR, "2 records"),
             ([], dns.rcode.NOERROR, "no A record of example.com"),
@@ -274,7 +291,7 @@ class TestDns:
             ([], dns.rcode.SERVFAIL, "SERVFAIL for example.com"),
         ],
     )
-    def test_an_answer(self, records: list[str], code: dns.rcode.Rcode, words: str) -> None:
+    def test_an_answer(self, records: list[str], code: dns.rcode.Rcode, message: str) -> None:
         def answer(request: bytes) -> bytes:
             response = dns.message.make_response(dns.message.from_wire(request))
             response.set_rcode(code)
@@ -282,27 +299,30 @@ class TestDns:
                 response.answer.append(dns.rrset.from_text("example.com.", 60, "IN", "A", *records))
             return response.to_wire()
 
-        assert datagram(answer, "dns", query="example.com").message == words
+        assert run_datagram_check(answer, "dns", query="example.com").message == message
 
-    def test_to_another_question(self) -> None:
+    def test_an_answer_to_another_query(self) -> None:
         other = dns.message.make_response(dns.message.make_query("other.example", "A")).to_wire()
-        assert datagram(lambda _request: other, "dns", query="example.com").message == "the answer is for another query"
+        assert (
+            run_datagram_check(lambda _request: other, "dns", query="example.com").message
+            == "the answer is for another query"
+        )
 
-    def test_nonsense(self) -> None:
-        assert datagram(lambda _request: b"x", "dns", query="a").message.startswith("not a DNS answer")
+    def test_an_invalid_answer(self) -> None:
+        assert run_datagram_check(lambda _request: b"x", "dns", query="a").message.startswith("not a DNS answer")
 
 
-def datagram(answer: Callable[[bytes], bytes | None], kind: str, **options: Any) -> CheckResult:
-    """Check a datagram server on loopback once."""
+def run_datagram_check(answer: Callable[[bytes], bytes | None], kind: str, **options: Any) -> CheckResult:
+    """Run a check once against a datagram server on the loopback address."""
 
     class Server(asyncio.DatagramProtocol):
         def connection_made(self, transport: Any) -> None:
             self.transport = transport
 
         def datagram_received(self, data: bytes, addr: Any) -> None:
-            found = answer(data)
-            if found is not None:
-                self.transport.sendto(found, addr)
+            response = answer(data)
+            if response is not None:
+                self.transport.sendto(response, addr)
 
     async def work() -> CheckResult:
         transport, _protocol = await asyncio.get_running_loop().create_datagram_endpoint(
@@ -319,7 +339,7 @@ def datagram(answer: Callable[[bytes], bytes | None], kind: str, **options: Any)
 
 class TestGrpc:
     @pytest.mark.parametrize(
-        ("message", "status", "words"),
+        ("message", "status", "expected"),
         [
             (b"\x08\x01", "0", "SERVING"),
             (b"\x08\x02", "0", "NOT_SERVING"),
@@ -328,19 +348,19 @@ class TestGrpc:
             (None, "12", "gRPC status 12 unknown service"),
         ],
     )
-    def test_an_answer(self, message: bytes | None, status: str, words: str) -> None:
+    def test_an_answer(self, message: bytes | None, status: str, expected: str) -> None:
         seen: list[Any] = []
-        found = checked(_grpc_server(message, status, seen), "grpc", grpc_service_name="a.B")
-        assert (found.success, found.message) == (words == "SERVING", words)
+        result = run_check(_grpc_server(message, status, seen), "grpc", grpc_service_name="a.B")
+        assert (result.success, result.message) == (expected == "SERVING", expected)
         headers = {name.decode() if isinstance(name, bytes) else name: value for name, value in seen[0]}
         path = headers[":path"]
         assert (path.decode() if isinstance(path, bytes) else path) == "/grpc.health.v1.Health/Check"
         assert seen[1] == b"\0\0\0\0\x05\x0a\x03a.B"
 
-    def test_something_else(self) -> None:
-        # Of HTTP/1 as of a frame that is not whole yet, until the server closes.
-        assert checked(says(page()), "grpc").message == "closed without an answer"
-        assert checked(says(b"\0\0\1\0\0\0\0\0\0x" * 9), "grpc").message.startswith("not HTTP/2")
+    def test_another_protocol(self) -> None:
+        # HTTP/1 looks like an incomplete frame until the server closes the connection.
+        assert run_check(server_that_sends(http_response()), "grpc").message == "closed without an answer"
+        assert run_check(server_that_sends(b"\0\0\1\0\0\0\0\0\0x" * 9), "grpc").message.startswith("not HTTP/2")
 
 
 def _grpc_server(message: bytes | None, status: str, seen: list[Any]) -> Serve:
@@ -375,13 +395,13 @@ def _grpc_server(message: bytes | None, status: str, seen: list[Any]) -> Serve:
 class TestPing:
     def test_an_echo(self) -> None:
         result = asyncio.run(probe(target_of(0, "ping")))
-        # Whether this user may ping is the machine's matter; that it is told is ours.
+        # The test user may lack the permission to ping, and the message must say so then.
         assert result.message == "echo reply" or "ping_group_range" in result.message
 
 
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., CheckResult]]:
-    """A function that has a script run by a runner of this process."""
+    """Return a function that runs a script check with a script runner in this process."""
     path = str(tmp_path / "socket")
     monkeypatch.setattr(check_script, "SOCKET", path)
 
@@ -418,11 +438,13 @@ class TestScript:
         assert runner("/bin/sh", "-c", script, **options) == expected
 
     def test_the_environment_is_clean_and_names_the_target(self, runner: Callable[..., CheckResult]) -> None:
-        found = runner("/bin/sh", "-c", "env | sort | tr '\\n' ' '; exit 1").message
-        assert "EVENFLOW_ADDRESS=127.0.0.1 EVENFLOW_BACKEND=198.19.0.1 EVENFLOW_LISTENER=web EVENFLOW_PORT=80" in found
-        assert "PYTEST" not in found
+        message = runner("/bin/sh", "-c", "env | sort | tr '\\n' ' '; exit 1").message
+        assert (
+            "EVENFLOW_ADDRESS=127.0.0.1 EVENFLOW_BACKEND=198.19.0.1 EVENFLOW_LISTENER=web EVENFLOW_PORT=80" in message
+        )
+        assert "PYTEST" not in message
 
-    def test_past_its_time_the_whole_group_goes(self, runner: Callable[..., CheckResult], tmp_path: Path) -> None:
+    def test_a_timeout_kills_the_whole_process_group(self, runner: Callable[..., CheckResult], tmp_path: Path) -> None:
         pids = tmp_path / "pids"
         script = f"sleep 60 & echo $! $$ > {pids}; wait"
         assert runner("/bin/sh", "-c", script, timeout_sec=1).message == "timed out after 1 s"
@@ -432,7 +454,7 @@ class TestScript:
                 assert time.monotonic() < deadline, f"{pid} lives"
                 time.sleep(0.05)
 
-    def test_a_flood_is_stopped(self, runner: Callable[..., CheckResult]) -> None:
+    def test_too_much_output_stops_the_script(self, runner: Callable[..., CheckResult]) -> None:
         assert runner("/bin/sh", "-c", "yes").message == "wrote more than 1048576 bytes"
 
     def test_a_child_that_holds_the_output_open(self, runner: Callable[..., CheckResult]) -> None:
@@ -441,17 +463,17 @@ class TestScript:
     def test_no_shell_is_involved(self, runner: Callable[..., CheckResult]) -> None:
         assert runner("/bin/echo", "$HOME; exit 1").success
 
-    def test_no_runner(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_script_runner(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(check_script, "SOCKET", "/nowhere/socket")
-        words = asyncio.run(probe(target_of(80, "script", command=["/bin/true"]))).message
-        assert words == "evenflow-scripts.socket: No such file or directory; does the service run?"
+        message = asyncio.run(probe(target_of(80, "script", command=["/bin/true"]))).message
+        assert message == "evenflow-scripts.socket: No such file or directory; does the service run?"
 
 
 class TestScriptSecurity:
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of root")
     @pytest.mark.parametrize(("what", "mode"), [("script", 0o777), ("script", 0o757), ("folder", 0o777)])
-    def test_what_others_can_write_to_is_refused(self, what: str, mode: int) -> None:
-        with _folder() as folder:
+    def test_a_path_that_others_can_write_to_is_refused(self, what: str, mode: int) -> None:
+        with _root_only_folder() as folder:
             script = folder / "check"
             script.write_text("#!/bin/sh\nexit 0\n")
             script.chmod(0o755)
@@ -466,20 +488,20 @@ class TestScriptSecurity:
     def test_a_link_is_followed(self, tmp_path: Path) -> None:
         bad = tmp_path / "bad"
         bad.write_text("#!/bin/sh\n")
-        with _folder() as folder:
+        with _root_only_folder() as folder:
             (folder / "good").symlink_to(bad)
             with pytest.raises(script_runner.ScriptRefused):
                 script_runner.check_script(str(folder / "good"))
 
     @pytest.mark.parametrize("path", ["/nowhere/check", "/etc", "/etc/passwd"])
-    def test_what_is_not_a_program(self, path: str) -> None:
+    def test_a_path_that_is_not_a_program_is_refused(self, path: str) -> None:
         with pytest.raises(script_runner.ScriptRefused):
             script_runner.check_script(path)
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
-    """A folder that only root can write to, and all above it."""
+def _root_only_folder() -> Iterator[Path]:
+    """Create a folder that only root can write to, in folders that only root can write to."""
     folder = Path("/var/lib") / f"evenflow-test-{os.getpid()}"
     folder.mkdir(mode=0o755)
     try:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The node's calls run in one thread that is not the event loop's."""
+"""Tests that all calls of the node run in a single thread beside the event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeE
 
 
 class SlowNode:
-    """A node whose first call waits for the test."""
+    """A node whose first call waits until the test continues it."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
@@ -39,7 +39,7 @@ class SlowNode:
         raise NodeError("nft: busy")
 
 
-def test_calls_run_one_after_the_other_and_the_loop_goes_on() -> None:
+def test_calls_run_one_after_the_other_without_blocking_the_loop() -> None:
     node = SlowNode()
 
     async def main() -> None:

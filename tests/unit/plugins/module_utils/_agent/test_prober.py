@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When the prober checks, and what it makes of results, in virtual time."""
+"""Tests of the prober in virtual time: the times of checks and the effect of results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BAD = CheckResult(False, "refused")
 
 
 def targets_of(count: int, **options: Any) -> dict[str, Target]:
-    """Return the targets of a listener with as many backends."""
+    """Return the targets of a listener with a number of backends."""
     health_check = check(**{"check_interval_sec": INTERVAL, "timeout_sec": 5, **options})
     backends = [backend(f"198.19.{number // 200}.{number % 200 + 1}") for number in range(count)]
     web = configuration(listener("web", *backends, health_check=health_check)).listeners[0]
@@ -46,10 +46,10 @@ def healths(targets: dict[str, Target], state: HealthState) -> dict[str, Health]
 
 @dataclass
 class Bench:
-    """A prober whose checks take as long and end as the test says.
+    """A prober with fake checks, whose duration and result the test sets.
 
-    :ivar begun: when which target's check began.
-    :ivar changed: when which target's state changed, in seconds since the epoch.
+    :ivar begun: the time and the target of each check that began.
+    :ivar changed: the time in seconds since the epoch and the target of each changed state.
     """
 
     loop: VirtualLoop
@@ -82,7 +82,7 @@ class Bench:
 
 
 def with_bench(work: Callable[[Bench], Coroutine[Any, Any, None]]) -> Bench:
-    """Run a test's coroutine with a bench, stop the prober, and return the bench."""
+    """Run a test's coroutine, stop the prober and return the bench."""
 
     async def main(loop: VirtualLoop) -> Bench:
         bench = Bench(loop)
@@ -96,7 +96,7 @@ def with_bench(work: Callable[[Bench], Coroutine[Any, Any, None]]) -> Bench:
 
 
 class TestTimes:
-    def test_first_checks_of_new_backends_spread(self) -> None:
+    def test_first_checks_of_new_backends_are_spread(self) -> None:
         targets = targets_of(300)
 
         async def work(bench: Bench) -> None:
@@ -109,7 +109,7 @@ class TestTimes:
         assert [when for when, _key in bench.begun] == pytest.approx(expected)
         assert {key for _when, key in bench.changed} == set(targets)
 
-    def test_then_each_target_has_a_place_and_keeps_it(self) -> None:
+    def test_later_checks_have_a_fixed_place_in_the_interval(self) -> None:
         targets = targets_of(300)
 
         async def work(bench: Bench) -> None:
@@ -126,12 +126,12 @@ class TestTimes:
             )
         seconds = Counter(int(when) for when, _key in bench.begun if 20 <= when < 30)
         assert sum(seconds.values()) == 300
-        # The places lie in one half of the interval, seen from the first check.
+        # Counted from the first check, the places are in the second half of the interval.
         assert max(seconds.values()) < 100
 
     @pytest.mark.parametrize("state", [HealthState.HEALTHY, HealthState.UNHEALTHY])
     def test_known_backends_wait_for_their_places(self, state: HealthState) -> None:
-        """An agent that is started again does not check everything at once."""
+        """A restarted agent does not check all backends at the same time."""
         targets = targets_of(300)
 
         async def work(bench: Bench) -> None:
@@ -146,7 +146,7 @@ class TestTimes:
             first, second = bench.times(key)
             assert second - first == pytest.approx(INTERVAL)
 
-    def test_every_target_has_an_interval_of_its_own(self) -> None:
+    def test_every_target_has_its_own_interval(self) -> None:
         slow, fast = targets_of(2).values()
         fast = replace(fast, check=replace(fast.check, check_interval_sec=1))
         targets = {slow.key: slow, fast.key: fast}
@@ -158,7 +158,7 @@ class TestTimes:
         bench = with_bench(work)
         assert (len(bench.times(slow.key)), len(bench.times(fast.key))) == (10, 100)
 
-    def test_a_check_that_takes_long_does_not_shift_the_next(self) -> None:
+    def test_a_slow_check_does_not_delay_the_next_one(self) -> None:
         targets = targets_of(1)
 
         async def work(bench: Bench) -> None:
@@ -172,7 +172,7 @@ class TestTimes:
         assert bench.prober.late == 0
 
     def test_checks_of_a_target_never_overlap(self) -> None:
-        """A check that has not ended after an interval delays the next one, which is late then."""
+        """A check that takes longer than the interval delays the next one, which counts as late."""
         targets = targets_of(1)
 
         async def work(bench: Bench) -> None:
@@ -191,7 +191,7 @@ class TestTimes:
 
 class TestLate:
     @pytest.mark.parametrize(("delay", "late"), [(LATE_SECONDS / 2, 0), (LATE_SECONDS * 2, 1)])
-    def test_what_counts_as_late(self, delay: float, late: int) -> None:
+    def test_a_check_counts_as_late_after_a_delay(self, delay: float, late: int) -> None:
         targets = targets_of(1)
 
         async def work(bench: Bench) -> None:
@@ -203,8 +203,8 @@ class TestLate:
         assert bench.prober.late == late
         assert bench.times(*targets) == [delay]
 
-    def test_a_stall_is_not_made_up_for(self) -> None:
-        """When the loop has been busy for some intervals, each target is checked once and not once for each."""
+    def test_missed_checks_are_not_repeated(self) -> None:
+        """After the loop was blocked for several intervals, a target is not checked once for each interval."""
         targets = targets_of(20)
 
         async def work(bench: Bench) -> None:
@@ -215,14 +215,14 @@ class TestLate:
             await asyncio.sleep(INTERVAL / 100)
 
         bench = with_bench(work)
-        # The next check is due an interval after the missed one, which is over too, so it begins at once; then no more.
+        # The missed check begins at once, and so does the next one, which was due an interval later; no others follow.
         assert set(Counter(key for _when, key in bench.begun).values()) == {2}
         assert bench.prober.late == 20
 
 
 class TestResults:
     def run_results(self, state: HealthState, results: str, **options: Any) -> tuple[list[str], Bench]:
-        """Check a target once for each letter, and return the states after each check."""
+        """Check a target once for each letter, and return the state after each check."""
         targets = targets_of(1, **options)
         (key,) = targets
         states: list[str] = []
@@ -253,7 +253,7 @@ class TestResults:
         states, _bench = self.run_results(HealthState.INITIAL, "+", healthy_threshold=5)
         assert states == [HealthState.HEALTHY]
 
-    def test_the_time_of_a_state_is_the_time_of_the_result_that_made_it(self) -> None:
+    def test_since_is_the_time_of_the_result_that_changed_the_state(self) -> None:
         targets = targets_of(1)
 
         async def work(bench: Bench) -> None:
@@ -266,7 +266,7 @@ class TestResults:
         assert health == Health(HealthState.HEALTHY, EPOCH + 2, 0, "ok")
         assert bench.changed == [(EPOCH + 2, *targets)]
 
-    def test_a_weight_that_changes_is_reported_as_a_state_is(self) -> None:
+    def test_a_changed_weight_is_reported_like_a_changed_state(self) -> None:
         targets = targets_of(1)
         weights = [5, 5, 7, 7]
 
@@ -280,7 +280,7 @@ class TestResults:
         first = bench.times(*targets)[0]
         assert [when - EPOCH for when, _key in bench.changed] == pytest.approx([first, first + 2 * INTERVAL])
 
-    def test_a_message_that_changes_alone_is_taken_once(self) -> None:
+    def test_a_changed_message_without_a_changed_state_is_taken_once(self) -> None:
         targets = targets_of(1)
 
         async def work(bench: Bench) -> None:
@@ -296,7 +296,7 @@ class TestResults:
 
 
 class TestUpdate:
-    def test_a_target_that_is_removed_is_checked_no_more(self) -> None:
+    def test_a_removed_target_is_not_checked_again(self) -> None:
         targets = targets_of(3)
         kept, *removed = targets
 
@@ -311,7 +311,7 @@ class TestUpdate:
         assert len(bench.times(kept)) == 2
         assert [len(bench.times(key)) for key in removed] == [1, 1]
 
-    def test_the_result_of_a_check_that_runs_meanwhile_is_dropped(self) -> None:
+    def test_the_result_of_a_running_check_of_a_removed_target_is_ignored(self) -> None:
         targets = targets_of(2)
         kept, removed = targets
 
@@ -329,7 +329,7 @@ class TestUpdate:
         assert not +bench.running
 
     @pytest.mark.parametrize("is_first", [True, False])
-    def test_a_time_out_in_the_moment_of_a_change_is_dropped(
+    def test_a_time_out_at_the_moment_of_a_change_is_ignored(
         self, monkeypatch: pytest.MonkeyPatch, is_first: bool
     ) -> None:
         ((key, target),) = targets_of(1, timeout_sec=5).items()
@@ -344,7 +344,7 @@ class TestUpdate:
         async def main(loop: VirtualLoop) -> Health:
             prober = Prober(lambda _key: None, loop.wall_clock)
             prober.update({key: target}, {key: Health(HealthState.INITIAL, 0.0)})
-            # Both timers are due in the same turn of the loop, whichever comes first.
+            # Both timers are due in the same iteration of the loop, in either order.
             loop.call_at(
                 5.0 if is_first else 5.0 + 1e-10, prober.update, changed, {key: Health(HealthState.INITIAL, 0.0)}
             )
@@ -354,7 +354,7 @@ class TestUpdate:
 
         assert run(main) == Health(HealthState.INITIAL, 0.0)
 
-    def test_a_target_that_is_the_same_keeps_its_rhythm(self) -> None:
+    def test_an_unchanged_target_keeps_the_times_of_checks(self) -> None:
         targets = targets_of(1)
 
         async def work(bench: Bench) -> None:
@@ -366,18 +366,18 @@ class TestUpdate:
         times = bench.times(*targets)
         assert [later - times[0] for later in times] == pytest.approx([INTERVAL * number for number in range(4)])
 
-    def test_a_target_that_is_changed_is_checked_at_once_and_keeps_its_health(self) -> None:
+    def test_a_changed_target_is_checked_at_once_and_keeps_its_health(self) -> None:
         targets = targets_of(1)
         ((key, target),) = targets.items()
 
         async def work(bench: Bench) -> None:
             bench.prober.update(targets, healths(targets, HealthState.HEALTHY))
             await asyncio.sleep(INTERVAL)
-            known = bench.prober.health[key]
+            before = bench.prober.health[key]
             bench.begun.clear()
             bench.result = lambda checked: GOOD if checked.port == 81 else BAD
             bench.prober.update({key: replace(target, port=81)}, healths(targets, HealthState.INITIAL))
-            assert bench.prober.health[key] == known
+            assert bench.prober.health[key] == before
             await asyncio.sleep(INTERVAL / 4)
             assert bench.begun == [(INTERVAL, key)]
             await asyncio.sleep(INTERVAL)
@@ -385,7 +385,7 @@ class TestUpdate:
 
         assert len(with_bench(work).begun) == 2
 
-    def test_stop_ends_checks_that_run_and_begins_no_others(self) -> None:
+    def test_stop_cancels_running_checks_and_begins_no_others(self) -> None:
         targets = targets_of(2)
 
         async def work(bench: Bench) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which events of the node wake the agent."""
+"""Tests of the events of the node that wake the agent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RTM_NEWADDR, _RTM_DELADDR = 20, 21
 
 
 class Kernel:
-    """The other end of a netlink socket."""
+    """A kernel that multicasts messages to a netlink socket."""
 
     def __init__(self) -> None:
         self.end, self._socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -35,6 +35,7 @@ class Kernel:
 
 @pytest.fixture
 def kernel() -> Iterator[Kernel]:
+    """Return a kernel whose messages the test multicasts."""
     kernel = Kernel()
     yield kernel
     kernel.close()
@@ -59,7 +60,7 @@ _OURS = netlink.attribute(1, b"evenflow\0")
 _FOREIGN = netlink.attribute(1, b"evenflow2\0")
 
 
-def test_a_file_that_is_replaced_is_seen_and_others_are_not(tmp_path: Path) -> None:
+def test_only_changes_of_the_watched_file_are_noticed(tmp_path: Path) -> None:
     watch = FileWatch(str(tmp_path), ("listeners.json",))
     try:
         (tmp_path / "other.json").write_text("{}")
@@ -76,7 +77,7 @@ def test_a_file_that_is_replaced_is_seen_and_others_are_not(tmp_path: Path) -> N
         watch.close()
 
 
-def test_a_directory_that_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_directory(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as raised:
         FileWatch(str(tmp_path / "missing"), ("listeners.json",))
     assert raised.value.filename == str(tmp_path / "missing")
@@ -89,15 +90,15 @@ def test_a_directory_that_does_not_exist_is_named(tmp_path: Path) -> None:
         ([_nftables(_NEWSETELEM, _OURS, netlink.attribute(2, b"vips4\0"))], True),
         ([_nftables(_NEWTABLE, _FOREIGN)], False),
         ([_nftables(_NEWSETELEM, _FOREIGN, netlink.attribute(2, b"evenflow\0"))], False),
-        # The first attribute of a generation's message is a number.
+        # The first attribute of a generation message is a number and not a table.
         ([_nftables(_NEWGEN, _OURS)], False),
         ([_nftables(_NEWTABLE, _FOREIGN), _nftables(_NEWTABLE, _OURS), _nftables(_NEWGEN)], True),
-        # Another subsystem of netfilter.
+        # The message is from another subsystem of netfilter.
         ([_message(1 << 8, bytes(netlink.PREAMBLE) + _OURS)], False),
         ([_nftables(_NEWTABLE)], False),
     ],
 )
-def test_changes_of_the_table_are_told_from_those_of_others(
+def test_only_changes_of_the_library_s_table_are_noticed(
     kernel: Kernel, messages: list[bytes], is_relevant: bool
 ) -> None:
     watch = _watch(TableWatch, kernel)
@@ -121,7 +122,7 @@ def test_all_pending_messages_are_read_at_once(kernel: Kernel) -> None:
         watch.close()
 
 
-def test_an_address_that_is_removed_is_seen_and_one_that_is_added_is_not(kernel: Kernel) -> None:
+def test_only_removed_addresses_are_noticed(kernel: Kernel) -> None:
     watch = _watch(AddressWatch, kernel)
     try:
         kernel.multicast(_message(_RTM_NEWADDR, bytes(8)))
@@ -133,7 +134,7 @@ def test_an_address_that_is_removed_is_seen_and_one_that_is_added_is_not(kernel:
 
 
 class _Overflowing:
-    """A socket whose buffer has overflowed once."""
+    """A socket whose buffer overflowed once."""
 
     def __init__(self) -> None:
         self._errors = [OSError(errno.ENOBUFS, "overflow"), BlockingIOError(), BlockingIOError()]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is kept during a change is never kept for other inputs than those that it was derived from."""
+"""Tests that derived objects are reused only for the inputs that they were derived from."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-class Forgetful(Derived):
-    """Compare inputs without one field of a named tuple, like a key that lacks an input."""
+class DerivedWithoutField(Derived):
+    """A store of derived objects that ignores one field of the inputs, like a key in which an input is missing."""
 
     def __init__(self, field: str) -> None:
         super().__init__()
@@ -49,23 +49,23 @@ class Forgetful(Derived):
 
 
 class TestDerived:
-    def test_the_same_arguments_give_the_same_object(self) -> None:
+    def test_equal_inputs_return_the_same_object(self) -> None:
         derived = Derived()
         subject = object()
         assert derived.get(_pair, subject, 1) is derived.get(_pair, subject, 1)
 
-    def test_another_input_is_derived_anew(self) -> None:
+    def test_a_different_input_is_derived_again(self) -> None:
         derived = Derived()
         subject = object()
         assert [derived.get(_pair, subject, number)[1] for number in (1, 2, 1)] == [1, 2, 1]
 
-    def test_functions_do_not_meet(self) -> None:
+    def test_results_of_different_functions_are_kept_apart(self) -> None:
         derived = Derived()
         subject = object()
         assert derived.get(_pair, subject, 1) != derived.get(_triple, subject, 1)
 
-    def test_subjects_with_the_same_identity_do_not_meet(self) -> None:
-        """An object that has gone may leave its address to the next one."""
+    def test_results_of_subjects_with_the_same_identity_are_kept_apart(self) -> None:
+        """A new object may have the memory address of a deleted one."""
         derived = Derived()
         assert all(derived.get(_pair, [number])[0] == [number] for number in range(1000))
 
@@ -85,30 +85,32 @@ SETTINGS = st.builds(Settings, hash_seed=st.integers(0, 1), vip_dedicated=st.sam
 
 
 @given(st.data(), st.lists(documents(), min_size=1, max_size=3))
-def test_a_table_is_the_same_whatever_was_derived_before(data: st.DataObject, changes: list[Document]) -> None:
+def test_a_table_does_not_depend_on_earlier_derived_objects(data: st.DataObject, changes: list[Document]) -> None:
     derived, configurations = Derived(), [Configuration.from_document({})]
     for document in changes:
         after = {name: {**options, "health_check": data.draw(CHECKS)} for name, options in document.items()}
-        # As between the configuration before and after a change, data that is equal is the same object.
+        # Share equal listeners, as the configurations before and after a change do.
         before = configurations[-1]
         after = {
             name: before.document[name] if before.document.get(name) == after[name] else after[name] for name in after
         }
         configurations.append(Configuration.from_document(after, before))
-    for wanted in [*configurations, *configurations]:
+    for configured in [*configurations, *configurations]:
         settings, runtime = data.draw(SETTINGS), data.draw(RUNTIMES)
         owned = data.draw(st.sampled_from([(), ("198.18.0.10",)]))
-        present = effective(wanted, runtime, derived)
-        assert present == effective(wanted, runtime)
-        again = desired_table(present, settings, owned, runtime, derived)
-        assert again == desired_table(present, settings, owned, runtime)
-        assert wanted.texts == {name: listener_text(wanted.document[name]) for name in sorted(wanted.document)}
+        effective_configuration = effective(configured, runtime, derived)
+        assert effective_configuration == effective(configured, runtime)
+        table = desired_table(effective_configuration, settings, owned, runtime, derived)
+        assert table == desired_table(effective_configuration, settings, owned, runtime)
+        assert configured.texts == {
+            name: listener_text(configured.document[name]) for name in sorted(configured.document)
+        }
 
 
 CHECKS = st.sampled_from([None, check(), check("http", dynamic_weight=True)])
 
 
-# For each input, two values that give the listener below different parts.
+# Two values of each input, for which the listener below has different parts.
 INPUTS: dict[str, tuple[Any, Any]] = {
     "marks": ((0x80000001, 0x80000002), (0x80000001, 0x80000003)),
     "settings": (Settings(hash_seed=1), Settings(hash_seed=2)),
@@ -134,9 +136,9 @@ def test_every_input_of_a_listeners_part_is_compared(field: str) -> None:
     subject = _web(scheduler="wlc" if field == "shares" else "mh", session_affinity="none")
     first = table_module._Inputs(**{name: values[0] for name, values in INPUTS.items()})
     other = first._replace(**{field: INPUTS[field][1]})
-    _compared(Derived, table_module._listener_part, subject, first, other)
+    _assert_not_stale(Derived, table_module._listener_part, subject, first, other)
     with pytest.raises(AssertionError, match="stale"):
-        _compared(lambda: Forgetful(field), table_module._listener_part, subject, first, other)
+        _assert_not_stale(lambda: DerivedWithoutField(field), table_module._listener_part, subject, first, other)
 
 
 @pytest.mark.parametrize("field", effective_module._Applied._fields)
@@ -145,12 +147,14 @@ def test_every_input_of_an_effective_listener_is_compared(field: str) -> None:
     first = effective_module._Applied(**{name: values[0] for name, values in APPLIED.items()})
     other = first._replace(**{field: APPLIED[field][1]})
     arguments = [first, first], [first, other]
-    _compared(Derived, effective_module._effective_listener, subject, *arguments)
+    _assert_not_stale(Derived, effective_module._effective_listener, subject, *arguments)
     with pytest.raises(AssertionError, match="stale"):
-        _compared(lambda: Forgetful(field), effective_module._effective_listener, subject, *arguments)
+        _assert_not_stale(lambda: DerivedWithoutField(field), effective_module._effective_listener, subject, *arguments)
 
 
-def _compared(make: Callable[[], Derived], derive: Callable[..., Any], subject: Any, first: Any, other: Any) -> None:
+def _assert_not_stale(
+    make: Callable[[], Derived], derive: Callable[..., Any], subject: Any, first: Any, other: Any
+) -> None:
     derived = make()
     derived.get(derive, subject, first)
     assert derived.get(derive, subject, other) == derive(subject, other), "stale"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What differs between two configurations."""
+"""Tests of the difference between two configurations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given
 ONE, TWO, THREE = "198.19.0.1", "198.19.0.2", "198.19.0.3"
 
 
-def test_everything_at_once() -> None:
+def test_added_removed_and_modified_entries_of_one_change() -> None:
     before = document(listener("gone", backend(ONE)), listener("web", backend(ONE), backend(TWO), ports=["80"]))
     after = document(
         listener("new", backend(ONE), ports=["81"]),
@@ -31,7 +31,7 @@ def test_everything_at_once() -> None:
 
 
 @given(documents(), documents())
-def test_there_is_one_if_and_only_if_the_configurations_differ(before: Document, after: Document) -> None:
+def test_the_difference_is_empty_only_for_equal_configurations(before: Document, after: Document) -> None:
     result = difference(before, after)
     assert bool(result) is (before != after)
     assert result.listeners() == sorted(
@@ -40,8 +40,8 @@ def test_there_is_one_if_and_only_if_the_configurations_differ(before: Document,
 
 
 @given(documents(), documents())
-def test_the_way_back_is_the_mirror_image(before: Document, after: Document) -> None:
-    there, back = difference(before, after), difference(before=after, after=before)
-    assert (there.added, there.removed) == (back.removed, back.added)
-    swapped = [{**entry, "before": entry["after"], "after": entry["before"]} for entry in back.modified]
-    assert there.modified == swapped
+def test_the_reverse_difference_is_symmetric(before: Document, after: Document) -> None:
+    forward, backward = difference(before, after), difference(before=after, after=before)
+    assert (forward.added, forward.removed) == (backward.removed, backward.added)
+    swapped = [{**entry, "before": entry["after"], "after": entry["before"]} for entry in backward.modified]
+    assert forward.modified == swapped

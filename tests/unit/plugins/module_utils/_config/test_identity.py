@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ids of registrations."""
+"""Tests of the ids of backends."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ DNS = listener("dns", backend("198.19.0.1"), ports=["53"], protocol="udp")
 
 
 @given(documents())
-def test_ids_are_unique_have_our_bit_and_fit_a_mark(document: Document) -> None:
+def test_ids_are_unique_and_in_the_range_of_marks(document: Document) -> None:
     ids = backend_ids(Configuration.from_document(document))
     assert set(ids) == {
-        (name, one["address"], one["port"]) for name, options in document.items() for one in options["backends"]
+        (name, entry["address"], entry["port"]) for name, options in document.items() for entry in options["backends"]
     }
     assert len(set(ids.values())) == len(ids)
     assert all(OURS <= mark < ANCHOR for mark in ids.values())
 
 
-def test_the_ids_known_today() -> None:
-    """A change of these numbers makes replicated flows of an older node foreign."""
+def test_ids_do_not_change_between_versions() -> None:
+    """If these numbers change, a node does not recognise the replicated flows of an older node."""
     assert {key: f"{mark:#x}" for key, mark in backend_ids(configuration(WEB, DNS)).items()} == {
         ("dns", "198.19.0.1", 0): "0xb7eda0bb",
         ("web", "198.19.0.1", 0): "0xb453286f",
@@ -40,23 +40,23 @@ def test_the_ids_known_today() -> None:
     }
 
 
-def test_what_else_is_configured_does_not_matter() -> None:
+def test_ids_do_not_depend_on_other_listeners() -> None:
     both, alone = backend_ids(configuration(WEB, DNS)), backend_ids(configuration(WEB))
     assert {key: both[key] for key in alone} == alone
 
 
-def test_options_do_not_matter() -> None:
+def test_ids_do_not_depend_on_options() -> None:
     changed = [backend("198.19.0.2", weight=0, admin_state="drained", name="other")]
     other = backend_ids(configuration(listener("web", *changed, address="198.18.0.99", scheduler="rr")))
     assert other["web", "198.19.0.2", 0] == backend_ids(configuration(WEB))["web", "198.19.0.2", 0]
 
 
 def colliding(candidates: list[int]) -> Any:
-    """Return a hash that gives every registration the same candidates, in turn."""
-    return lambda registration, attempt: candidates[attempt]
+    """Return a hash function that returns the same candidates for every backend."""
+    return lambda backend_key, attempt: candidates[attempt]
 
 
-def test_colliding_registrations_are_told_apart_in_sorted_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colliding_backends_get_candidates_in_sorted_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "_hash", colliding([OURS | 5, OURS | 6, OURS | 3, OURS | 4]))
     assert backend_ids(configuration(WEB, DNS)) == {
         ("dns", "198.19.0.1", 0): OURS | 5,
@@ -66,19 +66,19 @@ def test_colliding_registrations_are_told_apart_in_sorted_order(monkeypatch: pyt
     }
 
 
-def test_the_order_of_input_does_not_decide_a_collision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collisions_are_resolved_independently_of_the_input_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "_hash", colliding([OURS | number for number in range(9)]))
     shuffled = listener("web", backends=WEB["backends"][::-1])
     assert backend_ids(configuration(shuffled, DNS)) == backend_ids(configuration(DNS, WEB))
 
 
-def test_a_retried_hash_differs() -> None:
-    registration = ("web", "198.19.0.1", 0)
-    marks = {identity._hash(registration, attempt) for attempt in range(100)}
+def test_each_attempt_has_another_hash() -> None:
+    backend_key = ("web", "198.19.0.1", 0)
+    marks = {identity._hash(backend_key, attempt) for attempt in range(100)}
     assert len(marks) == 100
     assert all(mark & OURS for mark in marks)
 
 
-def test_nobody_gets_the_anchor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_backend_gets_the_anchor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "_hash", colliding([ANCHOR, OURS | 1]))
     assert backend_ids(configuration(DNS)) == {("dns", "198.19.0.1", 0): OURS | 1}

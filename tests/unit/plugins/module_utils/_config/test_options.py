@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each option alone: the largest and smallest values pass, those past them are refused."""
+"""Tests of each option by itself: the limits of the range pass, and values outside are refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 OPTIONS = {"listener": LISTENER, "backend": BACKEND, "failover": FAILOVER_POLICY, "check": HEALTH_CHECK}
 
 EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
-    # Row 5, by option: what passes as it is, and what is refused.
+    # Row 5: for each option, the values that pass unchanged and the values that are refused.
     (
         "listener",
         "name",
@@ -161,7 +161,7 @@ NO_ADDRESSES = [
     ("kind", "option", "value"),
     [(kind, option, value) for kind, option, passes, _refused in EDGES for value in passes],
 )
-def test_an_edge_passes(kind: str, option: str, value: Any) -> None:
+def test_a_value_at_the_limit_passes(kind: str, option: str, value: Any) -> None:
     """Rows 1 and 5."""
     assert OPTIONS[kind][option].canonical(value) == value
 
@@ -170,7 +170,7 @@ def test_an_edge_passes(kind: str, option: str, value: Any) -> None:
     ("kind", "option", "value"),
     [(kind, option, value) for kind, option, _passes, refused in EDGES for value in refused],
 )
-def test_one_past_the_edge_is_refused(kind: str, option: str, value: Any) -> None:
+def test_a_value_outside_the_range_is_refused(kind: str, option: str, value: Any) -> None:
     """Rows 1 and 5."""
     with pytest.raises(InvalidValue):
         OPTIONS[kind][option].canonical(value)
@@ -184,7 +184,7 @@ def test_a_unicast_address_passes(kind: str, value: str) -> None:
 
 @pytest.mark.parametrize("kind", ["listener", "backend"])
 @pytest.mark.parametrize("value", NO_ADDRESSES)
-def test_what_is_no_unicast_address_is_refused(kind: str, value: Any) -> None:
+def test_other_values_than_unicast_addresses_are_refused(kind: str, value: Any) -> None:
     with pytest.raises(InvalidValue):
         OPTIONS[kind]["address"].canonical(value)
 
@@ -205,7 +205,7 @@ def test_what_is_no_unicast_address_is_refused(kind: str, value: Any) -> None:
         (BACKEND["name"], 5, "5"),
     ],
 )
-def test_one_value_has_one_form(option: Option, value: Any, canonical: Any) -> None:
+def test_equal_values_have_the_same_canonical_form(option: Option, value: Any, canonical: Any) -> None:
     assert option.canonical(value) == canonical
     assert option.canonical(canonical) == canonical
 
@@ -218,7 +218,7 @@ def test_one_value_has_one_form(option: Option, value: Any, canonical: Any) -> N
         max_leaves=5,
     ),
 )
-def test_anything_is_either_refused_or_has_one_form(place: tuple[str, str], value: Any) -> None:
+def test_any_value_is_refused_or_has_a_canonical_form(place: tuple[str, str], value: Any) -> None:
     option = OPTIONS[place[0]][place[1]]
     try:
         canonical = option.canonical(value)
@@ -242,7 +242,7 @@ def test_anything_is_either_refused_or_has_one_form(place: tuple[str, str], valu
         (BACKEND["weight"], "x" * 5000, "'" + "x" * 76 + "... is not a whole number"),
     ],
 )
-def test_the_refusal_says_what_is_allowed(option: Option, value: Any, text: str) -> None:
+def test_the_error_names_the_allowed_values(option: Option, value: Any, text: str) -> None:
     with pytest.raises(InvalidValue) as refused:
         option.canonical(value)
     assert str(refused.value) == text

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The settings of a node: what passes and what is refused."""
+"""Tests of the settings of a node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-def test_nothing_given_is_the_defaults() -> None:
+def test_no_settings_give_the_defaults() -> None:
     assert parse_settings({}) == Settings()
     assert asdict(Settings()) == defaults(NODE)
 
@@ -31,7 +31,7 @@ def test_nothing_given_is_the_defaults() -> None:
         {"vip_mode": "none", "vip_interface": "x" * 15, "vip_dedicated": None},
     ],
 )
-def test_what_is_given_is_kept(data: dict[str, Any]) -> None:
+def test_valid_settings_are_kept(data: dict[str, Any]) -> None:
     assert asdict(parse_settings(data)) == {**defaults(NODE), **data}
 
 
@@ -57,7 +57,7 @@ def test_what_is_given_is_kept(data: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_what_is_refused(data: Any, errors: list[str]) -> None:
+def test_invalid_settings_are_refused(data: Any, errors: list[str]) -> None:
     with pytest.raises(InvalidInput) as refused:
         parse_settings(data)
     assert refused.value.errors == errors
@@ -69,7 +69,7 @@ def test_what_is_refused(data: Any, errors: list[str]) -> None:
         st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers(), max_size=2)),
     )
 )
-def test_anything_is_either_refused_or_comes_back_as_it_was(data: dict[str, Any]) -> None:
+def test_any_settings_are_refused_or_kept(data: dict[str, Any]) -> None:
     try:
         settings = parse_settings(data)
     except InvalidInput:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bad input: all errors are in one message, each with the path of its option."""
+"""Tests of invalid input: one message has all errors, each with the path of the option."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, ba
 
 
 def parse_errors(items: Any) -> list[str]:
-    """Return what parsing a list of listeners finds."""
+    """Return the errors that parsing a list of listeners reports."""
     faults = Faults()
     parse_listeners(items, faults)
     return faults.errors
 
 
 def document_errors(after: Document, before: Document | None = None) -> list[str]:
-    """Return what only the whole configuration tells."""
+    """Return the errors that the check of the whole configuration reports."""
     faults = Faults()
     check_document(after, before or {}, faults)
     return faults.errors
@@ -42,14 +42,14 @@ def document_errors(after: Document, before: Document | None = None) -> list[str
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_counter_splits_datagrams(scheduler: str, protocol: str) -> None:
+def test_schedulers_without_hashing_warn_about_datagrams(scheduler: str, protocol: str) -> None:
     texts = warnings(listener("web", scheduler=scheduler, protocol=protocol))
     assert len(texts) == (scheduler not in ("mh", "sh", "dh") and protocol in ("udp", "any"))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("seconds", [None, 60])
-def test_no_time_out_for_sctp(protocol: str, seconds: int | None) -> None:
+def test_an_idle_timeout_for_sctp_is_a_warning(protocol: str, seconds: int | None) -> None:
     texts = warnings(listener("web", protocol=protocol, idle_timeout_sec=seconds))
     assert len(texts) == (protocol == "sctp" and seconds is not None)
 
@@ -107,21 +107,21 @@ class TestParsing:
             ),
         ],
     )
-    def test_wrong_shapes(self, items: Any, error: str) -> None:
+    def test_values_of_the_wrong_type_are_errors(self, items: Any, error: str) -> None:
         assert error in parse_errors(items)
 
     @pytest.mark.parametrize("port", [{}, {"port": 0}, {"port": None}, {"port": "0"}])
-    def test_one_registration_listed_twice(self, port: dict[str, Any]) -> None:
+    def test_a_backend_that_is_listed_twice_is_an_error(self, port: dict[str, Any]) -> None:
         backends = [{"address": "2001:db8::1"}, {"address": "2001:DB8:0::1", **port}]
         assert parse_errors([{"name": "web", "backends": backends}]) == [
             "listeners[0].backends[1]: 2001:db8::1 port 0 is listed twice"
         ]
 
-    def test_one_machine_with_two_ports(self) -> None:
+    def test_a_machine_may_have_two_ports(self) -> None:
         backends = [{"address": "198.19.0.1", "port": 80}, {"address": "198.19.0.1", "port": 81}]
         assert parse_errors([{"name": "web", "backends": backends}]) == []
 
-    def test_only_what_is_given_is_passed_on_in_canonical_form(self) -> None:
+    def test_only_given_options_are_returned_in_canonical_form(self) -> None:
         faults = Faults()
         parsed = parse_listener(
             {
@@ -141,7 +141,7 @@ class TestParsing:
         }
         assert not faults.errors
 
-    def test_a_dictionary_is_given_as_a_whole(self) -> None:
+    def test_a_dictionary_option_gets_the_defaults_of_its_keys(self) -> None:
         faults = Faults()
         parsed = parse_listener({"name": "web", "log_config": {"enable": "yes", "sample_rate": None}}, faults)
         assert parsed["log_config"] == {"enable": True, "sample_rate": 1.0}
@@ -151,18 +151,18 @@ class TestParsing:
             "listeners[0].log_config.colour: unknown option; allowed: enable, sample_rate",
         ]
 
-    def test_a_backend_alone(self) -> None:
+    def test_a_backend_without_a_listener(self) -> None:
         faults = Faults()
         assert parse_backend({"address": "198.19.0.1", "port": None}, faults) == {"address": "198.19.0.1", "port": 0}
         parse_backend({"weight": -1}, faults)
         assert faults.errors == ["weight: -1 is not in 0–65535", "address: required"]
 
-    def test_nothing_wrong_raises_nothing(self) -> None:
+    def test_no_faults_raise_no_error(self) -> None:
         Faults().raise_if_any()
 
 
 class TestWholeConfiguration:
-    def test_a_good_one(self) -> None:
+    def test_a_valid_configuration(self) -> None:
         web = listener("web", backend("198.19.0.1"), backend("198.19.0.1", 81))
         assert document_errors(document(web, listener("six", backend("2001:db8::1"), address=VIP6))) == []
 
@@ -187,7 +187,7 @@ class TestWholeConfiguration:
             ({"protocol": "any", "ports": ["all"]}, []),
         ],
     )
-    def test_overlap(self, options: dict[str, Any], errors: list[str]) -> None:
+    def test_overlapping_ports_are_an_error(self, options: dict[str, Any], errors: list[str]) -> None:
         """Row 6, for lists and ranges."""
         after = document(listener("api", ports=["70", "80", "90"]), listener("web", **options))
         assert document_errors(after) == errors
@@ -199,7 +199,7 @@ class TestWholeConfiguration:
             f"listener web.ports: all/tcp on {VIP} is served by listener api (80-90) already"
         ]
 
-    def test_an_overlap_is_told_of_the_listener_that_the_user_wrote(self) -> None:
+    def test_an_overlap_names_the_path_of_the_users_listener(self) -> None:
         faults = Faults()
         parse_listeners([{"name": "api"}], faults)
         check_document(document(listener("api"), listener("web")), {}, faults)
@@ -220,7 +220,7 @@ class TestWholeConfiguration:
             "listener web.ports: 80, 81-82: with protocol any the only allowed value is all"
         ]
 
-    def test_the_scaler_of_an_only_backend(self) -> None:
+    def test_the_capacity_scaler_of_a_single_backend(self) -> None:
         """Row 5."""
         only = backend("198.19.0.1", capacity_scaler=0.0)
         assert document_errors(document(listener("web", only))) == [
@@ -229,19 +229,19 @@ class TestWholeConfiguration:
         ]
         assert document_errors(document(listener("web", only, backend("198.19.0.2")))) == []
 
-    def test_what_a_new_listener_needs(self) -> None:
+    def test_required_options_of_a_new_listener(self) -> None:
         after = document(listener("web", address=None, protocol=None, ports=None))
         assert document_errors(after) == [
             f"listener web.{option}: required for a new listener" for option in ("address", "protocol", "ports")
         ]
 
-    def test_a_wrong_value_is_not_told_as_missing_too(self) -> None:
+    def test_an_invalid_value_is_not_reported_as_missing(self) -> None:
         faults = Faults()
         parse_listeners([{"name": "web", "address": "nowhere", "protocol": "tcp", "ports": ["90-80"]}], faults)
         check_document(document(listener("web", address=None, ports=None)), {}, faults)
         assert [error.split(":")[0] for error in faults.errors] == ["listeners[0].address", "listeners[0].ports"]
 
-    def test_the_protocol_is_immutable_in_place(self) -> None:
+    def test_the_protocol_cannot_change_in_place(self) -> None:
         before = document(listener("web", protocol="udp"))
         assert document_errors(document(listener("web")), before) == [
             "listener web.protocol: cannot become 'tcp' in place, it is 'udp'; remove the listener first"
@@ -251,7 +251,7 @@ class TestWholeConfiguration:
     @pytest.mark.parametrize("scheduler", SCHEDULERS)
     @pytest.mark.parametrize("affinity", AFFINITIES)
     def test_an_affinity_needs_a_hash_or_a_session(self, scheduler: str, affinity: str) -> None:
-        """Row 5: every pair."""
+        """Row 5: every pair of scheduler and affinity."""
         options = listener("web", scheduler=scheduler, session_affinity=affinity)
         errors = []
         if affinity != "none" and scheduler not in ("mh", "sh", "dh"):
@@ -270,17 +270,17 @@ class TestWholeConfiguration:
             (VIP, VIP, f"{VIP} is the listener's own address"),
         ],
     )
-    def test_a_backend_that_cannot_serve(self, vip: str, address: str, text: str) -> None:
+    def test_a_backend_address_that_does_not_fit_the_listener(self, vip: str, address: str, text: str) -> None:
         after = document(listener("web", backend(address), address=vip))
         assert document_errors(after) == [f"listener web.backend {address} port 0.address: {text}"]
 
-    def test_a_backend_that_the_user_wrote_is_told_by_its_place(self) -> None:
+    def test_an_error_in_a_backend_names_the_path_of_the_users_backend(self) -> None:
         faults = Faults()
         parse_listeners([{"name": "web", "backends": [{"address": "198.19.0.1"}, {"address": VIP}]}], faults)
         check_document(document(listener("web", backend("198.19.0.1"), backend(VIP))), {}, faults)
         assert faults.errors == [f"listeners[0].backends[1].address: {VIP} is the listener's own address"]
 
-    def test_as_many_backends_as_a_table_has_slots(self) -> None:
+    def test_at_most_as_many_backends_as_a_table_has_slots(self) -> None:
         backends = [backend("198.19.0.1", port) for port in range(MAX_RING_SIZE)]
         assert document_errors({"web": {**listener("web"), "backends": backends}}) == []
         backends.append(backend("198.19.0.2"))

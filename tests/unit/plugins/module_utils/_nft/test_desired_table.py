@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The table that the kernel should hold for a configuration."""
+"""Tests of the desired table of a configuration."""
 
 from __future__ import annotations
 
@@ -25,50 +25,50 @@ from hypothesis import given
 
 
 def table_of(*listeners: dict[str, Any], seed: int = 24301) -> DesiredTable:
-    """Return the table of listeners."""
+    """Return the desired table of some listeners."""
     return desired_table(configuration(*listeners), Settings(hash_seed=seed))
 
 
-def elements(of: DesiredTable) -> dict[str, dict[Any, Any]]:
-    """Return what is in the shared sets and maps, without the empty ones."""
+def shared_elements(of: DesiredTable) -> dict[str, dict[Any, Any]]:
+    """Return the elements of the shared sets and maps that are not empty."""
     return {name: dict(content(of.sets[name].elements)) for name in SHARED_SETS if content(of.sets[name].elements)}
 
 
-def rules(of: DesiredTable, name: str) -> tuple[str, ...]:
+def rules_of(of: DesiredTable, name: str) -> tuple[str, ...]:
     """Return the rules of a listener's chain."""
     return of.chains[f"l_{name}"].rules
 
 
-def test_two_listeners() -> None:
+def test_the_table_of_two_listeners() -> None:
     web = listener("web", backend("198.19.0.1"), backend("198.19.0.2", 8080, weight=0), ports=["80", "443"])
     dns = listener("dns", backend("2001:db8:1::1"), address=VIP6, protocol="udp", ports=["53"], scheduler="rr")
     ids = backend_ids(configuration(web, dns))
-    one, two, six = ids["web", "198.19.0.1", 0], ids["web", "198.19.0.2", 8080], ids["dns", "2001:db8:1::1", 0]
-    found = table_of(web, dns)
-    assert elements(found) == {
+    first, second, third = ids["web", "198.19.0.1", 0], ids["web", "198.19.0.2", 8080], ids["dns", "2001:db8:1::1", 0]
+    table = table_of(web, dns)
+    assert shared_elements(table) == {
         "listeners4": {(VIP, "tcp", 80): "goto l_web", (VIP, "tcp", 443): "goto l_web"},
         "listeners6": {(VIP6, "udp", 53): "goto l_dns"},
         "vips4": {VIP: None},
         "vips6": {VIP6: None},
         "routed4": {VIP: None},
         "routed6": {VIP6: None},
-        "to4": {one: "198.19.0.1"},
-        "to6": {six: "2001:db8:1::1"},
-        "to4port": {two: ("198.19.0.2", 8080)},
+        "to4": {first: "198.19.0.1"},
+        "to6": {third: "2001:db8:1::1"},
+        "to4port": {second: ("198.19.0.2", 8080)},
         "endpoints4": {
             ("198.19.0.1", "tcp", 80): None,
             ("198.19.0.1", "tcp", 443): None,
             ("198.19.0.2", "tcp", 8080): None,
         },
         "endpoints6": {("2001:db8:1::1", "udp", 53): None},
-        "acct_new": {one: None, two: None, six: None},
-        "acct_in": {one: None, two: None, six: None},
-        "acct_out": {one: None, two: None, six: None},
+        "acct_new": {first: None, second: None, third: None},
+        "acct_in": {first: None, second: None, third: None},
+        "acct_out": {first: None, second: None, third: None},
     }
-    assert content(found.sets["slots_web"].elements) == {slot: one for slot in range(1009)}
-    assert content(found.sets["slots_dns"].elements) == {0: six}
-    assert rules(found, "dns") == ("ct mark set numgen inc mod 1 map @slots_dns", "goto to_backend")
-    assert set(found.chains) == {*STATIC_CHAINS, "l_web", "l_dns"}
+    assert content(table.sets["slots_web"].elements) == {slot: first for slot in range(1009)}
+    assert content(table.sets["slots_dns"].elements) == {0: third}
+    assert rules_of(table, "dns") == ("ct mark set numgen inc mod 1 map @slots_dns", "goto to_backend")
+    assert set(table.chains) == {*STATIC_CHAINS, "l_web", "l_dns"}
 
 
 @pytest.mark.parametrize(
@@ -84,36 +84,36 @@ def test_two_listeners() -> None:
 @pytest.mark.parametrize(
     ("vip", "address", "header"), [(VIP, "198.19.0.1", "ip"), (VIP6, "2001:db8:1::1", "ip6")], ids=["v4", "v6"]
 )
-def test_what_is_hashed(affinity: str, fields: str, vip: str, address: str, header: str) -> None:
+def test_the_hashed_fields_of_each_affinity(affinity: str, fields: str, vip: str, address: str, header: str) -> None:
     web = listener("web", backend(address), address=vip, session_affinity=affinity)
-    assert rules(table_of(web, seed=0x5EED), "web") == (
+    assert rules_of(table_of(web, seed=0x5EED), "web") == (
         f"ct mark set jhash {fields.format(header)} mod 1009 seed 0x5eed map @slots_web",
         "goto to_backend",
     )
 
 
 def test_sctp() -> None:
-    """Its ports are where TCP's are, and it is dispatched, hashed, translated and guarded as TCP is."""
+    """SCTP has the ports at the same offset as TCP, and is dispatched, hashed, translated and guarded like TCP."""
     ss7 = listener("ss7", backend("198.19.0.1"), protocol="sctp", ports=["2905", "3000-3010"])
-    one = backend_ids(configuration(ss7))["ss7", "198.19.0.1", 0]
-    found = table_of(ss7)
-    assert elements(found)["listeners4"] == {(VIP, "sctp", 2905): "goto l_ss7"}
-    assert elements(found)["ranges4"] == {(VIP, "sctp", "3000-3010"): "goto l_ss7"}
-    assert elements(found)["to4"] == {one: "198.19.0.1"}
-    assert elements(found)["wide"] == {one: None}
+    mark = backend_ids(configuration(ss7))["ss7", "198.19.0.1", 0]
+    table = table_of(ss7)
+    assert shared_elements(table)["listeners4"] == {(VIP, "sctp", 2905): "goto l_ss7"}
+    assert shared_elements(table)["ranges4"] == {(VIP, "sctp", "3000-3010"): "goto l_ss7"}
+    assert shared_elements(table)["to4"] == {mark: "198.19.0.1"}
+    assert shared_elements(table)["wide"] == {mark: None}
     single = table_of({**ss7, "ports": ["2905"], "backends": [backend("198.19.0.1", 2906)], "idle_timeout_sec": 60})
-    assert list(elements(single)["to4port"].values()) == [("198.19.0.1", 2906)]
-    assert elements(single)["endpoints4"] == {("198.19.0.1", "sctp", 2906): None}
-    # nft has time-out policies for TCP and UDP only.
-    assert not any("ct timeout" in rule for rule in rules(single, "ss7"))
-    assert "th sport . th dport" in rules(single, "ss7")[0]
+    assert list(shared_elements(single)["to4port"].values()) == [("198.19.0.1", 2906)]
+    assert shared_elements(single)["endpoints4"] == {("198.19.0.1", "sctp", 2906): None}
+    # nft supports time-out policies for TCP and UDP only.
+    assert not any("ct timeout" in rule for rule in rules_of(single, "ss7"))
+    assert "th sport . th dport" in rules_of(single, "ss7")[0]
     assert "meta l4proto { tcp, udp, sctp } dnat ip to ct mark map @to4port" in STATIC_CHAINS["to_backend"].rules
 
 
 @pytest.mark.parametrize("seed", [0, 1, 24301, 0xFFFFFFFF])
-def test_a_hash_always_has_the_fleets_seed(seed: int) -> None:
-    found = table_of(listener("web", backend("198.19.0.1")), seed=seed)
-    assert f" seed {seed:#x} " in rules(found, "web")[0]
+def test_every_hash_uses_the_seed_of_the_fleet(seed: int) -> None:
+    table = table_of(listener("web", backend("198.19.0.1")), seed=seed)
+    assert f" seed {seed:#x} " in rules_of(table, "web")[0]
 
 
 @pytest.mark.parametrize(
@@ -127,80 +127,80 @@ def test_a_hash_always_has_the_fleets_seed(seed: int) -> None:
         ({}, [], True, True),
     ],
 )
-def test_a_listener_without_anybody_to_serve_refuses(
+def test_a_listener_without_eligible_backends_refuses_new_flows(
     options: dict[str, Any], backends: list[dict[str, Any]], refused: bool, is_drop: bool
 ) -> None:
-    """New flows never reach the node's own stack; existing ones keep their way to the backend."""
-    found = table_of(listener("web", *backends, **options))
-    assert elements(found)["listeners4"] == {(VIP, "tcp", 80): "goto refuse" if refused else "goto l_web"}
-    assert (rules(found, "web") == ("drop",)) is is_drop
-    assert bool(content(found.sets["slots_web"].elements)) is not is_drop
-    assert len(elements(found).get("to4", {})) == len(backends)
+    """New flows never reach the node's own stack, and existing flows are still sent to the backend."""
+    table = table_of(listener("web", *backends, **options))
+    assert shared_elements(table)["listeners4"] == {(VIP, "tcp", 80): "goto refuse" if refused else "goto l_web"}
+    assert (rules_of(table, "web") == ("drop",)) is is_drop
+    assert bool(content(table.sets["slots_web"].elements)) is not is_drop
+    assert len(shared_elements(table).get("to4", {})) == len(backends)
 
 
-def test_two_listeners_over_one_endpoint_share_its_guard() -> None:
+def test_two_listeners_with_the_same_endpoint_share_the_guard() -> None:
     """Row 52."""
     shared = backend("198.19.0.1", 80)
-    both = elements(table_of(listener("web", shared), listener("api", shared, ports=["81"])))
+    both = shared_elements(table_of(listener("web", shared), listener("api", shared, ports=["81"])))
     assert both["endpoints4"] == {("198.19.0.1", "tcp", 80): None}
     assert len(both["to4port"]) == len(both["acct_new"]) == 2
 
 
 @given(documents())
-def test_what_rules_and_elements_name_is_there(document: Document) -> None:
-    found = desired_table(Configuration.from_document(document), Settings())
-    for chain in found.chains.values():
+def test_every_object_that_rules_and_elements_name_exists(document: Document) -> None:
+    table = desired_table(Configuration.from_document(document), Settings())
+    for chain in table.chains.values():
         for rule in chain.rules:
-            assert set(re.findall(r"@(\S+)", rule)) <= set(found.sets)
-            assert set(re.findall(r"(?:goto|jump) (\S+)", rule)) <= set(found.chains)
+            assert set(re.findall(r"@(\S+)", rule)) <= set(table.sets)
+            assert set(re.findall(r"(?:goto|jump) (\S+)", rule)) <= set(table.chains)
     for name in SHARED_SETS:
-        for value in content(found.sets[name].elements).values():
-            assert value is None or not str(value).startswith("goto") or str(value).split()[1] in found.chains
+        for value in content(table.sets[name].elements).values():
+            assert value is None or not str(value).startswith("goto") or str(value).split()[1] in table.chains
 
 
 @given(documents())
-def test_slots_hold_only_who_is_eligible_and_every_slot_that_a_rule_draws_is_there(document: Document) -> None:
+def test_slots_have_only_eligible_backends_and_cover_the_modulus_of_every_rule(document: Document) -> None:
     settings = Settings()
-    wanted = Configuration.from_document(document)
-    ids, found = backend_ids(wanted), desired_table(wanted, settings)
-    for one in wanted.listeners:
-        slots = content(found.sets[f"slots_{one.name}"].elements)
+    configured = Configuration.from_document(document)
+    ids, table = backend_ids(configured), desired_table(configured, settings)
+    for each in configured.listeners:
+        slots = content(table.sets[f"slots_{each.name}"].elements)
         drawn = [
             int(modulus)
-            for rule in found.chains[f"l_{one.name}"].rules
-            for modulus in re.findall(rf" mod (\d+) (?:seed \S+ )?map @slots_{one.name}$", rule)
+            for rule in table.chains[f"l_{each.name}"].rules
+            for modulus in re.findall(rf" mod (\d+) (?:seed \S+ )?map @slots_{each.name}$", rule)
         ]
         assert set(drawn) == ({len(slots)} if slots else set())
         assert list(slots) == list(range(len(slots)))
-        assert set(slots.values()) == {ids[(one.name, *chosen.endpoint)] for chosen in select(one).backends}
+        assert set(slots.values()) == {ids[(each.name, *chosen.endpoint)] for chosen in select(each).backends}
         assert set(slots.values()) <= {
-            *content(found.sets[f"to{one.family}"].elements),
-            *content(found.sets[f"to{one.family}port"].elements),
+            *content(table.sets[f"to{each.family}"].elements),
+            *content(table.sets[f"to{each.family}port"].elements),
         }
         verdicts = {
             verdict
             for kind in ("listeners", "ranges", "allports", "anyproto")
-            for key, verdict in content(found.sets[f"{kind}{one.family}"].elements).items()
-            if verdict == f"goto l_{one.name}"
+            for key, verdict in content(table.sets[f"{kind}{each.family}"].elements).items()
+            if verdict == f"goto l_{each.name}"
         }
-        assert bool(verdicts) is accepts(one, select(one))
+        assert bool(verdicts) is accepts(each, select(each))
 
 
-def test_how_ports_are_dispatched() -> None:
+def test_listeners_are_dispatched_by_port_protocol_or_address() -> None:
     """Row 8: single ports and ranges by port, all ports by protocol, any protocol by address."""
-    found = elements(
+    contents = shared_elements(
         table_of(
             listener("some", backend("198.19.0.1"), ports=["80", "8000-8999"]),
             listener("every", backend("198.19.0.1"), protocol="udp", ports=["all"]),
             listener("whole", backend("2001:db8:1::1"), protocol="any", ports=["all"], address=VIP6),
         )
     )
-    assert found["listeners4"] == {(VIP, "tcp", 80): "goto l_some"}
-    assert found["ranges4"] == {(VIP, "tcp", "8000-8999"): "goto l_some"}
-    assert found["allports4"] == {(VIP, "udp"): "goto l_every"}
-    assert found["anyproto6"] == {VIP6: "goto l_whole"}
-    assert "endpoints4" not in found
-    assert len(found["wide"]) == 3
+    assert contents["listeners4"] == {(VIP, "tcp", 80): "goto l_some"}
+    assert contents["ranges4"] == {(VIP, "tcp", "8000-8999"): "goto l_some"}
+    assert contents["allports4"] == {(VIP, "udp"): "goto l_every"}
+    assert contents["anyproto6"] == {VIP6: "goto l_whole"}
+    assert "endpoints4" not in contents
+    assert len(contents["wide"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -212,18 +212,20 @@ def test_how_ports_are_dispatched() -> None:
         (False, (VIP,), set()),
     ],
 )
-def test_whose_unserved_ports_are_refused(dedicated: bool | None, owned: tuple[str, ...], sets: set[str]) -> None:
+def test_ports_without_a_listener_are_refused_on_dedicated_vips(
+    dedicated: bool | None, owned: tuple[str, ...], sets: set[str]
+) -> None:
     """Row 51."""
-    wanted = configuration(listener("web", backend("198.19.0.1")))
-    found = elements(desired_table(wanted, Settings(vip_dedicated=dedicated), owned))
-    assert found.keys() & {"routed4", "dedicated4"} == sets
+    configured = configuration(listener("web", backend("198.19.0.1")))
+    contents = shared_elements(desired_table(configured, Settings(vip_dedicated=dedicated), owned))
+    assert contents.keys() & {"routed4", "dedicated4"} == sets
 
 
-def test_a_session_is_looked_up_kept_and_written_down() -> None:
+def test_a_session_is_looked_up_refreshed_and_stored() -> None:
     web = listener("web", backend("198.19.0.1"), tracking_mode="per_session", session_affinity="client_ip")
-    found = table_of(web, seed=1)
+    table = table_of(web, seed=1)
     key = "jhash ip saddr . ip daddr mod 4294967295 seed 0x1"
-    assert rules(found, "web") == (
+    assert rules_of(table, "web") == (
         f"ct mark set {key} map @sess_web",
         f"ct mark @sticky update @sess_web {{ {key} timeout 600s : ct mark }} goto f_web",
         "ct mark set 0",
@@ -232,21 +234,21 @@ def test_a_session_is_looked_up_kept_and_written_down() -> None:
         f"add @sess_web {{ {key} timeout 600s : ct mark }}",
         "goto f_web",
     )
-    assert found.chains["r_web"].rules == (f"update @sess_web {{ {key} timeout 600s : ct mark }}",)
-    (mark,) = elements(found)["sticky"]
-    assert elements(found)["refreshed"] == {mark: "jump r_web"}
+    assert table.chains["r_web"].rules == (f"update @sess_web {{ {key} timeout 600s : ct mark }}",)
+    (mark,) = shared_elements(table)["sticky"]
+    assert shared_elements(table)["refreshed"] == {mark: "jump r_web"}
 
 
-def test_a_drained_backend_keeps_no_session() -> None:
+def test_sessions_of_a_drained_backend_are_not_sticky() -> None:
     web = listener("web", backend("198.19.0.1", admin_state="drained"), tracking_mode="per_session")
-    assert "sticky" not in elements(table_of(web))
+    assert "sticky" not in shared_elements(table_of(web))
 
 
-def test_limits_are_asked_in_the_order_that_leaves_counts_right() -> None:
-    """Row 39: on to the next while full, then the listener's limit, then the backend's own."""
+def test_limits_are_evaluated_in_the_order_that_keeps_counts_correct() -> None:
+    """Row 39: try the next backends while full, then check the listener's limit, then the backend's."""
     backends = [backend(f"198.19.0.{number}", max_connections=number) for number in (1, 2, 3)]
-    found = table_of(listener("web", *backends, scheduler="rr", max_connections=9))
-    assert rules(found, "web") == (
+    table = table_of(listener("web", *backends, scheduler="rr", max_connections=9))
+    assert rules_of(table, "web") == (
         "ct mark set numgen inc mod 3 map @slots_web",
         "ct mark @full ct mark set ct mark map @next",
         "ct mark @full ct mark set ct mark map @next",
@@ -256,24 +258,24 @@ def test_limits_are_asked_in_the_order_that_leaves_counts_right() -> None:
         "ct mark @limit_reached add @full { ct mark timeout 60s }",
         "goto to_backend",
     )
-    one, two, three = content(found.sets["slots_web"].elements).values()
-    assert elements(found)["next"] == {one: two, two: three, three: one}
-    assert {limit.statement for limit in elements(found)["limit_backend"].values()} == {
+    first, second, third = content(table.sets["slots_web"].elements).values()
+    assert shared_elements(table)["next"] == {first: second, second: third, third: first}
+    assert {limit.statement for limit in shared_elements(table)["limit_backend"].values()} == {
         f"ct count over {number}" for number in (1, 2, 3)
     }
-    assert {limit.statement for limit in elements(found)["limit_reached"].values()} == {
+    assert {limit.statement for limit in shared_elements(table)["limit_reached"].values()} == {
         f"ct count over {number}" for number in (0, 1, 2)
     }
 
 
 def test_idle_timeouts() -> None:
-    found = table_of(listener("web", backend("198.19.0.1"), protocol="any", ports=["all"], idle_timeout_sec=90))
-    assert rules(found, "web")[-3:] == (
+    table = table_of(listener("web", backend("198.19.0.1"), protocol="any", ports=["all"], idle_timeout_sec=90))
+    assert rules_of(table, "web")[-3:] == (
         'meta l4proto tcp ct timeout set "tcp_90"',
         'meta l4proto udp ct timeout set "udp_90"',
         "goto to_backend",
     )
-    assert set(found.timeouts) == {"tcp_90", "udp_90"}
+    assert set(table.timeouts) == {"tcp_90", "udp_90"}
 
 
 @pytest.mark.parametrize(
@@ -288,24 +290,24 @@ def test_idle_timeouts() -> None:
         ({"enable": False, "sample_rate": 1.0}, None),
     ],
 )
-def test_what_is_logged(config: dict[str, Any], rule: str | None) -> None:
+def test_the_rule_for_logging(config: dict[str, Any], rule: str | None) -> None:
     """Row 40."""
-    found = table_of(listener("web", backend("198.19.0.1"), log_config=config))
-    assert found.chains.get("log_web", Chain(())).rules == ((rule,) if rule else ())
-    assert bool(elements(found).get("logged")) is bool(rule)
+    table = table_of(listener("web", backend("198.19.0.1"), log_config=config))
+    assert table.chains.get("log_web", Chain(())).rules == ((rule,) if rule else ())
+    assert bool(shared_elements(table).get("logged")) is bool(rule)
 
 
 @pytest.mark.parametrize(("scheduler", "field"), [("sh", "ip saddr"), ("dh", "ip daddr")])
-def test_what_sh_and_dh_hash(scheduler: str, field: str) -> None:
+def test_the_hashed_fields_of_sh_and_dh(scheduler: str, field: str) -> None:
     """Row 17."""
-    found = table_of(listener("web", backend("198.19.0.1"), scheduler=scheduler, session_affinity="client_ip"), seed=1)
-    assert rules(found, "web")[0] == f"ct mark set jhash {field} mod 1009 seed 0x1 map @slots_web"
+    table = table_of(listener("web", backend("198.19.0.1"), scheduler=scheduler, session_affinity="client_ip"), seed=1)
+    assert rules_of(table, "web")[0] == f"ct mark set jhash {field} mod 1009 seed 0x1 map @slots_web"
 
 
 def test_a_protocol_without_ports_is_hashed_without_them() -> None:
-    found = table_of(listener("web", backend("198.19.0.1"), protocol="any", ports=["all"]), seed=1)
+    table = table_of(listener("web", backend("198.19.0.1"), protocol="any", ports=["all"]), seed=1)
     three = "ip saddr . ip daddr . meta l4proto"
-    assert rules(found, "web")[:2] == (
+    assert rules_of(table, "web")[:2] == (
         f"meta l4proto {{ tcp, udp, sctp }} ct mark set jhash {three} . th sport . th dport mod 1009 seed 0x1 "
         "map @slots_web",
         f"meta l4proto != {{ tcp, udp, sctp }} ct mark set jhash {three} mod 1009 seed 0x1 map @slots_web",
@@ -313,17 +315,17 @@ def test_a_protocol_without_ports_is_hashed_without_them() -> None:
 
 
 @pytest.mark.parametrize("scheduler", ["lc", "wlc"])
-def test_shares_that_were_dealt(scheduler: str) -> None:
-    """They replace slots and nothing else; those for other backends are of no account."""
+def test_shares_of_the_runtime_state_replace_slots_only(scheduler: str) -> None:
+    """Shares replace the slots and nothing else; shares of unknown backends are ignored."""
     backends = backend("198.19.0.1"), backend("198.19.0.2", weight=300)
-    wanted = configuration(listener("web", *backends, scheduler=scheduler))
-    one, two = [backend_ids(wanted)[("web", *each.endpoint)] for each in wanted.listeners[0].backends]
+    configured = configuration(listener("web", *backends, scheduler=scheduler))
+    first, second = [backend_ids(configured)[("web", *each.endpoint)] for each in configured.listeners[0].backends]
     before, after, stale = (
-        desired_table(wanted, Settings(), runtime=Runtime({"web": shares}))
-        for shares in ({}, {one: 0, two: 256}, {one: 1, 7: 255})
+        desired_table(configured, Settings(), runtime=Runtime({"web": shares}))
+        for shares in ({}, {first: 0, second: 256}, {first: 1, 7: 255})
     )
     assert before.chains == after.chains == stale.chains
-    assert content(after.sets["slots_web"].elements) == {slot: two for slot in range(256)}
+    assert content(after.sets["slots_web"].elements) == {slot: second for slot in range(256)}
     assert before.sets["slots_web"] == stale.sets["slots_web"]
-    share = Counter(content(before.sets["slots_web"].elements).values())[two]
+    share = Counter(content(before.sets["slots_web"].elements).values())[second]
     assert share == (128 if scheduler == "lc" else 192)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The fake refuses what the kernel refuses; each case was tried on a real one."""
+"""Tests that the fake refuses what the kernel refuses; each case was verified with a real kernel."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ add element inet evenflow s { 0x80000001, 2 }
         "add element inet evenflow s { }",
     ],
 )
-def test_refused_whole(text: str) -> None:
+def test_a_refused_transaction_changes_nothing(text: str) -> None:
     nft = FakeNft()
     nft.run(BASE)
-    before = nft.found()
+    before = nft.read_table()
     with pytest.raises(NftRefused):
         nft.run(f"add element inet evenflow s {{ 9 }}\n{text}\n")
-    assert nft.found() == before
+    assert nft.read_table() == before
     assert len(nft.runs) == 1
 
 
@@ -76,22 +76,22 @@ def test_refused_whole(text: str) -> None:
         "delete map inet evenflow m\ndelete chain inet evenflow d\ndelete chain inet evenflow c",
     ],
 )
-def test_taken(text: str) -> None:
+def test_accepted_transactions(text: str) -> None:
     nft = FakeNft()
     nft.run(BASE)
     nft.run(text)
     assert len(nft.runs) == 2
 
 
-def test_what_is_found() -> None:
+def test_the_live_table() -> None:
     nft = FakeNft()
-    assert nft.found() is None
+    assert nft.read_table() is None
     nft.run(BASE)
-    found = nft.found()
-    assert found is not None
-    assert {name: chain.comments for name, chain in found.chains.items()} == {"c": ("2",), "d": ("1",)}
-    assert found.timeouts == {"t"}
-    assert {name: one.elements for name, one in found.sets.items()} == {
+    table = nft.read_table()
+    assert table is not None
+    assert {name: chain.comments for name, chain in table.chains.items()} == {"c": ("2",), "d": ("1",)}
+    assert table.timeouts == {"t"}
+    assert {name: each.elements for name, each in table.sets.items()} == {
         "m": {1: "goto d"},
         "s": {0x80000001: None, 2: None},
     }

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the counters of limits do not know."""
+"""Tests of the flows that the counters of limits do not include."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, conf
 
 
 def web(limit: int = 0, *limits: int) -> dict[str, Any]:
-    """A listener with a limit and backends with theirs."""
+    """Return a listener with a limit, and with a backend for each further limit."""
     backends = [backend(f"198.19.0.{number}", max_connections=each) for number, each in enumerate(limits, 1)]
     return listener("web", *backends, max_connections=limit)
 
@@ -29,47 +29,49 @@ def marks(of: dict[str, Any]) -> list[int]:
     return [ids["web", each["address"], each["port"]] for each in of["backends"]]
 
 
-def live(of: dict[str, Any], told: Mapping[str, int] | None = None) -> LiveTable:
-    return desired_table(configuration(of), Settings(), runtime=Runtime(uncounted=told or {})).as_live()
+def live_table_of(of: dict[str, Any], counted: Mapping[str, int] | None = None) -> LiveTable:
+    return desired_table(configuration(of), Settings(), runtime=Runtime(uncounted=counted or {})).as_live()
 
 
-def never() -> dict[int, int]:
-    raise AssertionError("nobody has to count")
+def must_not_count() -> dict[int, int]:
+    raise AssertionError("flows must not be counted")
 
 
-def test_what_is_as_it_was_needs_no_count() -> None:
+def test_unchanged_limits_need_no_count() -> None:
     limited = web(7, 2, 0)
-    assert uncounted(configuration(limited), live(limited), {}, never) == {}
+    assert uncounted(configuration(limited), live_table_of(limited), {}, must_not_count) == {}
     unlimited = web(0, 0, 0)
-    assert uncounted(configuration(unlimited), None, {}, never) == {}
+    assert uncounted(configuration(unlimited), None, {}, must_not_count) == {}
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_flows_from_before_an_edit_are_told(is_there: bool) -> None:
-    """Whether an element is made anew because the limit differs or because the table is gone."""
+def test_flows_from_before_a_change_are_uncounted(is_there: bool) -> None:
+    """An element is created again if the limit differs or if the table was lost."""
     before, after = web(7, 2, 3), web(9, 4, 3)
-    one, two = marks(after)
-    found = live(before) if is_there else None
-    told = uncounted(configuration(after), found, {}, lambda: {one: 2, two: 3, 99: 50})
-    expected = {"web": 5, f"{one:#010x}": 2}
-    assert told == (expected if is_there else {**expected, f"{two:#010x}": 3})
+    first, second = marks(after)
+    live_table = live_table_of(before) if is_there else None
+    result = uncounted(configuration(after), live_table, {}, lambda: {first: 2, second: 3, 99: 50})
+    expected = {"web": 5, f"{first:#010x}": 2}
+    assert result == (expected if is_there else {**expected, f"{second:#010x}": 3})
 
 
-def test_an_idle_limit_knows_all() -> None:
-    assert uncounted(configuration(web(9, 4, 3)), live(web(7, 2, 3)), {}, lambda: {}) == {}
+def test_a_limit_without_flows_has_no_uncounted_flows() -> None:
+    assert uncounted(configuration(web(9, 4, 3)), live_table_of(web(7, 2, 3)), {}, lambda: {}) == {}
 
 
 @pytest.mark.parametrize(("alive", "left"), [(6, 5), (5, 5), (4, 4), (0, 0)])
-def test_what_ended_is_given_back(alive: int, left: int) -> None:
-    """Fewer alive than were there when counting began: some of those must have ended."""
+def test_uncounted_flows_that_ended_are_subtracted(alive: int, left: int) -> None:
+    """If fewer flows are alive than were uncounted, some of the uncounted ones must have ended."""
     limited = web(0, 8)
     name = f"{marks(limited)[0]:#010x}"
-    told = uncounted(configuration(limited), live(limited, {name: 5}), {name: 5}, lambda: {marks(limited)[0]: alive})
-    assert told == ({name: left} if left else {})
+    result = uncounted(
+        configuration(limited), live_table_of(limited, {name: 5}), {name: 5}, lambda: {marks(limited)[0]: alive}
+    )
+    assert result == ({name: left} if left else {})
 
 
 @pytest.mark.parametrize(
-    ("told", "backend_over", "reached_over", "listener_over"),
+    ("flows", "backend_over", "reached_over", "listener_over"),
     [
         (0, 3, 2, 10),
         (1, 2, 1, 9),
@@ -77,10 +79,10 @@ def test_what_ended_is_given_back(alive: int, left: int) -> None:
         (50, 0, 0, 0),
     ],
 )
-def test_elements(told: int, backend_over: int, reached_over: int, listener_over: int) -> None:
+def test_the_elements_of_limits(flows: int, backend_over: int, reached_over: int, listener_over: int) -> None:
     limited = web(10, 3)
     mark = marks(limited)[0]
-    sets = live(limited, {"web": told, f"{mark:#010x}": told}).sets
+    sets = live_table_of(limited, {"web": flows, f"{mark:#010x}": flows}).sets
     assert sets["limit_backend"].elements == {mark: Element(f"ct count over {backend_over}")}
     assert sets["limit_reached"].elements == {mark: Element(f"ct count over {reached_over}")}
     assert sets["cap_web"].elements == {"ipv4": Element(f"ct count over {listener_over}")}

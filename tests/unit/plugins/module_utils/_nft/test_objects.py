@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Statements as they are written."""
+"""Tests of the text of statements and transactions."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_statement() -> None:
     assert transaction.text() == "\n".join(transaction.lines()) + "\n"
 
 
-def test_nothing_to_say() -> None:
+def test_an_empty_change_writes_no_statement() -> None:
     transaction = Transaction()
     transaction.add_elements("s", {})
     transaction.delete_elements("s", [])
@@ -77,14 +77,14 @@ def test_nothing_to_say() -> None:
 
 
 def test_transactions_are_joined() -> None:
-    one, other = Transaction(), Transaction()
-    one.flush_chain("a")
-    other.flush_chain("b")
-    one.extend(other)
-    assert one.lines() == ["flush chain inet evenflow a", "flush chain inet evenflow b"]
+    first, second = Transaction(), Transaction()
+    first.flush_chain("a")
+    second.flush_chain("b")
+    first.extend(second)
+    assert first.lines() == ["flush chain inet evenflow a", "flush chain inet evenflow b"]
 
 
-def test_a_comment_tells_the_rule_its_place_and_the_whole_chain() -> None:
+def test_a_comment_depends_on_the_rule_its_position_and_the_chain() -> None:
     chains = [
         CHAIN,
         Chain(CHAIN.rules),
@@ -98,13 +98,13 @@ def test_a_comment_tells_the_rule_its_place_and_the_whole_chain() -> None:
     assert Chain(CHAIN.rules, CHAIN.hook).comments == CHAIN.comments
 
 
-def test_a_table_as_the_kernel_shows_it() -> None:
+def test_a_desired_table_as_a_live_table() -> None:
     web = Group({"l_web": Chain(("drop",))}, {"m": MAP})
-    found = DesiredTable(Group({"c": CHAIN}, {}), {"web": web}, {"t": "protocol udp;"}).as_live()
-    assert found.chains["c"] == LiveChain(CHAIN.comments, CHAIN.hook)
-    assert set(found.chains) == {"c", "l_web"}
-    assert found.sets["m"].elements == ELEMENTS
-    assert found.timeouts == {"t"}
+    table = DesiredTable(Group({"c": CHAIN}, {}), {"web": web}, {"t": "protocol udp;"}).as_live()
+    assert table.chains["c"] == LiveChain(CHAIN.comments, CHAIN.hook)
+    assert set(table.chains) == {"c", "l_web"}
+    assert table.sets["m"].elements == ELEMENTS
+    assert table.timeouts == {"t"}
 
 
 def test_batches_end_at_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:

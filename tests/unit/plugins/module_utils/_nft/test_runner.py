@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What nft and the kernel say, read; the samples are what nft 1.0.6 printed on a kernel 6.18."""
+"""Tests of running nft and reading its output; nft 1.0.6 printed the samples on Linux 6.18."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Program = Callable[[str], Path]
 
 @pytest.fixture
 def nft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
-    """Return a maker of the program nft from shell text; it notes its arguments and input, numbered by call."""
+    """Return a function that makes a program nft from shell text; each call records its arguments and input."""
     monkeypatch.setattr(runner, "_PATH", str(tmp_path))
 
     def make(text: str) -> Path:
@@ -42,12 +42,12 @@ def nft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
 
 
 def calls(folder: Path) -> list[str]:
-    """Return the arguments and input of each call."""
+    """Return the recorded arguments and input of each call."""
     return [path.read_text(encoding="ascii") for path in sorted(folder.glob("call*"))]
 
 
 def transaction(*statements: str) -> Transaction:
-    """Return a transaction of statements, given as text."""
+    """Return the transaction of some statements."""
     pattern = re.compile(r"(\w+) (ct timeout|\w+) inet evenflow ?(\S*) ?(.*)")
     matches = [pattern.fullmatch(text) for text in statements]
     return Transaction(Statement(Verb(match[1]), Kind(match[2]), match[3], match[4]) for match in matches if match)
@@ -56,16 +56,16 @@ def transaction(*statements: str) -> Transaction:
 class TestTable:
     def test_read(self, nft: Program) -> None:
         folder = nft(f"exec /bin/cat {SAMPLES}/table.json")
-        found = live_table.read_table()
-        assert found is not None
+        table = live_table.read_table()
+        assert table is not None
         assert calls(folder) == ["-j list table inet evenflow\n"]
-        assert found.chains == {
+        assert table.chains == {
             "to_backend": LiveChain(("aa 1/2", "aa 2/2")),
             "refuse": LiveChain(("",)),
             "l_web": LiveChain(("bb 1/1", "")),
             "gate_in": LiveChain((), "type filter hook prerouting priority -110; policy accept;"),
         }
-        assert {name: (one.kind, one.elements) for name, one in found.sets.items()} == {
+        assert {name: (each.kind, each.elements) for name, each in table.sets.items()} == {
             "listeners4": ("map", {("198.18.0.1", "tcp", 80): "goto l_web", ("198.18.0.1", "udp", 53): "drop"}),
             "listeners6": ("map", {("2001:db8::1", "tcp", 80): "goto l_web"}),
             "to4port": ("map", {0x80000001: ("198.18.1.1", 8080)}),
@@ -76,22 +76,22 @@ class TestTable:
             "slots_web": ("map", {0: 0x80000001, 1: 0x80000002}),
         }
 
-    def test_what_others_put_into_the_table_does_not_disturb(self, nft: Program) -> None:
-        """Intervals, prefixes, time-outs, comments, a counter: their objects are to be removed, not understood."""
+    def test_foreign_objects_in_the_table_are_read(self, nft: Program) -> None:
+        """Objects of other programs only need to be removed, whatever elements they have."""
         nft(f"exec /bin/cat {SAMPLES}/foreign.json")
-        found = live_table.read_table()
-        assert found is not None
-        assert {name: one.kind for name, one in found.sets.items()} == {
+        table = live_table.read_table()
+        assert table is not None
+        assert {name: each.kind for name, each in table.sets.items()} == {
             "blocked": "set",
             "nets": "set",
             "timed": "set",
             "m": "map",
             "im": "map",
         }
-        assert found.sets["m"].elements == {"198.18.9.1": 1}
-        assert set(found.chains) == {"c", "d"}
+        assert table.sets["m"].elements == {"198.18.9.1": 1}
+        assert set(table.chains) == {"c", "d"}
 
-    def test_none(self, nft: Program) -> None:
+    def test_a_missing_table(self, nft: Program) -> None:
         nft('echo "Error: No such file or directory" >&2; exit 1')
         assert live_table.read_table() is None
 
@@ -101,7 +101,7 @@ class TestTable:
         with pytest.raises(NodeError, match=expected):
             live_table.read_table()
 
-    def test_no_program(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_program_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(runner, "_PATH", str(tmp_path))
         with pytest.raises(NodeError, match="install the package nftables"):
             live_table.read_table()
@@ -125,7 +125,7 @@ class TestCounters:
 class TestApply:
     STATEMENTS = ("flush chain inet evenflow l_a", "delete chain inet evenflow l_a", "delete map inet evenflow slots_a")
 
-    def test_one_run_with_the_text_as_input(self, nft: Program) -> None:
+    def test_the_transaction_is_the_input_of_a_single_run(self, nft: Program) -> None:
         folder = nft("exit 0")
         runner.apply(transaction(*self.STATEMENTS))
         assert calls(folder) == ["-f -\n" + "\n".join(self.STATEMENTS) + "\n"]
@@ -136,7 +136,7 @@ class TestApply:
             runner.apply(transaction(*self.STATEMENTS))
         assert len(calls(folder)) == 1
 
-    def test_busy_deletions_come_second(self, nft: Program) -> None:
+    def test_busy_deletions_run_in_a_second_transaction(self, nft: Program) -> None:
         folder = nft('[ $n -gt 0 ] || { echo "Error: Device or resource busy" >&2; exit 1; }')
         runner.apply(transaction(*self.STATEMENTS))
         assert calls(folder)[1:] == [
@@ -145,7 +145,7 @@ class TestApply:
         ]
 
     @pytest.mark.parametrize("last", [1, 2])
-    def test_busy_and_then_refused(self, nft: Program, last: int) -> None:
+    def test_a_refusal_after_a_busy_transaction(self, nft: Program, last: int) -> None:
         folder = nft(
             f'[ $n -eq 0 ] && {{ echo "Error: Device or resource busy" >&2; exit 1; }}\n'
             f'[ $n -lt {last} ] || {{ echo "Error: still" >&2; exit 1; }}'
@@ -164,26 +164,26 @@ class TestApply:
 class TestBatches:
     @pytest.fixture
     def three(self, monkeypatch: pytest.MonkeyPatch) -> Transaction:
-        """A transaction of three batches."""
+        """Return a transaction of three batches."""
         monkeypatch.setattr(transaction_module, "BATCH", 1)
-        found = Transaction()
+        batches = Transaction()
         for name in ("a", "b", "c"):
-            found.flush_chain(name)
-            found.checkpoint()
-        return found
+            batches.flush_chain(name)
+            batches.checkpoint()
+        return batches
 
-    def test_one_after_the_other(self, nft: Program, three: Transaction) -> None:
+    def test_batches_run_one_after_the_other(self, nft: Program, three: Transaction) -> None:
         folder = nft("exit 0")
         assert runner.apply(three) == 3
         assert calls(folder) == [f"-f -\nflush chain inet evenflow {name}\n" for name in ("a", "b", "c")]
 
-    def test_what_was_begun_is_taken_back(self, nft: Program, three: Transaction) -> None:
+    def test_a_refused_later_batch_deletes_the_table(self, nft: Program, three: Transaction) -> None:
         folder = nft('[ $n -lt 2 ] || { echo "Error: File exists" >&2; exit 1; }')
         with pytest.raises(NodeError, match="File exists"):
             runner.apply(three)
         assert calls(folder)[-1] == "delete table inet evenflow\n"
 
-    def test_what_was_not_begun_is_not(self, nft: Program, three: Transaction) -> None:
+    def test_a_refused_first_batch_deletes_nothing(self, nft: Program, three: Transaction) -> None:
         folder = nft('echo "Error: File exists" >&2; exit 1')
         with pytest.raises(NodeError, match="File exists"):
             runner.apply(three)
@@ -191,7 +191,7 @@ class TestBatches:
 
 
 class Netlink:
-    """A netlink socket that gives one answer."""
+    """A netlink socket that returns a prepared answer."""
 
     answer = b""
 
@@ -205,17 +205,17 @@ class Netlink:
         return None
 
     def settimeout(self, seconds: float) -> None:
-        """Take any time-out."""
+        """Accept any time-out."""
 
     def bind(self, address: tuple[int, int]) -> None:
-        """Take any address."""
+        """Accept any address."""
 
     def send(self, message: bytes) -> None:
-        """Keep what is sent."""
+        """Check the request."""
         assert message == bytes.fromhex("14000000100a0100010000000000000000000000")
 
     def recv(self, _size: int) -> bytes:
-        """Give the answer."""
+        """Return the answer."""
         return self.answer
 
 
@@ -225,7 +225,7 @@ class TestGeneration:
         [
             ("300000000f0a000001000000f025000000000001080001000000000108000200000025f00c000300707974686f6e3300", 1),
             ("300000000f0a000001000000ef25000000000002080001000000000208000200000025ef0c000300707974686f6e3300", 2),
-            # The same attributes in another order, a padded one first.
+            # The attributes are in another order, and the first has padding.
             (
                 "300000000f0a000001000000ef25000000000002090003007079746800000000080001000a0b0c0d08000200000025ef",
                 0x0A0B0C0D,

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How modules see whether the agent is running."""
+"""Tests of the agent's status as modules read it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._node import agent_s
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import Store
 
 
-def test_whether_an_agent_runs_does_not_depend_on_how_it_ended(tmp_path: Path) -> None:
+def test_an_agent_that_was_killed_is_not_running(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     assert not agent_status.is_running(store)
     with agent_status.held(store) as is_alone:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the node is brought to at boot, on a real file system."""
+"""Tests of the files that restore the node at boot, on a real file system."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def boot_files(state: Path) -> BootFiles:
-    """Return the boot files of that node."""
+    """Return the boot files of a node without any file."""
     return BootFiles(str(state))
 
 
-def tree(folder: Path) -> dict[str, bytes]:
+def files_below(folder: Path) -> dict[str, bytes]:
     """Return all files below a folder."""
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_vips(boot_files: BootFiles, state: Path) -> None:
+def test_vips_are_written_only_if_they_change(boot_files: BootFiles, state: Path) -> None:
     for owned, text in (
         (
             (Address("lan", VIP6), Address("lan", VIP)),
@@ -65,7 +65,7 @@ def test_vips(boot_files: BootFiles, state: Path) -> None:
         assert os.stat(state / "vips.batch").st_ino == inode
 
 
-def test_no_room(tmp_path: Path) -> None:
+def test_a_full_file_system_changes_no_file(tmp_path: Path) -> None:
     """Row 49."""
     small = tmp_path / "small"
     small.mkdir()
@@ -75,26 +75,24 @@ def test_no_room(tmp_path: Path) -> None:
         pytest.skip(f"needs the right to mount: {done.stderr.strip()}")
     try:
         boot_files, files = BootFiles(str(small)), PendingFiles()
-        before = tree(small)
-        wanted = desired_table(
-            configuration(*(listener(f"l{n}", backend("198.19.0.1")) for n in range(20))), Settings()
-        )
+        before = files_below(small)
+        table = desired_table(configuration(*(listener(f"l{n}", backend("198.19.0.1")) for n in range(20))), Settings())
         with pytest.raises(NodeError, match=os.strerror(errno.ENOSPC)):
-            boot_files.write_ruleset(files, parts(wanted))
+            boot_files.write_ruleset(files, parts(table))
         files.abandon()
         boot_files.remove_unused()
-        assert tree(small) == before
+        assert files_below(small) == before
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
 
 class TestRuleset:
-    def saved(self, boot_files: BootFiles, *listeners: dict[str, Any]) -> None:
-        """Write the ruleset of listeners."""
+    def save_listeners(self, boot_files: BootFiles, *listeners: dict[str, Any]) -> None:
+        """Write the boot ruleset of some listeners."""
         self.write(boot_files, parts(desired_table(configuration(*listeners), Settings())))
 
     def write(self, boot_files: BootFiles, ruleset: list[Part]) -> None:
-        """Write a ruleset."""
+        """Write a ruleset to the boot files."""
         files = PendingFiles()
         boot_files.write_ruleset(files, ruleset)
         files.commit()
@@ -102,19 +100,19 @@ class TestRuleset:
 
     @pytest.fixture
     def folder(self, state: Path) -> Path:
-        """Return the folder that boots."""
+        """Return the folder whose ruleset is loaded at boot."""
         return state / "restore" / "current"
 
     def text(self, folder: Path) -> str:
-        """Return the parts as they are loaded."""
+        """Return the text of all parts in the order of loading."""
         return "".join(path.read_text("ascii") for path in sorted((folder / "parts").iterdir()))
 
     def inodes(self, folder: Path) -> dict[str, int]:
-        """Return the parts' inodes by the names of their files."""
+        """Return the inodes of the parts by file name."""
         return {path.name: path.stat().st_ino for path in (folder / "parts").iterdir()}
 
-    def test_what_boots_is_the_whole_ruleset_in_order(self, boot_files: BootFiles, folder: Path) -> None:
-        self.saved(boot_files, WEB, API)
+    def test_the_boot_ruleset_is_complete_and_in_order(self, boot_files: BootFiles, folder: Path) -> None:
+        self.save_listeners(boot_files, WEB, API)
         lines = self.text(folder).splitlines(keepends=True)
         assert [line.split()[1] for line in lines if line.startswith("#")] == PARTS
         written = {part.name: part.write().text() for part in parts(desired_table(configuration(WEB, API), Settings()))}
@@ -128,69 +126,69 @@ class TestRuleset:
             f'include "{folder}/parts/*.nft"',
         ]
 
-    def test_unchanged_parts_are_the_same_files(self, boot_files: BootFiles, folder: Path) -> None:
-        self.saved(boot_files, WEB, API)
+    def test_the_files_of_unchanged_parts_are_reused(self, boot_files: BootFiles, folder: Path) -> None:
+        self.save_listeners(boot_files, WEB, API)
         before = self.inodes(folder)
-        self.saved(boot_files, WEB, {**API, "backends": [backend("198.19.0.1"), backend("198.19.0.2")]})
+        self.save_listeners(boot_files, WEB, {**API, "backends": [backend("198.19.0.1"), backend("198.19.0.2")]})
         after = self.inodes(folder)
         same = [name for name in after if before.get(name) == after[name]]
         assert [name.split(".")[0] for name in sorted(same)] == ["0_static", FILE_OF_WEB]
         assert sorted(os.listdir(folder.parent)) == sorted(["current", os.readlink(folder)])
 
-    def test_the_same_again_is_not_written(self, boot_files: BootFiles, folder: Path) -> None:
-        self.saved(boot_files, WEB)
+    def test_an_unchanged_ruleset_is_not_written(self, boot_files: BootFiles, folder: Path) -> None:
+        self.save_listeners(boot_files, WEB)
         target = os.readlink(folder)
-        self.saved(boot_files, WEB)
+        self.save_listeners(boot_files, WEB)
         assert os.readlink(folder) == target
 
-    def test_a_file_is_made_of_what_is_known_and_what_is_new(self, boot_files: BootFiles, folder: Path) -> None:
+    def test_only_changed_parts_of_a_file_are_computed(self, boot_files: BootFiles, folder: Path) -> None:
         many = [listener(f"l{number}", backend("198.19.0.1")) for number in range(200)]
-        self.saved(boot_files, *many)
+        self.save_listeners(boot_files, *many)
         assert len(self.inodes(folder)) <= LISTENER_FILES + 2
         many[7] = {**many[7], "backends": [backend("198.19.0.2")]}
-        wanted = parts(desired_table(configuration(*many), Settings()))
+        desired_parts = parts(desired_table(configuration(*many), Settings()))
         computed: list[str] = []
 
-        def noted(part: Part) -> Part:
+        def recorded(part: Part) -> Part:
             def write() -> Transaction:
                 computed.append(part.name)
                 return part.write()
 
             return replace(part, write=write)
 
-        self.write(boot_files, [noted(part) for part in wanted])
+        self.write(boot_files, [recorded(part) for part in desired_parts])
         assert sorted(computed) == ["1_l7", "2_elements"]
         again = [line for line in self.text(folder).splitlines() if not line.startswith("#")]
-        assert sorted(again) == sorted("".join(part.write().text() for part in wanted).splitlines())
+        assert sorted(again) == sorted("".join(part.write().text() for part in desired_parts).splitlines())
 
-    def test_a_removed_listener_is_gone(self, boot_files: BootFiles, folder: Path) -> None:
-        self.saved(boot_files, WEB, API)
+    def test_a_removed_listener_is_not_in_the_files(self, boot_files: BootFiles, folder: Path) -> None:
+        self.save_listeners(boot_files, WEB, API)
         assert "l_web" in self.text(folder)
-        self.saved(boot_files, API)
+        self.save_listeners(boot_files, API)
         assert "web" not in self.text(folder)
 
-    def test_until_the_commit_the_old_one_boots(self, boot_files: BootFiles, state: Path) -> None:
-        self.saved(boot_files, WEB)
-        before = tree(state)
+    def test_the_old_ruleset_boots_until_the_commit(self, boot_files: BootFiles, state: Path) -> None:
+        self.save_listeners(boot_files, WEB)
+        before = files_below(state)
         files = PendingFiles()
         boot_files.write_ruleset(files, parts(desired_table(configuration(API), Settings())))
-        assert {name: text for name, text in tree(state).items() if name in before} == before
+        assert {name: text for name, text in files_below(state).items() if name in before} == before
         files.abandon()
         boot_files.remove_unused()
-        assert tree(state) == before
+        assert files_below(state) == before
 
-    def test_a_folder_that_lost_its_parts_is_made_anew(self, boot_files: BootFiles, folder: Path) -> None:
-        self.saved(boot_files, WEB)
+    def test_missing_parts_are_written_again(self, boot_files: BootFiles, folder: Path) -> None:
+        self.save_listeners(boot_files, WEB)
         for path in (folder / "parts").iterdir():
             path.unlink()
         (folder / "parts").rmdir()
-        self.saved(boot_files, WEB)
+        self.save_listeners(boot_files, WEB)
         assert len(self.inodes(folder)) == 3
 
     @pytest.mark.parametrize("damage", ["emptied", "truncated", "removed", "longer", "main"])
-    def test_what_was_damaged_is_written_again(self, boot_files: BootFiles, folder: Path, damage: str) -> None:
-        self.saved(boot_files, WEB, API)
-        whole = tree(folder)
+    def test_a_damaged_file_is_written_again(self, boot_files: BootFiles, folder: Path, damage: str) -> None:
+        self.save_listeners(boot_files, WEB, API)
+        whole = files_below(folder)
         assert boot_files.are_intact(())
         part = next((folder / "parts").glob(f"{FILE_OF_WEB}.*"))
         if damage == "removed":
@@ -201,23 +199,23 @@ class TestRuleset:
             text = part.read_text("ascii")
             part.write_text({"emptied": "", "truncated": text[:-9], "longer": f"{text}\n"}[damage], encoding="ascii")
         assert not boot_files.are_intact(())
-        self.saved(boot_files, WEB, API)
-        assert tree(folder) == whole
+        self.save_listeners(boot_files, WEB, API)
+        assert files_below(folder) == whole
         assert boot_files.are_intact(())
 
-    def test_damage_does_not_reach_the_next_ruleset(self, boot_files: BootFiles, folder: Path) -> None:
+    def test_damage_is_not_copied_to_the_next_ruleset(self, boot_files: BootFiles, folder: Path) -> None:
         both = [listener("web", backend("198.19.0.1")), *(listener(f"l{n}", backend("198.19.0.1")) for n in range(99))]
-        self.saved(boot_files, *both)
+        self.save_listeners(boot_files, *both)
         for part in (folder / "parts").iterdir():
             part.write_text(part.read_text("ascii")[: -len("\n") - 4], encoding="ascii")
         both[0] = {**both[0], "backends": [backend("198.19.0.2")]}
-        self.saved(boot_files, *both)
+        self.save_listeners(boot_files, *both)
         lines = [line for line in self.text(folder).splitlines() if not line.startswith("#")]
-        wanted = parts(desired_table(configuration(*both), Settings()))
-        assert sorted(lines) == sorted("".join(part.write().text() for part in wanted).splitlines())
+        desired_parts = parts(desired_table(configuration(*both), Settings()))
+        assert sorted(lines) == sorted("".join(part.write().text() for part in desired_parts).splitlines())
 
-    def test_vips_that_were_damaged(self, boot_files: BootFiles, state: Path) -> None:
-        self.saved(boot_files, WEB)
+    def test_a_damaged_vips_file_is_not_intact(self, boot_files: BootFiles, state: Path) -> None:
+        self.save_listeners(boot_files, WEB)
         files = PendingFiles()
         boot_files.write_vips(files, [Address("lan", VIP)])
         files.commit()
@@ -225,9 +223,9 @@ class TestRuleset:
         (state / "vips.batch").write_text("", encoding="ascii")
         assert not boot_files.are_intact([Address("lan", VIP)])
 
-    def test_what_an_interrupted_run_left_is_removed(self, boot_files: BootFiles, folder: Path) -> None:
-        self.saved(boot_files, WEB)
+    def test_leftovers_of_an_interrupted_run_are_removed(self, boot_files: BootFiles, folder: Path) -> None:
+        self.save_listeners(boot_files, WEB)
         os.symlink("nowhere", folder.parent / "current.new")
         (folder.parent / "12ab").mkdir()
-        self.saved(boot_files, API)
+        self.save_listeners(boot_files, API)
         assert sorted(os.listdir(folder.parent)) == sorted(["current", os.readlink(folder)])

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A node from end to end: real files, a kernel in memory."""
+"""Tests of a node as a whole, with real files and a kernel in memory."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ API = listener("api", backend("198.19.0.1"), ports=["443"], scheduler="wrr")
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Return a machine that the library takes for its own."""
-    found = Machine(tmp_path / "etc")
-    found.install(monkeypatch)
-    return found
+    """Return a fake machine that the library uses as the kernel."""
+    fake = Machine(tmp_path / "etc")
+    fake.install(monkeypatch)
+    return fake
 
 
 def weight(number: int) -> Edit:
-    """Return the edit that gives a backend of web another weight."""
+    """Return the edit that changes the weight of the first backend of web."""
     return put({"name": "web", "backends": [{"address": "198.19.0.1", "weight": number}]})
 
 
 class TestChange:
-    def test_first_run_then_nothing(self, machine: Machine) -> None:
+    def test_the_second_run_changes_nothing(self, machine: Machine) -> None:
         """Row 3: the second run writes nothing at all."""
         first = machine.node.change(put(WEB, API))
         assert first.changed
@@ -66,14 +66,14 @@ class TestChange:
         assert {name: os.stat(name).st_mtime_ns for name in files} == stamps
         assert len(machine.nft.runs) == 1
 
-    def test_a_no_op_does_not_read_the_table(self, machine: Machine) -> None:
+    def test_a_known_table_is_not_read_again(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
         assert machine.reads == 1
         machine.node.change(put(WEB))
         machine.node.change(weight(5))
         assert machine.reads == 1
 
-    def test_somebody_elses_transaction_makes_it_read_again(self, machine: Machine) -> None:
+    def test_a_foreign_transaction_causes_a_read_of_the_table(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
         machine.foreign += 1
         assert not machine.node.change(put(WEB)).changed
@@ -81,7 +81,7 @@ class TestChange:
         machine.node.change(put(WEB))
         assert machine.reads == 2
 
-    def test_a_lost_table_comes_back_and_counts_as_changed(self, machine: Machine) -> None:
+    def test_a_lost_table_is_restored_and_counts_as_changed(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
         machine.nft.run("delete table inet evenflow")
         done = machine.node.change(put(WEB))
@@ -89,7 +89,7 @@ class TestChange:
         assert not done.difference
         machine.assert_holds(document(WEB))
 
-    def test_a_foreign_transaction_during_ours_is_not_taken_for_ours(
+    def test_a_foreign_transaction_during_a_change_is_noticed(
         self, machine: Machine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def apply_and_disturb(transaction: Transaction) -> int:
@@ -103,32 +103,32 @@ class TestChange:
         assert machine.node.change(put(WEB)).changed
         machine.assert_holds(document(WEB))
 
-    def test_a_broken_memory_is_no_trouble(self, machine: Machine) -> None:
+    def test_a_damaged_applied_file_causes_a_read_of_the_table(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
         (machine.folder / "run" / "applied.json").write_text("{", encoding="ascii")
         assert not machine.node.change(put(WEB)).changed
         assert machine.reads == 2
 
-    def test_another_seed_changes_the_kernel(self, machine: Machine) -> None:
+    def test_another_hash_seed_changes_the_table(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
         (machine.folder / "node.json").write_text('{"hash_seed": 1}', encoding="ascii")
         done = machine.node.change(put(WEB))
         assert done.changed
         assert {statement.split()[4] for statement in done.plan.transaction.lines()} == {"slots_web", "l_web"}
 
-    def test_the_boot_files_are_the_kernels_state(self, machine: Machine) -> None:
+    def test_the_boot_files_restore_the_live_table(self, machine: Machine) -> None:
         for edit in (put(WEB, API), weight(0), partial(without_listener, name="api")):
             machine.node.change(edit)
-            reborn = FakeNft()
-            reborn.run(machine.boot_ruleset())
-            assert reborn.found() == machine.nft.found()
+            booted = FakeNft()
+            booted.run(machine.boot_ruleset())
+            assert booted.read_table() == machine.nft.read_table()
 
 
 class TestCheckResults:
     WEB = {**listener("web", backend("198.19.0.1"), backend("198.19.0.2")), "health_check": check()}
     KEYS = ("web/198.19.0.1/0", "web/198.19.0.2/0")
 
-    def test_a_result_that_changes_a_state_is_left_to_the_reconciliation(self, machine: Machine) -> None:
+    def test_a_changed_health_state_is_saved_by_the_reconciliation_only(self, machine: Machine) -> None:
         machine.node.change(put(self.WEB))
         healthy = {key: Health(HealthState.HEALTHY, 1.0, message="ok") for key in self.KEYS}
         machine.node.reconcile(healthy, save=False)
@@ -147,15 +147,19 @@ class TestCheckMode:
     @pytest.mark.parametrize(
         "edit", [put(WEB, API), weight(7), put(WEB), partial(without_listener, name="web"), put(API, purge="all")]
     )
-    def test_it_says_what_the_real_run_does_and_writes_nothing(self, machine: Machine, edit: Edit) -> None:
+    def test_check_mode_equals_the_real_run_and_writes_nothing(self, machine: Machine, edit: Edit) -> None:
         """Row 4."""
         machine.node.change(put(WEB))
         files, runs = machine.files(), len(machine.nft.runs)
-        said = machine.node.change(edit, check=True)
+        checked = machine.node.change(edit, check=True)
         assert (machine.files(), len(machine.nft.runs)) == (files, runs)
-        done = machine.node.change(edit)
-        assert (said.changed, said.difference, said.config_after) == (done.changed, done.difference, done.config_after)
-        assert said.plan.transaction.lines() == done.plan.transaction.lines()
+        outcome = machine.node.change(edit)
+        assert (checked.changed, checked.difference, checked.config_after) == (
+            outcome.changed,
+            outcome.difference,
+            outcome.config_after,
+        )
+        assert checked.plan.transaction.lines() == outcome.plan.transaction.lines()
         assert not machine.node.change(edit).changed
         assert not machine.node.change(edit, check=True).changed
 
@@ -163,7 +167,7 @@ class TestCheckMode:
         assert machine.node.change(put(WEB), check=True).changed
         assert not machine.folder.exists()
 
-    def test_rendering_reads_no_kernel(self, machine: Machine) -> None:
+    def test_rendering_does_not_read_the_kernel(self, machine: Machine) -> None:
         machine.node.change(put(API))
         files, reads = machine.files(), machine.reads
         outcome = machine.node.render(put(WEB))
@@ -174,25 +178,25 @@ class TestCheckMode:
 
 
 class TestRefused:
-    def test_the_second_of_two_writers_with_one_fingerprint(self, machine: Machine) -> None:
+    def test_the_second_of_two_writers_with_the_same_fingerprint_fails(self, machine: Machine) -> None:
         """Row 2."""
         machine.node.change(put(WEB))
-        known = fingerprint(machine.view.configuration())
-        machine.node.change(weight(7), expected=known)
+        expected = fingerprint(machine.view.configuration())
+        machine.node.change(weight(7), expected=expected)
         files, runs = machine.files(), len(machine.nft.runs)
         with pytest.raises(ConditionNotMet, match="^conditionNotMet: fingerprint: "):
-            machine.node.change(weight(9), expected=known)
+            machine.node.change(weight(9), expected=expected)
         assert (machine.files(), len(machine.nft.runs)) == (files, runs)
         assert machine.view.configuration()["web"]["backends"][0]["weight"] == 7
 
-    def test_bad_input(self, machine: Machine) -> None:
+    def test_invalid_input_changes_nothing(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
         files, runs = machine.files(), len(machine.nft.runs)
         with pytest.raises(InvalidInput):
             machine.node.change(put({"name": "web", "protocol": "udp"}))
         assert (machine.files(), len(machine.nft.runs)) == (files, runs)
 
-    def test_the_kernel_refuses(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_refusal_of_the_kernel_changes_no_file(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
         """Row 42: neither the file nor the boot files change."""
         machine.node.change(put(WEB))
         files = machine.files()
@@ -210,28 +214,28 @@ class TestRefused:
     @pytest.mark.parametrize(
         "content", ["", "{", "null", '{"format": 2, "listeners": {}}', '{"format": 1, "listeners": {"web": {}}}']
     )
-    def test_a_configuration_that_cannot_be_understood(self, machine: Machine, content: str) -> None:
+    def test_an_unreadable_configuration_stops_a_change(self, machine: Machine, content: str) -> None:
         """Row 49: the kernel keeps what it has, nothing is overwritten."""
         machine.node.change(put(WEB))
         (machine.folder / "listeners.json").write_text(content, encoding="ascii")
-        files, held = machine.files(), machine.nft.found()
+        files, held = machine.files(), machine.nft.read_table()
         with pytest.raises(NodeError, match="listeners.json: "):
             machine.node.change(put(API))
         assert machine.files() == files
-        assert machine.nft.found() == held
+        assert machine.nft.read_table() == held
 
     @pytest.mark.parametrize("call", ["open", "fsync", "link", "copy2"])
     def test_a_full_disk_at_any_point(self, machine: Machine, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-        """Row 49: a clear error, and the kernel and the file tell the same."""
+        """Row 49: the error is clear, and the kernel and the file agree."""
         machine.node.change(put(WEB))
-        files, held = machine.files(), machine.nft.found()
+        files, held = machine.files(), machine.nft.read_table()
         place: Any = shutil if call == "copy2" else os
         original = getattr(place, call)
         calls: list[Any] = []
 
         def full(path: Any, *arguments: Any, **options: Any) -> Any:
             calls.append(path)
-            # A directory is opened to be synced or searched, not to be written.
+            # Directories are opened for syncing or listing only, which needs no free space.
             if call == "open" and not arguments[0] & os.O_CREAT:
                 return original(path, *arguments, **options)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path if isinstance(path, str) else None)
@@ -243,7 +247,7 @@ class TestRefused:
             assert os.strerror(errno.ENOSPC) in str(error)
             monkeypatch.undo()
             assert machine.files() == files
-            assert machine.nft.found() == held
+            assert machine.nft.read_table() == held
         else:
             monkeypatch.undo()
             assert outcome.changed
@@ -251,7 +255,7 @@ class TestRefused:
 
 
 class TestVips:
-    def test_put_on_an_interface_remembered_and_taken_off(self, machine: Machine) -> None:
+    def test_vips_are_added_remembered_and_removed(self, machine: Machine) -> None:
         machine.folder.mkdir()
         (machine.folder / "node.json").write_text('{"vip_mode": "address", "vip_interface": "lan"}', encoding="ascii")
         ours, foreign = Address("lan", VIP), Address("lan", "198.18.0.77")
@@ -268,9 +272,9 @@ class TestVips:
 
 
 class TestAppeared:
-    """Flows that the kernel knows from before their listener came are to be scheduled too."""
+    """Flows that are older than the listener are deleted, so that they are scheduled."""
 
-    def test_only_what_nobody_served_before(self, machine: Machine) -> None:
+    def test_only_destinations_that_were_not_served_before(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
         assert machine.flows_to_delete == [Destination(VIP, "tcp", PortRange(80, 80))]
         machine.flows_to_delete.clear()
@@ -280,7 +284,7 @@ class TestAppeared:
             Destination(VIP, "tcp", PortRange(90, 99)),
         ]
 
-    def test_nothing_where_nothing_changes(self, machine: Machine) -> None:
+    def test_unchanged_destinations_keep_their_flows(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
         machine.flows_to_delete.clear()
         machine.node.change(put(WEB))
@@ -288,7 +292,7 @@ class TestAppeared:
         machine.node.change(put({**WEB, "admin_state": "disabled"}))
         assert machine.flows_to_delete == []
 
-    def test_all_after_the_table_was_lost(self, machine: Machine) -> None:
+    def test_all_destinations_after_the_table_was_lost(self, machine: Machine) -> None:
         machine.node.change(put(WEB))
         machine.nft.table = None
         machine.foreign += 1
@@ -302,29 +306,29 @@ class TestShareLoop:
 
     @pytest.fixture
     def loop(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> LeastConnLoop:
-        """The loop of the machine, on which no flow lives yet."""
+        """Return the least-connections loop of a machine without flows."""
         self.active: dict[int, int] = {}
         monkeypatch.setattr(conntrack, "count", lambda: self.active)
         monkeypatch.setattr(live_table, "read_counters", lambda name: {})
         return LeastConnLoop(machine.node)
 
     def slots(self, machine: Machine) -> Counter[int]:
-        """Count each backend's slots."""
-        found = machine.nft.found()
-        assert found is not None
-        return Counter(content(found.sets["slots_web"].elements).values())
+        """Return the number of slots of each backend."""
+        live = machine.nft.read_table()
+        assert live is not None
+        return Counter(content(live.sets["slots_web"].elements).values())
 
-    def test_it_deals_by_load_and_changes_only_slots(self, machine: Machine, loop: LeastConnLoop) -> None:
+    def test_slots_follow_the_load_and_nothing_else_changes(self, machine: Machine, loop: LeastConnLoop) -> None:
         machine.node.change(put(self.LC, API))
-        one, two = sorted(self.slots(machine))
+        first, second = sorted(self.slots(machine))
         assert not loop.tick()
-        self.active[one] = 100
+        self.active[first] = 100
         assert loop.tick()
-        assert self.slots(machine) == {two: 256}
+        assert self.slots(machine) == {second: 256}
         assert {statement.split()[4] for statement in machine.nft.runs[-1]} == {"slots_web"}
         assert not loop.tick()
 
-    def test_a_run_of_a_module_keeps_what_was_dealt_and_reads_nothing(
+    def test_a_module_run_keeps_the_shares_and_does_not_read_the_table(
         self, machine: Machine, loop: LeastConnLoop
     ) -> None:
         machine.node.change(put(self.LC))
@@ -335,7 +339,7 @@ class TestShareLoop:
         machine.node.change(put(API))
         assert (self.slots(machine), machine.reads) == (dealt, 0)
 
-    def test_another_pool_has_its_own_shares(self, machine: Machine, loop: LeastConnLoop) -> None:
+    def test_a_changed_pool_gets_new_shares(self, machine: Machine, loop: LeastConnLoop) -> None:
         machine.node.change(put(self.LC))
         self.active[min(self.slots(machine))] = 100
         loop.tick()
@@ -344,7 +348,7 @@ class TestShareLoop:
         loop.tick()
         assert sorted(self.slots(machine).values()) == [128, 128]
 
-    def test_somebody_elses_transaction_is_not_taken_for_its_own(self, machine: Machine, loop: LeastConnLoop) -> None:
+    def test_a_foreign_transaction_before_a_tick_is_noticed(self, machine: Machine, loop: LeastConnLoop) -> None:
         machine.node.change(put(self.LC))
         self.active[min(self.slots(machine))] = 100
         machine.foreign += 1
@@ -353,14 +357,14 @@ class TestShareLoop:
         machine.node.change(put(self.LC))
         assert machine.reads == 1
 
-    def test_a_lost_table_is_told(self, machine: Machine, loop: LeastConnLoop) -> None:
+    def test_a_lost_table_is_an_error(self, machine: Machine, loop: LeastConnLoop) -> None:
         machine.node.change(put(self.LC))
         self.active[min(self.slots(machine))] = 100
         machine.nft.table = None
         with pytest.raises(NodeError):
             loop.tick()
 
-    def test_without_such_listeners_nothing_is_counted(
+    def test_flows_are_not_counted_without_least_conn_listeners(
         self, machine: Machine, loop: LeastConnLoop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         machine.node.change(put(WEB))
@@ -373,7 +377,7 @@ class TestLimits:
 
     @pytest.fixture(autouse=True)
     def two_flows(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Every backend has two flows."""
+        """Give two flows to every backend."""
         self.alive = 2
         monkeypatch.setattr(conntrack, "count", lambda: dict.fromkeys(self.marks(machine), self.alive))
 
@@ -383,16 +387,16 @@ class TestLimits:
         return set(content(desired_table(present, Settings()).sets["acct_new"].elements))
 
     def limit(self, machine: Machine) -> Any:
-        """Return what the one limit's element says."""
-        found = machine.nft.found()
-        assert found is not None
-        return list(content(found.sets["limit_backend"].elements).values())
+        """Return the values of all elements of ``limit_backend``."""
+        live = machine.nft.read_table()
+        assert live is not None
+        return list(content(live.sets["limit_backend"].elements).values())
 
     def edit(self, limit: int) -> Edit:
-        """Return the edit that gives the first backend another limit."""
+        """Return the edit that changes the limit of the first backend of web."""
         return put({"name": "web", "backends": [{"address": "198.19.0.1", "max_connections": limit}]})
 
-    def test_an_edited_limit_is_lower_by_the_flows_that_live(self, machine: Machine) -> None:
+    def test_a_changed_limit_is_reduced_by_existing_flows(self, machine: Machine) -> None:
         machine.node.change(put(self.LIMITED))
         assert self.limit(machine) == [Element("ct count over 5")]
         machine.node.change(self.edit(4))
@@ -404,7 +408,7 @@ class TestLimits:
         machine.node.change(weight(7))
         assert self.limit(machine) == [Element("ct count over 2")]
 
-    def test_it_is_whole_again_once_they_have_ended(self, machine: Machine) -> None:
+    def test_a_limit_is_complete_after_existing_flows_have_ended(self, machine: Machine) -> None:
         machine.node.change(put(self.LIMITED))
         machine.node.change(self.edit(4))
         self.alive = 0
@@ -412,7 +416,7 @@ class TestLimits:
         assert self.limit(machine) == [Element("ct count over 4")]
         assert not machine.node.change(self.edit(4)).changed
 
-    def test_it_is_whole_at_the_next_boot(self, machine: Machine) -> None:
+    def test_a_limit_is_complete_after_the_next_boot(self, machine: Machine) -> None:
         machine.node.change(put(self.LIMITED))
         machine.node.change(self.edit(4))
         parts = machine.folder / "state" / "restore" / "current" / "parts"
@@ -420,7 +424,7 @@ class TestLimits:
         assert "ct count over 4" in written
         assert "ct count over 2" not in written
 
-    def test_a_table_that_was_lost_counts_anew(self, machine: Machine) -> None:
+    def test_limits_of_a_restored_table_are_reduced_by_existing_flows(self, machine: Machine) -> None:
         machine.node.change(put(self.LIMITED))
         machine.nft.table, machine.foreign = None, machine.foreign + 1
         machine.node.change(put(self.LIMITED))

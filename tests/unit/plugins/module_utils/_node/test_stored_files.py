@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every stored file with one value changed: it is refused with its path, or what it says is valid."""
+"""Tests of stored files with a single changed value: it is refused with its path, or the content is valid."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ OTHERS: tuple[Any, ...] = (
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Return the store of a node with every file that there is."""
+    """Return the store of a node that has every kind of file."""
     store, files = Store(str(tmp_path / "etc")), PendingFiles()
     store.write_configuration(files, Configuration.from_document(NODE))
     files.commit()
@@ -101,8 +101,8 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def edits(content: Any, others: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Yield copies of JSON with one value changed each, and the path of that value."""
+def one_value_edits(content: Any, others: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yield the path of each value of a JSON document, with a copy in which only this value differs."""
 
     def changed(path: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
         result = copy.deepcopy(content)
@@ -140,18 +140,18 @@ def edits(content: Any, others: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ..
         yield (), other
 
 
-def edited(path: str, others: tuple[Any, ...] = OTHERS) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Write a file with one value changed, for each value, and yield that value's path and what was written."""
+def each_edit_written(path: str, others: tuple[Any, ...] = OTHERS) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """For each value of a file, write the file with this value changed, and yield its path and the content."""
     original = Path(path).read_text("utf-8")
-    for place, content in edits(json.loads(original), others):
+    for place, content in one_value_edits(json.loads(original), others):
         Path(path).write_text(json.dumps(content), encoding="ascii")
         yield place, content
     Path(path).write_text(original, encoding="utf-8")
 
 
-def assert_usable(wanted: Document, runtime: Runtime) -> None:
-    """Fail if a plan cannot be made of what was read."""
-    configuration = Configuration.from_document(wanted)
+def assert_usable(desired: Document, runtime: Runtime) -> None:
+    """Fail if no plan can be made from what was read."""
+    configuration = Configuration.from_document(desired)
     after = transition(runtime, Event(configuration, configuration, 1100.0), dict)
     json.dumps(after.visible_in_kernel)
     assert plan(effective(configuration, after), Settings(), Live(), after)
@@ -160,7 +160,7 @@ def assert_usable(wanted: Document, runtime: Runtime) -> None:
 def test_configuration(store: Store) -> None:
     assert store.configuration() == NODE
     refused = accepted = 0
-    for place, _content in edited(store.listeners_file):
+    for place, _content in each_edit_written(store.listeners_file):
         try:
             read = store.configuration()
         except NodeError as error:
@@ -183,7 +183,7 @@ def test_runtime(store: Store, name: str) -> None:
     assert store.read_runtime() == (RUNTIME, [])
     refused = rejected = accepted = 0
     seen = {repr(RUNTIME)}
-    for place, _content in edited(path):
+    for place, _content in each_edit_written(path):
         try:
             runtime, texts = store.read_runtime()
         except NodeError as error:
@@ -198,12 +198,12 @@ def test_runtime(store: Store, name: str) -> None:
             sections = sections_as_json(runtime, LASTING + SINCE_BOOT)
             assert checked_sections({"format": FORMAT, **sections}, LASTING + SINCE_BOOT) == (vars(runtime), []), place
         if place and place[0] in RUNTIME.__dataclass_fields__:
-            # What was changed costs itself only: all other sections, and all other records of its own.
+            # All other sections, and all other records of the same section, are unchanged.
             for field in RUNTIME.__dataclass_fields__:
                 before, after = getattr(RUNTIME, field), getattr(runtime, field)
                 if field == place[0] and len(place) > 1 and isinstance(before, (dict, frozenset)):
                     lost = {str(key) for key in before} - {str(key) for key in after}
-                    # A list names no keys, so the one that was changed is any one of its names.
+                    # A list has no keys, so the lost record may be any of its names.
                     assert len(lost) <= 1 if isinstance(before, frozenset) else lost <= {str(place[1])}, (place, lost)
                 elif field != place[0] and {field, place[0]} != {"joined", "ramps"}:
                     assert before == after, place
@@ -222,7 +222,7 @@ def test_runtime(store: Store, name: str) -> None:
 def test_vips(store: Store) -> None:
     path = os.path.join(store.state_dir, "vips.json")
     refused = accepted = 0
-    for place, _content in edited(path):
+    for place, _content in each_edit_written(path):
         try:
             read = store.vips()
         except NodeError as error:
@@ -240,7 +240,7 @@ def test_vips(store: Store) -> None:
 def test_settings(store: Store) -> None:
     path = os.path.join(store.config_dir, "node.json")
     refused = accepted = 0
-    for place, _content in edited(path):
+    for place, _content in each_edit_written(path):
         try:
             read = store.settings()
         except NodeError as error:
@@ -259,7 +259,7 @@ def test_settings(store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["applied.json", "unfinished.json"])
 def test_records_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """They are only our own: whatever they say, the kernel is brought to the configuration."""
+    """Whatever these records contain, the kernel gets the table of the configuration."""
     machine = Machine(tmp_path / "etc")
     machine.install(monkeypatch)
     web = listener("web", backend(B1))
@@ -269,7 +269,7 @@ def test_records_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         note = {"destinations": [[VIP, "tcp", 80, 80]], "addresses": [["lan", VIP]]}
         Path(path).write_text(json.dumps(note), encoding="ascii")
     count = 0
-    for _place, content in edited(path, (None, 1, "x", [], {})):
+    for _place, content in each_edit_written(path, (None, 1, "x", [], {})):
         if count % 2:
             machine.nft.run("add element inet evenflow vips4 { 198.18.0.99 }")
         Path(path).write_text(json.dumps(content), encoding="ascii")
@@ -280,7 +280,7 @@ def test_records_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert count > 60
 
 
-def test_not_json(store: Store) -> None:
+def test_files_that_are_not_json(store: Store) -> None:
     for path in ("listeners.json", "node.json", "state/vips.json"):
         for text in (b"", b"{", b"\xff\xfe", b"\0" * 4096, b"[" * 100000):
             full = Path(store.config_dir, path)
@@ -300,8 +300,8 @@ def test_not_json(store: Store) -> None:
     assert store.read_runtime() == (RUNTIME, [])
 
 
-def test_the_runtime_state_of_the_release_before(store: Store) -> None:
-    """Format 1: no number, lists for records, three sections under other names."""
+def test_the_runtime_state_of_the_previous_release_is_migrated(store: Store) -> None:
+    """Format 1 has no format number, uses lists for records and has other names for three sections."""
     old = {
         "health": {
             f"web/{B1}/8080": ["healthy", 1000.5, 0, "status 200", 5],
@@ -329,7 +329,7 @@ def test_the_runtime_state_of_the_release_before(store: Store) -> None:
     assert store.read_runtime() == (RUNTIME, [])
 
 
-def test_a_damaged_health_record_costs_no_drain_and_is_reported(
+def test_a_damaged_health_record_is_reported_and_no_drain_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(tmp_path / "etc")
@@ -350,20 +350,20 @@ def test_a_damaged_health_record_costs_no_drain_and_is_reported(
     assert not machine.node.change(put(web)).rejected
 
 
-def test_a_newer_format_stops_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row 49: the kernel keeps what it has, nothing is overwritten."""
+def test_a_newer_format_of_the_runtime_state_stops_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 49: the live table is unchanged and no file is overwritten."""
     machine = Machine(tmp_path / "etc")
     machine.install(monkeypatch)
     machine.node.change(put(listener("web", backend(B1, admin_state="drained"))))
     path = machine.folder / "state" / "runtime.json"
     path.write_text(path.read_text("utf-8").replace('"format": 2', '"format": 3'), encoding="ascii")
-    files, held = machine.files(), machine.nft.found()
+    files, held = machine.files(), machine.nft.read_table()
     with pytest.raises(NodeError, match="runtime.json: format 3 is not 2, the one this version reads; was it written"):
         Node(str(machine.folder)).change(put(listener("web", backend(B1), backend(B2))))
-    assert (machine.files(), machine.nft.found()) == (files, held)
+    assert (machine.files(), machine.nft.read_table()) == (files, held)
 
 
-def test_an_edited_configuration_is_read_as_a_user_would_write_it(store: Store) -> None:
+def test_a_file_that_was_edited_by_hand_is_read_in_canonical_form(store: Store) -> None:
     content = json.loads(Path(store.listeners_file).read_text("utf-8"))
     content["listeners"]["web"]["backends"][0]["weight"] = "3"
     content["listeners"]["web"]["backends"].reverse()

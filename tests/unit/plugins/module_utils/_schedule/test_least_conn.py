@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Shares by load: what they keep to, and how near they come to asking for the least connections at every flow."""
+"""Tests of shares by load: their bounds, and how close they are to choosing the least connections for every flow."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ WEIGHTS = st.dictionaries(st.integers(1, 50), st.sampled_from([1, 2, 3, 100, 100
 
 class TestDeal:
     @given(WEIGHTS, st.data(), st.floats(0, 10000))
-    def test_what_it_always_keeps_to(self, weights: dict[int, int], data: st.DataObject, arrivals: float) -> None:
-        active = {one: data.draw(st.integers(0, 3000)) for one in weights}
+    def test_bounds_of_the_slots(self, weights: dict[int, int], data: st.DataObject, arrivals: float) -> None:
+        active = {mark: data.draw(st.integers(0, 3000)) for mark in weights}
         slots = deal(weights, active, arrivals, LEAST_CONN_SLOTS)
         total = sum(weights.values())
         assert slots.keys() == weights.keys()
         assert sum(slots.values()) == LEAST_CONN_SLOTS
         assert slots == deal(weights, active, arrivals, LEAST_CONN_SLOTS)
-        for one, weight in weights.items():
+        for mark, weight in weights.items():
             fair = LEAST_CONN_SLOTS * weight / total
-            # A slot that is dealt cannot be less than one.
-            assert slots[one] <= max(CAP * fair + 1, 1)
-            for other, its_weight in weights.items():
-                if active[one] / weight <= active[other] / its_weight and slots[one] < int(CAP * fair):
-                    assert slots[one] / weight >= (slots[other] - 2) / its_weight
+            # A backend cannot have a fraction of a slot.
+            assert slots[mark] <= max(CAP * fair + 1, 1)
+            for other, other_weight in weights.items():
+                if active[mark] / weight <= active[other] / other_weight and slots[mark] < int(CAP * fair):
+                    assert slots[mark] / weight >= (slots[other] - 2) / other_weight
 
     @given(WEIGHTS, st.integers(0, 100))
     def test_even_levels_give_plain_shares(self, weights: dict[int, int], level: int) -> None:
-        slots = deal(weights, {one: level * weight for one, weight in weights.items()}, 50, LEAST_CONN_SLOTS)
+        slots = deal(weights, {mark: level * weight for mark, weight in weights.items()}, 50, LEAST_CONN_SLOTS)
         assert slots == dict(zip(weights, apportion(list(weights.values()), LEAST_CONN_SLOTS)))
 
-    def test_who_holds_all_flows_gets_no_more(self) -> None:
-        """Row 16, whatever was expected."""
+    def test_a_backend_with_all_flows_gets_no_slot(self) -> None:
+        """Row 16: for any estimate of arrivals."""
         for arrivals in (0, 1, 30):
             assert deal({1: 1, 2: 1, 3: 1}, {1: 30}, arrivals, 256) == {1: 0, 2: 128, 3: 128}
 
-    def test_one_who_has_just_joined_gets_twice_its_share(self) -> None:
-        active = {one: 100 for one in range(1, 10)}
-        slots = deal({one: 1 for one in range(10)}, active, 100, 250)
+    def test_a_new_backend_gets_twice_its_share(self) -> None:
+        active = {mark: 100 for mark in range(1, 10)}
+        slots = deal({mark: 1 for mark in range(10)}, active, 100, 250)
         assert slots[0] == 50
         assert set(slots.values()) <= {50, 22, 23}
 
-    def test_an_only_one_gets_all(self) -> None:
+    def test_a_single_backend_gets_all_slots(self) -> None:
         assert deal({7: 3}, {7: 1000}, 0, 256) == {7: 256}
 
-    def test_the_estimate_follows_what_came(self) -> None:
+    def test_the_estimate_follows_the_arrivals(self) -> None:
         arrivals = Arrivals()
         for _tick in range(30):
             arrivals = arrivals.after(100)
@@ -69,7 +69,7 @@ class TestDeal:
 
 @dataclass
 class Result:
-    """A run: greatest over mean load, on average and at the 99th percentile; flows begun by second, by backend."""
+    """The ratio of greatest to mean load as mean and 99th percentile, and the flows started by second and backend."""
 
     mean: float
     p99: float
@@ -77,22 +77,24 @@ class Result:
 
 
 class TestAgainstExact:
-    """400 flows a second with heavy-tailed lifetimes; the same arrivals for each."""
+    """Compare choosers by the same 400 arrivals per second with heavy-tailed lifetimes."""
 
     RATE = 400
 
     @pytest.mark.parametrize("weights", [[1] * 10, [3, 2, 1, 5, 1, 2, 4, 1, 1, 2]], ids=["lc", "wlc"])
     @pytest.mark.parametrize("lifetime", ["lognormal", "pareto"])
     def test_evenness(self, weights: list[int], lifetime: str) -> None:
-        """The bounds: mean 1.08, 99th percentile 1.20. Exact least connections and round robin stand beside it."""
-        exact, ours, turns = (simulated(chooser, weights, lifetime) for chooser in (Exact, Dealt, Turns))
-        assert ours.mean <= 1.08
-        assert ours.p99 <= 1.20
-        assert exact.mean <= ours.mean <= turns.mean
+        """The mean is at most 1.08 and the 99th percentile 1.20; the mean is between exact choice and round robin."""
+        exact, dealt, round_robin = (
+            simulate(chooser, weights, lifetime) for chooser in (ExactLeastConn, DealtTable, RoundRobin)
+        )
+        assert dealt.mean <= 1.08
+        assert dealt.p99 <= 1.20
+        assert exact.mean <= dealt.mean <= round_robin.mean
 
     def test_a_backend_that_joins(self) -> None:
-        """It takes no more than twice its fair share of new flows, and comes to the level of the others."""
-        run = simulated(Dealt, [1] * 10, "lognormal", joins_at=20)
+        """A new backend gets at most twice its fair share of new flows, and reaches the load of the others."""
+        run = simulate(DealtTable, [1] * 10, "lognormal", joins_at=20)
         for second in range(20, 40):
             assert run.started[second][0] <= CAP / 10 * sum(run.started[second]) * 1.05 + 2
         assert sum(run.started[second][0] for second in range(20)) == 0
@@ -100,40 +102,40 @@ class TestAgainstExact:
 
 
 class Chooser:
-    """Who gets the next flow. `active` is kept by the simulation."""
+    """The choice of a backend for each flow; the simulation updates ``active``."""
 
     def __init__(self, weights: list[int]) -> None:
         self.weights = weights
         self.active = [0] * len(weights)
         self.members = list(range(len(weights)))
 
-    def tick(self, came: int) -> None:
-        """A tick has passed."""
+    def tick(self, new_flows: int) -> None:
+        """Update the choice at the end of a tick."""
 
     def choose(self) -> int:
         raise NotImplementedError
 
 
-class Exact(Chooser):
-    """Least connections asked for at every flow."""
+class ExactLeastConn(Chooser):
+    """Least connections, computed for every flow."""
 
     def choose(self) -> int:
-        return min(self.members, key=lambda one: (self.active[one] + 1) / self.weights[one])
+        return min(self.members, key=lambda index: (self.active[index] + 1) / self.weights[index])
 
 
-class Turns(Chooser):
+class RoundRobin(Chooser):
     """Weighted round robin."""
 
     turn = -1
 
     def choose(self) -> int:
         self.turn += 1
-        order = smooth_order(tuple(self.weights[one] for one in self.members))
+        order = smooth_order(tuple(self.weights[index] for index in self.members))
         return self.members[order[self.turn % len(order)]]
 
 
-class Dealt(Chooser):
-    """A table that is dealt at every tick and read by a counter that never stops."""
+class DealtTable(Chooser):
+    """A slot table that is computed at every tick and read by a running counter."""
 
     turn = -1
     arrivals = Arrivals()
@@ -142,27 +144,30 @@ class Dealt(Chooser):
         super().__init__(weights)
         self.tick(0)
 
-    def tick(self, came: int) -> None:
-        self.arrivals = self.arrivals.after(came)
-        weights = {one: self.weights[one] for one in self.members}
+    def tick(self, new_flows: int) -> None:
+        self.arrivals = self.arrivals.after(new_flows)
+        weights = {index: self.weights[index] for index in self.members}
         slots = deal(weights, dict(enumerate(self.active)), self.arrivals.per_tick, LEAST_CONN_SLOTS)
-        self.table = [self.members[index] for index in smooth_order(tuple(slots.values()))]
+        self.table = [self.members[position] for position in smooth_order(tuple(slots.values()))]
 
     def choose(self) -> int:
         self.turn += 1
         return self.table[self.turn % LEAST_CONN_SLOTS]
 
 
-def simulated(make: Callable[[list[int]], Chooser], weights: list[int], lifetime: str, joins_at: int = 0) -> Result:
-    """Run 60 s and measure the last 40, or from 20 s after the first backend has joined."""
+def simulate(make: Callable[[list[int]], Chooser], weights: list[int], lifetime: str, joins_at: int = 0) -> Result:
+    """Simulate 60 s and measure the last 40, or from 20 s after the first backend has joined."""
     draw = random.Random(f"{lifetime} {len(weights)}")
-    lives = {"lognormal": lambda: draw.lognormvariate(0.5, 1.2), "pareto": lambda: min(600.0, draw.paretovariate(1.5))}
+    draw_lifetime = {
+        "lognormal": lambda: draw.lognormvariate(0.5, 1.2),
+        "pareto": lambda: min(600.0, draw.paretovariate(1.5)),
+    }
     chooser = make(weights)
     if joins_at:
         chooser.members = chooser.members[1:]
         chooser.tick(0)
     ends: list[tuple[float, int]] = []
-    now, next_tick, came, total = 0.0, TICK, 0, sum(weights)
+    now, next_tick, new_flows, total = 0.0, TICK, 0, sum(weights)
     samples: list[float] = []
     started = [[0] * len(weights) for _second in range(61)]
     while now < 60:
@@ -172,18 +177,18 @@ def simulated(make: Callable[[list[int]], Chooser], weights: list[int], lifetime
                 chooser.active[heapq.heappop(ends)[1]] -= 1
             if joins_at and next_tick >= joins_at:
                 chooser.members = list(range(len(weights)))
-            chooser.tick(came)
+            chooser.tick(new_flows)
             if next_tick > 20 + joins_at:
                 load = max(count / weight for count, weight in zip(chooser.active, weights))
                 samples.append(load * total / sum(chooser.active))
-            came = 0
+            new_flows = 0
             next_tick += TICK
         while ends and ends[0][0] <= now:
             chooser.active[heapq.heappop(ends)[1]] -= 1
-        one = chooser.choose()
-        chooser.active[one] += 1
-        came += 1
-        started[int(now)][one] += 1
-        heapq.heappush(ends, (now + lives[lifetime](), one))
+        index = chooser.choose()
+        chooser.active[index] += 1
+        new_flows += 1
+        started[int(now)][index] += 1
+        heapq.heappush(ends, (now + draw_lifetime[lifetime](), index))
     samples.sort()
     return Result(sum(samples) / len(samples), samples[int(len(samples) * 0.99)], started)

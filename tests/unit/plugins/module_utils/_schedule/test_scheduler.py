@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Slot tables: balance, weights, order, disruption, determinism."""
+"""Tests of slot tables: balance, weights, order, disruption and determinism."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ _WEIGHTS = st.lists(_WEIGHT, min_size=1, max_size=12)
 def table_of(
     backends: Sequence[Backend], chosen: Sequence[Backend] | None = None, seed: int = SEED, **options: Any
 ) -> SlotTable:
-    """Return the table of a listener over backends, of which those that are eligible, or chosen, get slots."""
-    one = service(tuple(backends), **options)
-    return slot_table(one, select(one).backends if chosen is None else chosen, ids_of(one), seed)
+    """Return the slot table of a listener, with slots for the eligible or the chosen backends."""
+    concerned = service(tuple(backends), **options)
+    return slot_table(concerned, select(concerned).backends if chosen is None else chosen, ids_of(concerned), seed)
 
 
 def owners(
     backends: Sequence[Backend], chosen: Sequence[Backend] | None = None, seed: int = SEED, **options: Any
 ) -> list[Any]:
-    """Return the (address, port) in each slot."""
+    """Return the address and port of the backend in each slot."""
     machine = {mark: key[1:] for key, mark in ids_of(service(tuple(backends), **options)).items()}
     return [machine[mark] for mark in table_of(backends, chosen, seed, **options).slots()]
 
 
-def moved(before: Sequence[Any], after: Sequence[Any], concerned: Backend) -> float:
-    """Return the share of slots that changed hands between two others than the backend concerned."""
+def moved_share(before: Sequence[Any], after: Sequence[Any], concerned: Backend) -> float:
+    """Return the share of slots that moved between two backends other than the changed one."""
     assert len(before) == len(after)
     others = [pair for pair in zip(before, after) if concerned.endpoint not in pair]
     return float(sum(old != new for old, new in others) / len(others))
@@ -62,7 +62,7 @@ def moved(before: Sequence[Any], after: Sequence[Any], concerned: Backend) -> fl
 
 class TestBalance:
     @given(_WEIGHTS, st.sampled_from(RING_SIZES[:2]))
-    def test_every_slot_is_dealt_and_every_weight_has_one(self, weights: list[int], size: int) -> None:
+    def test_every_slot_is_assigned_and_every_backend_has_a_slot(self, weights: list[int], size: int) -> None:
         """Row 54."""
         counts = apportion(weights, size)
         assert sum(counts) == size
@@ -70,13 +70,13 @@ class TestBalance:
 
     @given(_WEIGHTS, st.sampled_from(RING_SIZES[:2]))
     def test_shares_are_within_one_slot_of_the_ratio(self, weights: list[int], size: int) -> None:
-        """Row 14. Where the minimum of one slot takes from others, the next test holds instead."""
+        """Row 14. If the minimum of a slot takes slots from other backends, the bounds of the next test apply."""
         exact = [Fraction(weight * size, sum(weights)) for weight in weights]
         assume(min(exact) >= 1)
         assert all(abs(count - share) < 1 for count, share in zip(apportion(weights, size), exact))
 
     @given(_WEIGHTS, st.sampled_from(RING_SIZES[:2]))
-    def test_the_minimum_costs_no_more_than_it_gives(self, weights: list[int], size: int) -> None:
+    def test_the_minimum_takes_no_more_slots_than_it_gives(self, weights: list[int], size: int) -> None:
         exact = [Fraction(weight * size, sum(weights)) for weight in weights]
         given_away = sum(max(Fraction(0), 1 - share) for share in exact)
         for count, share in zip(apportion(weights, size), exact):
@@ -89,7 +89,7 @@ class TestBalance:
             assert all(more >= less for light, less in zip(weights, counts) if light < heavy)
 
     def test_weight_1_beside_65535(self) -> None:
-        """Row 54: each has a slot, the other 1,008 are the heavy one's."""
+        """Row 54: the light backend has a slot, and the heavy one has the other 1,008."""
         for scheduler, expected in (("mh", [1, 1008]), ("wrr", [1, 65535])):
             table = table_of(weighted(1, 65535), scheduler=scheduler)
             assert list(table.shares().values()) == expected
@@ -102,7 +102,7 @@ class TestBalance:
         assert len(slots) == table.size
         assert {mark: slots.count(mark) for mark in set(slots)} == table.shares()
 
-    def test_nobody_eligible_gives_no_slots(self) -> None:
+    def test_no_eligible_backend_gives_no_slots(self) -> None:
         for scheduler in ("mh", "wrr", "rr"):
             table = table_of(weighted(0, 0), scheduler=scheduler)
             assert (table.size, table.slots(), table.shares()) == (0, (), {})
@@ -136,7 +136,7 @@ class TestRoundRobin:
 
     @given(st.lists(st.integers(1, 60), min_size=1, max_size=12))
     @example([100] + [1] * 20)
-    def test_every_prefix_is_near_its_due(self, counts: list[int]) -> None:
+    def test_every_prefix_is_close_to_the_shares(self, counts: list[int]) -> None:
         """A cut at time t leaves each index within 1/2 turn of count·t, as turn k is due at (k + 1/2) / count.
 
         Indices of equal counts share one such sequence: together they are within 1/2, each alone within 1. With p an
@@ -176,7 +176,7 @@ class TestRoundRobin:
         ("weights", "slots"),
         [((65535, 65534), MAX_PERIOD), ((65535, 65535), 2), ((65535, 1), MAX_PERIOD), ((2, 4, 6), 6), ((7,), 1)],
     )
-    def test_the_period_is_the_shortest_and_has_an_end(self, weights: tuple[int, ...], slots: int) -> None:
+    def test_the_period_is_the_shortest_and_limited(self, weights: tuple[int, ...], slots: int) -> None:
         assert period(weights) == slots
         assert len(table_of(weighted(*weights), scheduler="wrr").slots()) == slots
 
@@ -208,7 +208,7 @@ class TestRingSize:
             (41, 1, 16381),
         ],
     )
-    def test_steps(self, registered: int, minimum: int, size: int) -> None:
+    def test_the_ring_size_grows_in_steps(self, registered: int, minimum: int, size: int) -> None:
         assert ring_size(registered, minimum) == size
 
     @pytest.mark.parametrize("size", RING_SIZES)
@@ -224,34 +224,34 @@ class TestRingSize:
 
 
 class TestDisruption:
-    """Row 14: another backend's slots stay its own, as far as Maglev can."""
+    """Row 14: the slots of other backends stay, as far as Maglev allows."""
 
     @pytest.mark.parametrize("count", range(2, 61))
-    def test_one_of_n_taken_out(self, count: int) -> None:
+    def test_a_backend_is_removed(self, count: int) -> None:
         backends = machines(count)
         before = owners(backends)
-        # Every one of a small fleet; of a larger one, whose tables are larger and steadier, a few.
+        # Remove each backend of a small fleet, but only some of a larger fleet, whose tables are more stable.
         for gone in backends if count <= 10 else backends[:: count // 2]:
             kept = [backend for backend in backends if backend != gone]
-            assert moved(before, owners(backends, kept), gone) < 0.05
+            assert moved_share(before, owners(backends, kept), gone) < 0.05
 
     @pytest.mark.parametrize("count", [2, 3, 5, 9, 11, 39, 41])
-    def test_one_registered_more(self, count: int) -> None:
+    def test_a_backend_is_added(self, count: int) -> None:
         backends = machines(count + 1)
-        assert moved(owners(backends[:-1]), owners(backends), backends[-1]) < 0.05
+        assert moved_share(owners(backends[:-1]), owners(backends), backends[-1]) < 0.05
 
     def test_random_fleets_on_average(self) -> None:
-        """Where a permutation falls unlucky more may move, but not often and not much."""
+        """More slots may move for some permutations, but rarely and within a bound."""
         chance = random.Random(14)
         shares = []
         for _fleet in range(80):
             backends = [
-                one._replace(address=f"198.19.{chance.randrange(256)}.{number + 1}")
-                for number, one in enumerate(machines(chance.randint(3, 10)))
+                machine._replace(address=f"198.19.{chance.randrange(256)}.{number + 1}")
+                for number, machine in enumerate(machines(chance.randint(3, 10)))
             ]
             gone, seed = chance.choice(backends), chance.getrandbits(32)
             kept = [backend for backend in backends if backend != gone]
-            shares.append(moved(owners(backends, seed=seed), owners(backends, kept, seed=seed), gone))
+            shares.append(moved_share(owners(backends, seed=seed), owners(backends, kept, seed=seed), gone))
         shares.sort()
         assert sum(shares) / len(shares) < 0.025
         assert shares[len(shares) * 95 // 100] < 0.05
@@ -262,18 +262,18 @@ class TestDisruption:
         changed = sum(old != new for old, new in zip(before, after)) / len(before)
         assert 0.009 < changed < 0.06
 
-    def test_a_drained_machine_comes_back_to_its_slots(self) -> None:
+    def test_a_drained_machine_gets_its_slots_back(self) -> None:
         backends = machines(7)
         before = owners(backends)
         owners(backends, backends[1:])
         assert owners(backends) == before
 
     @pytest.mark.parametrize("count", [3, 5, 10])
-    def test_the_second_port_of_a_machine_goes(self, count: int) -> None:
+    def test_the_second_port_of_a_machine_is_removed(self, count: int) -> None:
         backends = machines(count)
         twice = [*backends[:-1], backends[0]._replace(port=81)]
         kept = twice[:-1]
-        assert moved(owners(twice), owners(twice, kept), twice[-1]) < 0.05
+        assert moved_share(owners(twice), owners(twice, kept), twice[-1]) < 0.05
 
 
 class TestDeterminism:
@@ -282,7 +282,7 @@ class TestDeterminism:
         expected = table_of(weighted(3, 1, 4, 1, 5), scheduler=scheduler)
         assert table_of(shuffled, scheduler=scheduler) == expected
 
-    def test_another_process_with_other_hashing_of_text(self) -> None:
+    def test_the_table_does_not_depend_on_the_hash_seed_of_python(self) -> None:
         program = (
             "from ansible_collections.evenflow.l4lb.tests.unit.plugins.module_utils._schedule.test_scheduler "
             "import table_of\n"
@@ -302,17 +302,17 @@ class TestDeterminism:
         ]
         assert outputs[0] == outputs[1] == " ".join(map(str, table_of(weighted(3, 1, 4, 1, 5)).slots())) + "\n"
 
-    def test_the_tables_known_today(self) -> None:
-        """A change of these numbers moves the flows of every fleet that is updated node by node."""
+    def test_tables_do_not_change_between_versions(self) -> None:
+        """If these numbers change, flows move in every fleet that is updated node by node."""
         assert [address[-1] for address, _port in owners(machines(3))[:24]] == list("131232321231331321232313")
         assert [owners(machines(3)).count((f"198.19.0.{last}", 0)) for last in (1, 2, 3)] == [337, 336, 336]
 
     def test_the_seed_changes_the_table(self) -> None:
-        one, other = owners(machines(4)), owners(machines(4), seed=SEED + 1)
-        assert 0.5 < sum(old != new for old, new in zip(one, other)) / len(one) < 1
+        first, second = owners(machines(4)), owners(machines(4), seed=SEED + 1)
+        assert 0.5 < sum(old != new for old, new in zip(first, second)) / len(first) < 1
 
     @pytest.mark.parametrize("scheduler", ["wrr", "rr"])
-    def test_the_seed_does_not_concern_counted_tables(self, scheduler: str) -> None:
+    def test_the_seed_does_not_change_round_robin_tables(self, scheduler: str) -> None:
         backends = weighted(3, 1)
         assert table_of(backends, scheduler=scheduler) == table_of(backends, scheduler=scheduler, seed=1)
 
@@ -328,7 +328,7 @@ class TestDeterminism:
 
 
 class TestTwoListeners:
-    """Two listeners over the same machines meet on one machine."""
+    """Two listeners with the same machines send a client to the same machine."""
 
     def test_names_vips_and_ports_do_not_matter(self) -> None:
         backends = weighted(3, 1, 4)
@@ -338,7 +338,7 @@ class TestTwoListeners:
 
     def test_machines_with_two_ports_each(self) -> None:
         def registered(*ports: int) -> list[Backend]:
-            return [one._replace(port=port) for one in machines(3) for port in ports]
+            return [machine._replace(port=port) for machine in machines(3) for port in ports]
 
         low, high = owners(registered(80, 81)), owners(registered(8080, 9090))
         assert [address for address, _port in low] == [address for address, _port in high]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who may get a new flow: all combinations of two primaries and two failover backends."""
+"""Tests of the backends that may get a new flow: all combinations of two primaries and two failover backends."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ def _backend(number: int, state: str, failover: bool) -> Backend:
 
 
 def _expected(primaries: tuple[str, ...], failovers: tuple[str, ...], ratio: float, drop: bool) -> tuple[str, set[int]]:
-    """Say whose turn it is by the words of the specification: pool, and numbers of the backends."""
-    asked = [number for number, state in enumerate(primaries) if state in ("healthy", "unhealthy")]
-    healthy = {number for number in asked if primaries[number] == "healthy"}
-    standby = {number + 2 for number, state in enumerate(failovers) if state == "healthy"}
-    if healthy and len(healthy) / len(asked) >= ratio:
+    """Return the pool and the numbers of the eligible backends, computed as the specification describes it."""
+    monitored = [number for number, state in enumerate(primaries) if state in ("healthy", "unhealthy")]
+    healthy = {number for number in monitored if primaries[number] == "healthy"}
+    failover = {number + 2 for number, state in enumerate(failovers) if state == "healthy"}
+    if healthy and len(healthy) / len(monitored) >= ratio:
         return Pool.PRIMARY, healthy
-    if standby:
-        return Pool.FAILOVER, standby
+    if failover:
+        return Pool.FAILOVER, failover
     if healthy:
         return Pool.PRIMARY, healthy
-    return Pool.PRIMARY, set() if drop else set(asked)
+    return Pool.PRIMARY, set() if drop else set(monitored)
 
 
 @pytest.mark.parametrize("drop", [False, True])
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 0.75, 1.0])
-def test_every_combination(ratio: float, drop: bool) -> None:
+def test_every_combination_of_states(ratio: float, drop: bool) -> None:
     policy = FailoverPolicy(ratio, drop, False)
     for states in product(STATES, repeat=4):
         backends = tuple(_backend(number, state, number > 1) for number, state in enumerate(states))
         selection = select(service(backends, failover_policy=policy))
-        chosen = {backends.index(one) for one in selection.backends}
+        chosen = {backends.index(entry) for entry in selection.backends}
         assert (selection.pool, chosen) == _expected(states[:2], states[2:], ratio, drop), states
 
 
@@ -64,9 +64,9 @@ def test_without_failover_backends(drop: bool) -> None:
     for states in product(STATES, repeat=3):
         backends = tuple(_backend(number, state, False) for number, state in enumerate(states))
         healthy = [number for number, state in enumerate(states) if state == "healthy"]
-        known = [number for number, state in enumerate(states) if state == "unhealthy"]
-        found = [backends.index(one) for one in select(service(backends, failover_policy=policy)).backends]
-        assert found == (healthy or ([] if drop else known)), states
+        unhealthy = [number for number, state in enumerate(states) if state == "unhealthy"]
+        chosen = [backends.index(entry) for entry in select(service(backends, failover_policy=policy)).backends]
+        assert chosen == (healthy or ([] if drop else unhealthy)), states
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_row_28_strictly_below_the_ratio_fails_over(healthy: int, pool: str) -> 
     assert select(service((*backends, standby), failover_policy=policy)).pool == pool
 
 
-def test_enabled_with_a_share() -> None:
+def test_only_enabled_backends_with_a_share_are_eligible() -> None:
     assert select(service((WEIGHT_0, SCALER_0, GOOD, DRAINED, DISABLED))).backends == (GOOD,)
 
 
@@ -93,7 +93,9 @@ def test_enabled_with_a_share() -> None:
         ((), "enabled", False),
     ],
 )
-def test_a_listener_accepts_what_somebody_can_take(backends: tuple[Backend, ...], state: str, expected: bool) -> None:
+def test_a_listener_accepts_flows_if_a_backend_is_eligible(
+    backends: tuple[Backend, ...], state: str, expected: bool
+) -> None:
     concerned = service(backends, admin_state=state)
     assert accepts(concerned, select(concerned)) is expected
 
@@ -107,8 +109,8 @@ def test_a_listener_accepts_what_somebody_can_take(backends: tuple[Backend, ...]
         ("disabled", "unhealthy", False),
     ],
 )
-def test_new_flows_are_dropped_only_where_all_are_unhealthy(state: str, health: str, expected: bool) -> None:
-    """What is disabled, or not known yet, is rejected."""
+def test_new_flows_are_dropped_only_if_all_backends_are_unhealthy(state: str, health: str, expected: bool) -> None:
+    """New flows are rejected if the listener is disabled or the health is not known yet."""
     listener = service((_backend(1, health, False),), failover_policy=FailoverPolicy(0.0, True, False))
     concerned = service(listener.backends, failover_policy=listener.failover_policy, admin_state=state)
     assert drops(concerned, select(concerned)) is expected

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Section 2 of the behaviour: the table in code says what the table in the text says, cell by cell."""
+"""Tests of the fates of flows against each cell of the table in section 2 of the behaviour document."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNHEALTHY: dict[str, Any] = {"health": "unhealthy"}
 DROP = FailoverPolicy(0.0, True, False)
 NOT_DRAINED = FailoverPolicy(0.0, False, True)
 
-# What the backend is, what the other one is, the listener's options, and the cells of the row.
+# By row: options of the backend, options of the other backend, options of the listener, and the cells.
 ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
     "unhealthy, others healthy": (UNHEALTHY, HEALTHY, {}, "KDKDK"),
     "all unhealthy, fail open": (UNHEALTHY, UNHEALTHY, {}, "KKKKK"),
@@ -49,14 +49,14 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
 
 
 def _fate(row: str, column: str) -> BackendFate:
-    this, other, options, _cells = ROWS[row]
+    first_options, second_options, options, _cells = ROWS[row]
     options = dict(options)
-    one = Backend(**backend("198.19.0.1"))
-    more: tuple[Backend, ...] = ()
+    first = Backend(**backend("198.19.0.1"))
+    unhealthy: tuple[Backend, ...] = ()
     if "ratio" in options:
         options["failover_policy"] = FailoverPolicy(options.pop("ratio"), False, False)
-        more = (Backend(**backend("198.19.0.3"), health="unhealthy"),)
-    backends = (one._replace(**this), one._replace(address="198.19.0.2", **other), *more)
+        unhealthy = (Backend(**backend("198.19.0.3"), health="unhealthy"),)
+    backends = (first._replace(**first_options), first._replace(address="198.19.0.2", **second_options), *unhealthy)
     concerned = service(backends, **COLUMNS[column], **options)
     return fates(concerned, select(concerned))[0]
 
@@ -80,16 +80,16 @@ def test_row_30_a_cell_of_the_table(row: str, column: str, cell: str) -> None:
         ({"protocol": "sctp", "connection_persistence_on_unhealthy_backends": "never_persist"}, "move"),
     ],
 )
-def test_which_streams_persist(options: dict[str, Any], expected: str) -> None:
+def test_streams_that_persist(options: dict[str, Any], expected: str) -> None:
     assert _unhealthy(**options).stream == expected
 
 
-def test_every_protocol_at_once() -> None:
+def test_a_listener_for_all_protocols() -> None:
     """A listener for all protocols keeps streams and moves the rest."""
     assert _unhealthy(protocol="any") == BackendFate(Fate.KEEP, Fate.MOVE)
 
 
-def test_a_removed_registration_is_one_that_drains() -> None:
+def test_a_removed_backend_is_treated_as_draining() -> None:
     gone = Backend(**backend("198.19.0.9"), is_leaving=True, is_drain_expired=True)
     concerned = service((Backend(**backend("198.19.0.1")), gone))
     assert fates(concerned, select(concerned)) == (BackendFate(), BackendFate(Fate.END, Fate.END))

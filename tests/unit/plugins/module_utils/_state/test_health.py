@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Row 23: when results change a state."""
+"""Tests of row 23: the results of checks that change a health state."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ INITIAL, HEALTHY, UNHEALTHY = HealthState
 
 
 def _check(healthy: int, unhealthy: int) -> HealthCheck:
-    found = check(healthy_threshold=healthy, unhealthy_threshold=unhealthy)
-    one = configuration(listener("web", health_check=found)).listeners[0].health_check
-    if one is None:
+    options = check(healthy_threshold=healthy, unhealthy_threshold=unhealthy)
+    health_check = configuration(listener("web", health_check=options)).listeners[0].health_check
+    if health_check is None:
         raise ValueError("there is a check")
-    return one
+    return health_check
 
 
 def _after(state: HealthState, results: str, healthy: int, unhealthy: int) -> HealthState:
@@ -49,19 +49,21 @@ def _after(state: HealthState, results: str, healthy: int, unhealthy: int) -> He
         (INITIAL, "--+", HEALTHY),
     ],
 )
-def test_the_nth_result_in_a_row_counts(state: HealthState, results: str, expected: HealthState) -> None:
+def test_a_threshold_of_equal_results_in_a_row_changes_the_state(
+    state: HealthState, results: str, expected: HealthState
+) -> None:
     assert _after(state, results, healthy=2, unhealthy=3) == expected
 
 
 @pytest.mark.parametrize("threshold", range(1, 11))
-def test_one_less_changes_nothing(threshold: int) -> None:
+def test_fewer_results_than_the_threshold_change_nothing(threshold: int) -> None:
     assert _after(HEALTHY, "-" * (threshold - 1), 1, threshold) == HEALTHY
     assert _after(HEALTHY, "-" * threshold, 1, threshold) == UNHEALTHY
     assert _after(UNHEALTHY, "+" * (threshold - 1), threshold, 1) == UNHEALTHY
     assert _after(UNHEALTHY, "+" * threshold, threshold, 1) == HEALTHY
 
 
-def test_since_is_when_the_state_changed_and_words_are_the_last_result() -> None:
+def test_since_is_the_time_of_the_change_and_message_is_the_last_result() -> None:
     health = Health(HEALTHY, 1.0)
     health = health.after(CheckResult(False, "refused"), _check(2, 2), 5.0)
     assert (health.since, health.message) == (1.0, "refused")
@@ -69,6 +71,6 @@ def test_since_is_when_the_state_changed_and_words_are_the_last_result() -> None
     assert (health.state, health.since, health.message) == (UNHEALTHY, 6.0, "timed out after 2 s")
 
 
-def test_a_weight_outlives_a_failure() -> None:
+def test_a_failure_keeps_the_reported_weight() -> None:
     health = Health(HEALTHY, 1.0).after(CheckResult(True, "ok", 7), _check(1, 3), 2.0)
     assert health.after(CheckResult(False, "refused"), _check(1, 3), 3.0).weight == 7

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a node has learned and begun, as configuration, health and time change it."""
+"""Tests of the transition of the runtime state by configuration, health and time."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def web(*backends: dict[str, Any], **options: Any) -> Document:
     return document(listener("web", *backends, **options))
 
 
-def ids(wanted: Document) -> dict[str, int]:
-    return {key[1]: mark for key, mark in backend_ids(Configuration.from_document(wanted)).items()}
+def ids_by_address(configured: Document) -> dict[str, int]:
+    return {key[1]: mark for key, mark in backend_ids(Configuration.from_document(configured)).items()}
 
 
 def written_and_read(runtime: Runtime) -> Runtime:
-    """Return what a file holds of a runtime state, read without trust in the file."""
+    """Return a runtime state after it was written to JSON and read with all checks."""
     sections = LASTING + SINCE_BOOT
     content = json.loads(json.dumps({"format": FORMAT, **sections_as_json(runtime, sections)}))
     fields, rejected = checked_sections(content, sections)
@@ -64,7 +64,7 @@ def written_and_read(runtime: Runtime) -> Runtime:
 
 
 class Story:
-    """A node over time."""
+    """A node whose configuration, health and time change step by step."""
 
     def __init__(self) -> None:
         self.document: Document = {}
@@ -73,13 +73,13 @@ class Story:
         self.flows: Mapping[int, int] = {}
 
     def change(self, after: Document, **learned: str) -> dict[int, frozenset[FlowKind]]:
-        """Give it a configuration, or health by the backends' last digits; return the flows to delete."""
+        """Apply a configuration and health states by the last digits of addresses; return the flows to delete."""
         health = {f"web/198.19.0.{name[1:]}/0": Health(HealthState(state), self.now) for name, state in learned.items()}
-        old, known = Configuration.from_document(self.document), self.runtime
+        old, before = Configuration.from_document(self.document), self.runtime
         new = old if after == self.document else Configuration.from_document(after)
-        self.runtime = transition(known, Event(old, new, self.now, health), self._active)
+        self.runtime = transition(before, Event(old, new, self.now, health), self._active)
         self.document = after
-        return flows_to_delete(known, self.runtime)
+        return flows_to_delete(before, self.runtime)
 
     def wait(self, seconds: float) -> dict[int, frozenset[FlowKind]]:
         self.now += seconds
@@ -92,11 +92,11 @@ class Story:
         return effective(Configuration.from_document(self.document), self.runtime)
 
     def chosen(self) -> list[str]:
-        return [one.address for one in select(self.present().listeners[0]).backends]
+        return [entry.address for entry in select(self.present().listeners[0]).backends]
 
     def elements(self, name: str) -> Any:
-        wanted = plan(self.present(), Settings(), Live(), self.runtime)
-        return wanted.boot.shared.sets[name].elements if name != "ended" else set(self.runtime.ending)
+        planned = plan(self.present(), Settings(), Live(), self.runtime)
+        return planned.boot.shared.sets[name].elements if name != "ended" else set(self.runtime.ending)
 
     def _active(self) -> Mapping[int, int]:
         return self.flows
@@ -104,57 +104,58 @@ class Story:
 
 @pytest.fixture
 def story() -> Story:
+    """Return a node without listeners."""
     return Story()
 
 
-def test_a_new_registration_under_a_check_waits(story: Story) -> None:
+def test_a_new_backend_with_a_check_waits_for_a_result(story: Story) -> None:
     story.change(web(backend(B1), backend(B2), health_check=check()))
     assert story.chosen() == []
     story.learn(b1="healthy")
     assert story.chosen() == [B1]
 
 
-def test_one_that_has_served_unchecked_is_trusted(story: Story) -> None:
-    """No pool passes through empty because a check is added."""
+def test_an_unchecked_backend_stays_eligible_when_a_check_is_added(story: Story) -> None:
+    """A pool never becomes empty because a check is added."""
     story.change(web(backend(B1)))
     story.change(web(backend(B1), backend(B2), health_check=check()))
     assert story.chosen() == [B1]
 
 
-def test_another_check_keeps_what_is_known(story: Story) -> None:
+def test_a_changed_check_keeps_the_health_states(story: Story) -> None:
     story.change(web(backend(B1), backend(B2), health_check=check()), b1="healthy", b2="unhealthy")
     story.learn(b1="healthy", b2="unhealthy")
     story.change(web(backend(B1), backend(B2), health_check=check("http")))
     assert story.chosen() == [B1]
 
 
-def test_unhealthy_moves_datagrams_once(story: Story) -> None:
-    wanted = web(backend(B1), backend(B2), protocol="udp", health_check=check())
-    story.change(wanted)
+def test_an_unhealthy_backend_moves_datagrams_once(story: Story) -> None:
+    pair = web(backend(B1), backend(B2), protocol="udp", health_check=check())
+    story.change(pair)
     story.learn(b1="healthy", b2="healthy")
-    assert story.learn(b2="unhealthy") == {ids(wanted)[B2]: ALL}
+    assert story.learn(b2="unhealthy") == {ids_by_address(pair)[B2]: ALL}
     assert story.wait(1) == {}
     assert story.learn(b2="healthy") == {}
-    assert story.learn(b2="unhealthy") == {ids(wanted)[B2]: ALL}
+    assert story.learn(b2="unhealthy") == {ids_by_address(pair)[B2]: ALL}
 
 
-def test_disabled_ends_in_two_steps(story: Story) -> None:
-    wanted = web(backend(B1), backend(B2))
-    story.change(wanted)
+def test_a_disabled_backend_ends_flows_in_two_steps(story: Story) -> None:
+    pair = web(backend(B1), backend(B2))
+    story.change(pair)
     assert story.change(web(backend(B1), backend(B2, admin_state="disabled"))) == {}
-    mark = ids(wanted)[B2]
+    mark = ids_by_address(pair)[B2]
     assert set(story.runtime.ending) == {mark}
     assert next_event(story.runtime) == story.now + ENDED_SECONDS
     assert story.wait(ENDED_SECONDS) == {mark: ALL}
     assert not story.runtime.ending
     assert story.wait(10) == {}
-    # In use again, and disabled again.
-    story.change(wanted)
+    # Enable the backend and disable it again.
+    story.change(pair)
     story.change(web(backend(B1), backend(B2, admin_state="disabled")))
     assert set(story.runtime.ending) == {mark}
 
 
-def test_a_drain_has_one_deadline(story: Story) -> None:
+def test_the_deadline_of_a_drain_does_not_move(story: Story) -> None:
     story.change(web(backend(B1), backend(B2), connection_draining_timeout_sec=20))
     story.change(web(backend(B1), backend(B2, admin_state="drained"), connection_draining_timeout_sec=20))
     begun = story.runtime.drains
@@ -169,14 +170,14 @@ def test_a_drain_has_one_deadline(story: Story) -> None:
     assert not story.wait(1000)
 
 
-def test_a_natural_drain_has_none(story: Story) -> None:
+def test_a_natural_drain_has_no_deadline(story: Story) -> None:
     story.change(web(backend(B1, admin_state="drained"), drain_mode="natural"))
     story.wait(100000)
     assert not story.runtime.expired
     assert next_event(story.runtime) is None
 
 
-def test_a_cancelled_drain_forgets_nothing(story: Story) -> None:
+def test_a_cancelled_drain_leaves_no_trace(story: Story) -> None:
     story.change(web(backend(B1, admin_state="drained"), backend(B2)))
     story.wait(10)
     story.change(web(backend(B1), backend(B2)))
@@ -185,9 +186,9 @@ def test_a_cancelled_drain_forgets_nothing(story: Story) -> None:
     assert story.chosen() == [B1, B2]
 
 
-def test_a_removed_registration_drains_ends_and_is_guarded(story: Story) -> None:
+def test_a_removed_backend_drains_ends_and_is_guarded(story: Story) -> None:
     both = web(backend(B1), backend(B2), connection_draining_timeout_sec=10)
-    mark = ids(both)[B2]
+    mark = ids_by_address(both)[B2]
     story.flows = {mark: 1}
     story.change(both)
     story.change(web(backend(B1), connection_draining_timeout_sec=10))
@@ -203,16 +204,16 @@ def test_a_removed_registration_drains_ends_and_is_guarded(story: Story) -> None
     assert replace(story.runtime, completed_fates={}) == EMPTY_RUNTIME
 
 
-def test_a_removed_registration_without_flows_goes_at_once(story: Story) -> None:
+def test_a_removed_backend_without_flows_is_removed_at_once(story: Story) -> None:
     story.flows = {}
     story.change(web(backend(B1), backend(B2)))
     story.change(web(backend(B1)))
     assert story.runtime == EMPTY_RUNTIME
 
 
-def test_a_removed_registration_that_comes_back_keeps_its_flows(story: Story) -> None:
+def test_a_removed_backend_that_is_added_again_keeps_its_flows(story: Story) -> None:
     both = web(backend(B1), backend(B2))
-    story.flows = {ids(both)[B2]: 1}
+    story.flows = {ids_by_address(both)[B2]: 1}
     story.change(both)
     story.change(web(backend(B1)))
     story.change(both)
@@ -221,9 +222,9 @@ def test_a_removed_registration_that_comes_back_keeps_its_flows(story: Story) ->
 
 
 def test_a_removed_listener_rejects_until_its_drains_end(story: Story) -> None:
-    wanted = web(backend(B1), connection_draining_timeout_sec=10)
-    story.flows = {ids(wanted)[B1]: 1}
-    story.change(wanted)
+    single = web(backend(B1), connection_draining_timeout_sec=10)
+    story.flows = {ids_by_address(single)[B1]: 1}
+    story.change(single)
     story.change({})
     assert story.elements("listeners4") == {("198.18.0.10", "tcp", 80): "goto refuse"}
     assert list(story.elements("vips4")) == ["198.18.0.10"]
@@ -232,21 +233,21 @@ def test_a_removed_listener_rejects_until_its_drains_end(story: Story) -> None:
     assert not story.elements("listeners4") and not story.elements("vips4")
 
 
-def test_a_removed_listener_gives_way_to_one_on_its_port(story: Story) -> None:
-    wanted = web(backend(B1))
-    story.flows = {ids(wanted)[B1]: 1}
-    story.change(wanted)
+def test_a_removed_listener_gives_its_port_to_a_new_listener(story: Story) -> None:
+    single = web(backend(B1))
+    story.flows = {ids_by_address(single)[B1]: 1}
+    story.change(single)
     story.change(document(listener("www", backend(B1))))
     assert story.elements("listeners4") == {("198.18.0.10", "tcp", 80): "goto l_www"}
 
 
-def test_a_removed_registration_of_another_family(story: Story) -> None:
+def test_a_removed_backend_of_another_family(story: Story) -> None:
     """A listener may get a VIP of the other family, with other backends, while the old ones drain."""
-    wanted = web(backend(B1))
-    story.flows = {ids(wanted)[B1]: 1}
-    story.change(wanted)
+    single = web(backend(B1))
+    story.flows = {ids_by_address(single)[B1]: 1}
+    story.change(single)
     story.change(document(listener("web", backend("2001:db8:1::1"), address=VIP6)))
-    assert set(story.elements("to4")) == {ids(wanted)[B1]}
+    assert set(story.elements("to4")) == {ids_by_address(single)[B1]}
     assert (B1, "tcp", 80) in story.elements("endpoints4")
     assert not [key for key in story.elements("endpoints6") if key[0] == B1]
     assert story.elements("listeners4") == {("198.18.0.10", "tcp", 80): "goto refuse"}
@@ -255,7 +256,7 @@ def test_a_removed_registration_of_another_family(story: Story) -> None:
 def test_removed_ranges_that_overlap(story: Story) -> None:
     first = document(listener("a", backend(B1), ports=["80-90"]))
     second = document(listener("b", backend(B1), ports=["85-95"]))
-    story.flows = {mark: 1 for one in (first, second) for mark in ids(one).values()}
+    story.flows = {mark: 1 for each in (first, second) for mark in ids_by_address(each).values()}
     story.change(first)
     story.change(second)
     story.change({})
@@ -263,28 +264,28 @@ def test_removed_ranges_that_overlap(story: Story) -> None:
 
 
 def test_a_failover_drains_the_pool_that_is_left(story: Story) -> None:
-    wanted = web(
+    pair = web(
         backend(B1),
         backend(B2, failover=True),
         health_check=check(),
         protocol="udp",
         connection_draining_timeout_sec=10,
     )
-    story.change(wanted)
+    story.change(pair)
     story.learn(b1="healthy", b2="healthy")
     assert not story.runtime.drains
     story.learn(b1="unhealthy")
     assert story.chosen() == [B2]
-    # Back again: what the failover backend has may end by itself.
+    # After the failback, the flows of the failover backend may end by themselves.
     assert story.learn(b1="healthy") == {}
     assert story.chosen() == [B1]
     assert list(story.runtime.drains) == [f"web/{B2}/0"]
-    assert story.wait(10) == {ids(wanted)[B2]: ALL}
+    assert story.wait(10) == {ids_by_address(pair)[B2]: ALL}
     story.learn(b1="unhealthy")
     assert f"web/{B2}/0" not in story.runtime.drains
 
 
-def test_what_joins_rises(story: Story) -> None:
+def test_a_backend_that_joins_starts_slowly(story: Story) -> None:
     options = {"slow_start_sec": 10, "scheduler": "rr", "health_check": check()}
     story.change(web(backend(B1), backend(B2), **options))
     story.learn(b1="healthy")
@@ -297,8 +298,8 @@ def test_what_joins_rises(story: Story) -> None:
     assert _ramps(story) == [1.0, 1.0]
 
 
-def test_a_module_leaves_what_rises_to_the_agent(story: Story) -> None:
-    """Else a run that is asked for nothing would change something; without an agent nothing would rise."""
+def test_a_module_leaves_slow_start_to_the_agent(story: Story) -> None:
+    """Otherwise a run without an edit would change the table; without an agent the slow start ends at once."""
     options = {"slow_start_sec": 10, "scheduler": "rr"}
     story.change(web(backend(B1), **options))
     story.wait(20)
@@ -311,24 +312,24 @@ def test_a_module_leaves_what_rises_to_the_agent(story: Story) -> None:
     assert not at_once.ramps and not at_once.joined
 
 
-def test_a_weight_that_the_server_asks_for(story: Story) -> None:
+def test_a_weight_that_the_server_reports(story: Story) -> None:
     story.change(web(backend(B1), backend(B2), health_check=check("script", dynamic_weight=True)))
-    known = {
+    health = {
         f"web/{B1}/0": Health(HealthState.HEALTHY, 1.0, weight=0),
         f"web/{B2}/0": Health(HealthState.HEALTHY, 1.0, weight=9),
     }
-    story.runtime = replace(story.runtime, health=known)
+    story.runtime = replace(story.runtime, health=health)
     assert story.chosen() == [B2]
-    found = story.present()
-    assert found.listeners[0].backends[1].weight == 9
+    present = story.present()
+    assert present.listeners[0].backends[1].weight == 9
 
 
 def _ramps(story: Story) -> list[float]:
-    found = story.present()
-    return [one.ramp for one in found.listeners[0].backends]
+    present = story.present()
+    return [entry.ramp for entry in present.listeners[0].backends]
 
 
-def test_written_and_read(story: Story) -> None:
+def test_the_runtime_state_is_written_and_read(story: Story) -> None:
     both = web(backend(B1), backend(B2, admin_state="disabled"), health_check=check(), slow_start_sec=10)
     story.change(both)
     story.learn(b1="healthy")

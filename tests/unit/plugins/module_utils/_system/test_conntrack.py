@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Flows of a kernel that answers with prepared messages; a live one is in the integration target `conntrack`."""
+"""Tests of conntrack with prepared kernel messages; the integration target `conntrack` uses a real kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WEB = PortRange(80, 80)
 
 
 def entry(mark: int | None, protocol: int = TCP, state: int = 3, address: str = "198.18.0.10", port: int = 80) -> bytes:
-    """Return an entry as the kernel lists it."""
+    """Return a conntrack entry in the kernel's format."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     kind = 4 if family == socket.AF_INET6 else 2
     ports = netlink.attribute(3, struct.pack("!H", port)) if protocol != ICMP else b""
@@ -36,49 +36,49 @@ def entry(mark: int | None, protocol: int = TCP, state: int = 3, address: str = 
 
 
 class Kernel:
-    """A kernel that lists some entries and remembers what it was told to delete."""
+    """A kernel that lists prepared entries and records the deleted ones."""
 
     def __init__(self, *entries: bytes, error: int = 0) -> None:
         self.entries, self.error = entries, error
         self.deleted: list[dict[int, bytes]] = []
 
     def dump(self, *_arguments: Any) -> Iterator[bytes]:
-        """List."""
+        """Yield the entries."""
         yield from self.entries
 
     def do(self, subsystem: int, message: int, _family: int, attributes: bytes) -> None:
-        """Delete."""
+        """Record a deletion, or raise the prepared error."""
         assert (subsystem, message) == (1, 2)
         if self.error:
-            raise OSError(self.error, "as told")
+            raise OSError(self.error, "refused")
         self.deleted.append(netlink.parse(attributes))
 
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A function that puts a kernel in the place of the real one."""
+    """Return a function that replaces the kernel by a fake one with the given entries."""
 
     def put(*entries: bytes, error: int = 0) -> Kernel:
-        found = Kernel(*entries, error=error)
-        monkeypatch.setattr(netlink, "dump", found.dump)
-        monkeypatch.setattr(netlink, "do", found.do)
-        return found
+        fake = Kernel(*entries, error=error)
+        monkeypatch.setattr(netlink, "dump", fake.dump)
+        monkeypatch.setattr(netlink, "do", fake.do)
+        return fake
 
     return put
 
 
 def test_active_flows_are_counted_by_backend(kernel: Any) -> None:
-    one, two = 0x80000001, 0x80000002
+    first, second = 0x80000001, 0x80000002
     kernel(
-        *(entry(one, state=state) for state in range(1, 9)),
-        entry(two, UDP),
-        entry(two, ICMP),
-        entry(two, UDP, address="2001:db8::10"),
+        *(entry(first, state=state) for state in range(1, 9)),
+        entry(second, UDP),
+        entry(second, ICMP),
+        entry(second, UDP, address="2001:db8::10"),
         entry(1),
         entry(0),
         entry(None),
     )
-    assert count() == {one: 5, two: 3}
+    assert count() == {first: 5, second: 3}
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_active_flows_are_counted_by_backend(kernel: Any) -> None:
         (Destination("2001:db8::10", "tcp", WEB), 1),
     ],
 )
-def test_unmarked_flows_to_a_listener_are_forgotten(kernel: Any, destination: Destination, deleted: int) -> None:
-    found = kernel(
+def test_unmarked_flows_to_a_listener_are_deleted(kernel: Any, destination: Destination, deleted: int) -> None:
+    fake = kernel(
         entry(0),
         entry(None, UDP),
         entry(0, UDP, port=53),
@@ -105,26 +105,26 @@ def test_unmarked_flows_to_a_listener_are_forgotten(kernel: Any, destination: De
         entry(0, address="2001:db8::10"),
     )
     assert delete_unmarked([destination]) == deleted
-    # Without a tuple the kernel would delete everything.
-    assert all(set(attributes) == {1, 12} for attributes in found.deleted)
+    # A deletion without a tuple would delete all entries.
+    assert all(set(attributes) == {1, 12} for attributes in fake.deleted)
 
 
-def test_nothing_is_listed_for_no_destination(kernel: Any) -> None:
+def test_no_destination_lists_no_flow(kernel: Any) -> None:
     assert delete_unmarked([]) == 0
 
 
-def test_an_entry_that_is_gone_already_is_no_error(kernel: Any) -> None:
+def test_an_entry_that_has_ended_already_is_no_error(kernel: Any) -> None:
     kernel(entry(0), error=errno.ENOENT)
     assert delete_unmarked([Destination("198.18.0.10", "tcp", WEB)]) == 0
 
 
-def test_a_refusal_is_told(kernel: Any) -> None:
+def test_a_refused_deletion_is_an_error(kernel: Any) -> None:
     kernel(entry(0), error=errno.EPERM)
-    with pytest.raises(NodeError, match="conntrack: an entry cannot be deleted: as told"):
+    with pytest.raises(NodeError, match="conntrack: an entry cannot be deleted: refused"):
         delete_unmarked([Destination("198.18.0.10", "tcp", WEB)])
 
 
-def test_a_kernel_that_lists_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_listing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: Any) -> Iterator[bytes]:
         raise OSError(errno.EPERM, "not permitted")
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Messages and attributes as they are written and read; the exchange runs on a live kernel in integration tests."""
+"""Tests of the format of netlink messages; integration tests exchange messages with a real kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 
 @given(st.dictionaries(st.integers(1, 200), st.binary(max_size=40), max_size=8), st.integers(0, 8))
-def test_what_is_written_is_read(attributes: dict[int, bytes], offset: int) -> None:
+def test_written_attributes_are_read_back(attributes: dict[int, bytes], offset: int) -> None:
     message = bytes(offset) + b"".join(netlink.attribute(kind, payload) for kind, payload in attributes.items())
     assert netlink.parse(message, offset) == attributes
     few = set(list(attributes)[::2])
@@ -28,7 +28,7 @@ def test_nested_attributes_are_marked_and_padded() -> None:
 
 
 @pytest.mark.parametrize("cut", ["0300", "08000100", "08000100010203040000", "00000000"])
-def test_a_message_that_ends_early_is_read_as_far_as_it_goes(cut: str) -> None:
+def test_a_truncated_message_is_read_without_an_error(cut: str) -> None:
     netlink.parse(bytes.fromhex(cut))
 
 
@@ -42,6 +42,6 @@ def test_all_messages_of_a_buffer_are_read(sent: list[tuple[int, bytes]]) -> Non
 
 
 @pytest.mark.parametrize("cut", ["", "10000000", "00" * 40, "0f000000" + "00" * 12])
-def test_a_header_that_is_not_whole_ends_the_buffer(cut: str) -> None:
+def test_an_incomplete_header_ends_the_buffer(cut: str) -> None:
     whole = bytes.fromhex("14000000 0300 0000 00000000 00000000 01020304")
     assert list(netlink.messages(whole + bytes.fromhex(cut))) == [(3, b"\1\2\3\4")]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The node's files, on a real file system."""
+"""Tests of the node's files, on a real file system."""
 
 from __future__ import annotations
 
@@ -36,44 +36,44 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "etc"))
 
 
-def save(store: Store, wanted: Document) -> None:
-    """Write a configuration."""
+def save(store: Store, configured: Document) -> None:
+    """Write a configuration to the store."""
     files = PendingFiles()
-    store.write_configuration(files, Configuration.from_document(wanted))
+    store.write_configuration(files, Configuration.from_document(configured))
     files.commit()
 
 
 def write(path: str, content: str | bytes) -> None:
-    """Write a file as somebody else would."""
+    """Write a file as another program would."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Path(path).write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
 
 
-def tree(folder: str) -> dict[str, bytes]:
+def files_below(folder: str) -> dict[str, bytes]:
     """Return all files below a folder."""
     return {str(path): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
 class TestPlaces:
     @pytest.mark.parametrize("folder", ["/etc/evenflow", "/etc/evenflow/"])
-    def test_usual(self, folder: str) -> None:
+    def test_the_usual_directory(self, folder: str) -> None:
         usual = Store(folder)
         assert (usual.state_dir, usual.run_dir) == ("/var/lib/evenflow", "/run/evenflow")
         assert os.path.normpath(usual.listeners_file) == "/etc/evenflow/listeners.json"
 
-    def test_any_other(self, tmp_path: Path) -> None:
+    def test_another_directory(self, tmp_path: Path) -> None:
         other = Store(str(tmp_path))
         assert (other.state_dir, other.run_dir) == (str(tmp_path / "state"), str(tmp_path / "run"))
 
 
 class TestConfiguration:
-    def test_nothing_yet(self, store: Store) -> None:
+    def test_a_missing_file_is_an_empty_configuration(self, store: Store) -> None:
         assert store.configuration() == {}
 
     def test_there_and_back(self, store: Store) -> None:
-        wanted = document(listener("web", backend("2001:db8::1"), address=VIP6, description='é "quoted" {x}'))
-        save(store, wanted)
-        assert store.configuration() == wanted
+        configured = document(listener("web", backend("2001:db8::1"), address=VIP6, description='é "quoted" {x}'))
+        save(store, configured)
+        assert store.configuration() == configured
 
     def test_the_previous_version_is_kept(self, store: Store) -> None:
         save(store, OLD)
@@ -84,13 +84,13 @@ class TestConfiguration:
         assert store.configuration() == NEW
         assert sorted(os.listdir(store.config_dir)) == ["listeners.json", "listeners.json.previous"]
 
-    def test_nobody_else_may_read_it(self, store: Store) -> None:
+    def test_other_users_cannot_read_the_configuration(self, store: Store) -> None:
         save(store, OLD)
         save(store, NEW)
         for name in os.listdir(store.config_dir):
             assert os.stat(os.path.join(store.config_dir, name)).st_mode & 0o027 == 0
 
-    def test_until_the_commit_the_old_one_stands(self, store: Store) -> None:
+    def test_the_old_configuration_stays_until_the_commit(self, store: Store) -> None:
         save(store, OLD)
         files = PendingFiles()
         store.write_configuration(files, Configuration.from_document(NEW))
@@ -106,7 +106,7 @@ class TestConfiguration:
         files.abandon()
         assert store.configuration() == NEW
 
-    def test_a_reader_never_sees_half_a_file(self, store: Store) -> None:
+    def test_a_reader_never_sees_a_partial_file(self, store: Store) -> None:
         versions = [document(WEB), document(*(listener(f"l{number}") for number in range(200)))]
         save(store, versions[0])
         stop = threading.Event()
@@ -150,27 +150,27 @@ class TestConfiguration:
             b"\x00" * 4096,
         ],
     )
-    def test_what_cannot_be_understood_is_refused_and_left_as_it_is(self, store: Store, content: str | bytes) -> None:
+    def test_an_unreadable_configuration_is_refused_and_not_changed(self, store: Store, content: str | bytes) -> None:
         """Row 49."""
         write(store.listeners_file, content)
-        before = tree(store.config_dir)
+        before = files_below(store.config_dir)
         with pytest.raises(NodeError) as error:
             store.configuration()
         assert store.listeners_file in str(error.value)
-        assert tree(store.config_dir) == before
+        assert files_below(store.config_dir) == before
 
-    def test_a_newer_format_is_called_newer(self, store: Store) -> None:
+    def test_the_error_for_a_newer_format_names_a_newer_version(self, store: Store) -> None:
         """Row 49."""
         write(store.listeners_file, '{"format": 2, "listeners": {}}')
         with pytest.raises(NodeError, match="format 2 is not 1, the one this version reads.*newer version"):
             store.configuration()
 
-    def test_the_remedy_is_told(self, store: Store) -> None:
+    def test_the_error_names_the_remedy(self, store: Store) -> None:
         write(store.listeners_file, "{")
         with pytest.raises(NodeError, match="not JSON .*restore it from listeners.json.previous"):
             store.configuration()
 
-    def test_unreadable(self, store: Store) -> None:
+    def test_a_directory_instead_of_the_file(self, store: Store) -> None:
         """Row 49."""
         os.makedirs(store.listeners_file)
         with pytest.raises(NodeError, match="listeners.json: Is a directory"):
@@ -178,11 +178,11 @@ class TestConfiguration:
 
 
 class TestFullDisk:
-    """Row 49: a full disk shows before anything is replaced."""
+    """Row 49: a full disk is noticed before any file is replaced."""
 
     @pytest.fixture
     def small(self, tmp_path: Path) -> Iterator[Callable[[str], Store]]:
-        """Return a maker of stores on a file system of their own, by its mount options."""
+        """Return a function that mounts a file system with some options and returns a store on it."""
         folder = tmp_path / "small"
         folder.mkdir()
 
@@ -199,45 +199,45 @@ class TestFullDisk:
 
     @staticmethod
     def big(kibibytes: int) -> Document:
-        """Return a configuration whose file has about this size."""
+        """Return a configuration whose file has about the given size."""
         return document(*(listener(f"l{number}", description="x" * 700) for number in range(kibibytes)))
 
     def test_no_room_for_the_new_file(self, store: Store) -> None:
         save(store, OLD)
-        before = tree(store.config_dir)
+        before = files_below(store.config_dir)
         os.symlink("/dev/full", f"{store.listeners_file}.new")
         files = PendingFiles()
         with pytest.raises(NodeError, match=f"listeners.json.new: {os.strerror(errno.ENOSPC)}"):
             store.write_configuration(files, Configuration.from_document(NEW))
         files.abandon()
-        assert tree(store.config_dir) == before
+        assert files_below(store.config_dir) == before
         assert os.listdir(store.config_dir) == ["listeners.json"]
 
     def test_a_file_system_without_room(self, small: Callable[[str], Store]) -> None:
         store = small("size=256k")
         save(store, self.big(100))
-        before = tree(store.config_dir)
+        before = files_below(store.config_dir)
         files = PendingFiles()
         with pytest.raises(NodeError, match=f"listeners.json.new: {os.strerror(errno.ENOSPC)}"):
             store.write_configuration(files, Configuration.from_document(self.big(300)))
         files.abandon()
-        assert tree(store.config_dir) == before
+        assert files_below(store.config_dir) == before
 
     def test_a_file_system_without_inodes(self, small: Callable[[str], Store]) -> None:
         store = small("size=1m,nr_inodes=2")
         save(store, OLD)
-        before = tree(store.config_dir)
+        before = files_below(store.config_dir)
         files = PendingFiles()
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             store.write_configuration(files, Configuration.from_document(NEW))
         files.abandon()
-        assert tree(store.config_dir) == before
+        assert files_below(store.config_dir) == before
 
-    def test_a_commit_needs_no_more_room(self, small: Callable[[str], Store]) -> None:
-        """The kernel has been changed by then."""
+    def test_a_commit_needs_no_further_space(self, small: Callable[[str], Store]) -> None:
+        """A commit happens after the kernel has changed, so it must not fail for lack of space."""
         store = small("size=360k")
         save(store, self.big(100))
-        # Room for one more file of this size, not for two.
+        # There is space for another file of this size, but not for two.
         assert 360 * 1024 / 3 < os.stat(store.listeners_file).st_size < 360 * 1024 / 2.2
         before = store.configuration()
         files = PendingFiles()
@@ -265,7 +265,7 @@ class TestSettings:
             ({"vip_interface": "lo"}, Settings(vip_interface="lo")),
         ],
     )
-    def test_read(self, store: Store, written: dict[str, Any], settings: Settings) -> None:
+    def test_valid_settings_are_read(self, store: Store, written: dict[str, Any], settings: Settings) -> None:
         write(os.path.join(store.config_dir, "node.json"), json.dumps(written))
         assert store.settings() == settings
 
@@ -290,14 +290,14 @@ class TestSettings:
             '{"vip_mode": "address", "vip_interface": 7}',
         ],
     )
-    def test_refused(self, store: Store, content: str) -> None:
+    def test_invalid_settings_are_refused(self, store: Store, content: str) -> None:
         write(os.path.join(store.config_dir, "node.json"), content)
         with pytest.raises(NodeError, match="node.json: "):
             store.settings()
 
 
 class TestLock:
-    def test_one_at_a_time(self, store: Store) -> None:
+    def test_the_lock_has_a_single_holder(self, store: Store) -> None:
         inside: list[str] = []
 
         def other() -> None:
@@ -312,14 +312,14 @@ class TestLock:
         thread.join()
         assert inside == ["first", "other"]
 
-    def test_waiting_has_an_end(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_waiting_for_the_lock_has_a_timeout(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(lock, "LOCK_TIMEOUT", 0.1)
         with store.lock():
             with pytest.raises(NodeError, match="lock: another program has held the lock for 0.1 s"):
                 with Store(store.config_dir).lock():
                     pytest.fail("two hold the lock")
 
-    def test_it_is_free_after_an_error(self, store: Store) -> None:
+    def test_the_lock_is_free_after_an_error(self, store: Store) -> None:
         with pytest.raises(NodeError, match="made: No such file or directory"):
             with store.lock():
                 open(os.path.join(store.config_dir, "never", "made"), encoding="utf-8").close()
@@ -333,28 +333,26 @@ class TestLock:
             (OSError(errno.EPERM, os.strerror(errno.EPERM), "/etc/x"), "^/etc/x: Operation not permitted$"),
         ],
     )
-    def test_an_error_of_what_happens_inside_does_not_name_the_lock(
-        self, store: Store, error: OSError, text: str
-    ) -> None:
+    def test_an_error_of_the_body_does_not_name_the_lock(self, store: Store, error: OSError, text: str) -> None:
         with pytest.raises(NodeError, match=text):
             with store.lock():
                 raise error
 
-    def test_a_place_that_is_a_file(self, store: Store) -> None:
+    def test_a_file_instead_of_the_run_directory(self, store: Store) -> None:
         write(store.run_dir, "")
         with pytest.raises(NodeError, match="run: "):
             with store.lock():
                 pytest.fail("there is no lock")
 
 
-class TestMemory:
+class TestRunFiles:
     def test_there_and_back(self, store: Store) -> None:
         assert store.read_run("applied.json") is None
         store.write_run("applied.json", {"generation": 7})
         assert store.read_run("applied.json") == {"generation": 7}
         assert os.listdir(store.run_dir) == ["applied.json"]
 
-    def test_a_broken_one_is_no_memory(self, store: Store) -> None:
+    def test_a_damaged_file_is_read_as_missing(self, store: Store) -> None:
         write(os.path.join(store.run_dir, "applied.json"), "{")
         assert store.read_run("applied.json") is None
 
