@@ -350,6 +350,7 @@ class Node:
             files.abandon()
             if is_boot_due:
                 self._boot_files.remove_unused()
+                self._store.remove_leftovers()
         conntrack.delete_unmarked(steps.new_destinations + self._unfinished.destinations(outcome.effective_after))
         addresses.announce(steps.add + self._unfinished.addresses(steps.owned))
         addresses.remove(steps.remove)
