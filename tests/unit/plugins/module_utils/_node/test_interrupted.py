@@ -32,10 +32,10 @@ from ansible_collections.evenflow.l4lb.tests.unit.fake_machine import Machine, p
 from ansible_collections.evenflow.l4lb.tests.unit.fake_nft import FakeNft
 
 B1, B2, V6 = "198.19.0.1", "198.19.0.2", "2001:db8:1::1"
-WEB = listener("web", backend(B1), backend(B2))
-DNS = listener("dns", backend(B1), backend(B2), protocol="udp", ports=["53"])
-IDLE = listener("idle", backend(V6), address=VIP6)
-DRAINING = {**listener("mail", backend(B1, admin_state="drained"), backend(B2)), "ports": ["25"]}
+WEB = listener("web", backend(B1), backend(B2), scheduler="wrr")
+DNS = listener("dns", backend(B1), backend(B2), protocol="udp", ports=["53"], scheduler="wrr")
+IDLE = listener("idle", backend(V6), address=VIP6, scheduler="wrr")
+DRAINING = listener("mail", backend(B1, admin_state="drained"), backend(B2), ports=["25"], scheduler="wrr")
 BASE = document(WEB, DNS, IDLE, DRAINING)
 FOREIGN = Address("lan", "198.18.0.77")
 KERNEL = ("nft", "foreign", "addresses", "ever_announced", "flows", "flows_to_delete")
@@ -49,7 +49,7 @@ def one_backend(name: str, **options: Any) -> Edit:
 
 
 CHANGES: dict[str, Edit] = {
-    "a listener with its VIP is added": put(listener("new", backend(B1), address="198.18.0.11")),
+    "a listener with its VIP is added": put(listener("new", backend(B1), address="198.18.0.11", scheduler="wrr")),
     "a listener moves to another VIP": put({"name": "idle", "address": "2001:db8::11"}),
     "a backend with flows is removed": partial(without_backend, listeners=["web"], backend={"address": B1, "port": 0}),
     "a backend that drains is removed": partial(
