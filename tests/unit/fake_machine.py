@@ -50,6 +50,7 @@ class Machine:
         self.reads = 0
         self.addresses: set[Address] = set()
         self.announced: tuple[Address, ...] = ()
+        self.ever_announced: set[Address] = set()
         self.flows: dict[int, int] = {}
         self.flows_to_delete: list[Destination] = []
         self.step: Callable[[str], None] = lambda name: None
@@ -105,6 +106,7 @@ class Machine:
         """Record the addresses that were announced to the neighbours."""
         self.step("announce")
         self.announced = tuple(announced)
+        self.ever_announced |= set(self.announced)
 
     def remove_addresses(self, removed: Iterable[Address]) -> None:
         """Remove addresses from interfaces."""

@@ -26,10 +26,14 @@ class Unfinished:
         self._store = store
         self._content: Any = None
 
-    def read(self) -> bool:
-        """Read the note and return whether there is one: then the last change was interrupted."""
-        self._content = self._store.read_run(_NAME)
+    @property
+    def exists(self) -> bool:
+        """Whether there was a note when it was read: then the last change was interrupted."""
         return self._content is not None
+
+    def read(self) -> None:
+        """Read the note."""
+        self._content = self._store.read_run(_NAME)
 
     def write(self, plan: Plan) -> None:
         """Write a note of what is still to be done once the kernel has been changed, the last note's included."""

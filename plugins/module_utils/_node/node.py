@@ -7,13 +7,13 @@
 A change may die at any point, by a signal or a power cut. Its steps are in an order in which every point is one from
 which the next change, or a reboot and the next change, reaches the configuration before or after it:
 
-1. The new boot files and the new configuration are written beside the old ones, and synced. Where this fails nothing
-   has changed. If the change dies, the old ones stand.
+1. A note in the run-time directory says that a change has begun, and what cannot be seen later: whose unmarked flows
+   are to be deleted, which addresses are to be announced. The new boot files and the new configuration are written
+   beside the old ones, and synced. Where this fails nothing has changed. If the change dies, the old ones stand.
 2. What must not be forgotten takes its place, and is synced with its directory: ``vips.json`` names the addresses that
    are ours before *or* after the change, ``runtime.json`` has the drains that the change begins beside those that it
    ends. Both mean nothing more than before as long as the configuration does not agree: an address that no listener
-   needs is taken off, a drain whose backend is in use is dropped. A note in the run-time directory says what cannot be
-   seen later: whose unmarked flows are to be deleted, which addresses are to be announced.
+   needs is taken off, a drain whose backend is in use is dropped.
 3. The kernel changes: addresses are added, then one transaction changes the table. If the change dies, the next one
    finds a kernel that is not what was last applied, reads it, and brings it back to the old configuration.
 4. The new files take their places, the configuration last. From here on the change is the configuration: if it dies,
@@ -300,7 +300,8 @@ class Node:
             after.fingerprint,
         )
         outcome.rejected = rejected
-        if self._unfinished.read():
+        self._unfinished.read()
+        if self._unfinished.exists:
             outcome.repairs = [repairs.INTERRUPTED]
         elif outcome.plan and self._applied.exists:
             is_asked_for = bool(outcome.difference) or (
@@ -331,11 +332,13 @@ class Node:
             outcome.changed or save_boot == SaveBoot.ALWAYS or not self._boot_files.are_intact(steps.owned)
         )
         try:
-            if is_boot_due:
-                self._boot_files.write(files, steps)
-            if outcome.difference:
-                self._store.write_configuration(files, configuration)
             try:
+                if outcome.changed:
+                    self._unfinished.write(steps)
+                if is_boot_due:
+                    self._boot_files.write(files, steps)
+                if outcome.difference:
+                    self._store.write_configuration(files, configuration)
                 saved = self._record_intent(outcome, owned_before, saved)
                 with addresses.added(steps.add):
                     if steps.transaction:
@@ -346,13 +349,14 @@ class Node:
             files.commit()
         finally:
             files.abandon()
-            if is_boot_due:
+            if is_boot_due or self._unfinished.exists:
                 self._boot_files.remove_unused()
+                self._store.remove_leftovers()
         conntrack.delete_unmarked(steps.new_destinations + self._unfinished.destinations(outcome.effective_after))
         addresses.announce(steps.add + self._unfinished.addresses(steps.owned))
         addresses.remove(steps.remove)
         conntrack.delete_flows(flows_to_delete(outcome.runtime_before, outcome.runtime_after))
-        if steps.owned != owned_before:
+        if steps.owned != frozenset(self._store.vips()):
             self._store.save_vips(steps.owned)
         if outcome.runtime_after != saved:
             self._store.save_runtime(outcome.runtime_after, saved)
@@ -380,12 +384,10 @@ class Node:
             intended = replace(before, drains={**before.drains, **begun})
             self._store.save_runtime(intended, saved)
             saved = intended
-        if outcome.plan:
-            self._unfinished.write(outcome.plan)
         return saved
 
     def _withdraw_intent(self, runtime_before: Runtime, owned_before: frozenset[Address]) -> None:
-        """Take back what :meth:`_record_intent` wrote, because the kernel has not been changed."""
+        """Take back the note and what :meth:`_record_intent` wrote, because the kernel has not been changed."""
         # What cannot be taken back does no harm.
         with suppress(EvenflowError, OSError):
             if frozenset(self._store.vips()) != owned_before:

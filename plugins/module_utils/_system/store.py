@@ -39,6 +39,10 @@ DEFAULT_CONFIG_DIR = "/etc/evenflow"
 
 _REMEDY = "restore it from listeners.json.previous beside it, or remove it and run the playbook again"
 _VIPS_REMEDY = "remove it, and the addresses that the node no longer needs"
+_OWN_FILES = (
+    *("listeners.json", "listeners.json.previous", "vips.json", "vips.batch", "runtime.json"),
+    *("since_boot.json", "applied.json", "unfinished.json"),
+)
 _INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-9;-~]{1,15}")
 """Names of interfaces: what the kernel takes and ``ip -batch`` reads as one word."""
 
@@ -200,6 +204,12 @@ class Store:
         entries = [{"interface": address.interface, "address": address.address} for address in ours]
         replace_file(self._vips_file, json.dumps(entries, indent=1) + "\n", sync=True)
         sync_directory(self.state_dir)
+
+    def remove_leftovers(self) -> None:
+        """Remove the new files of a change that died before they took their places."""
+        for folder in (self.config_dir, self.state_dir, self.run_dir):
+            for name in _OWN_FILES:
+                remove_file(os.path.join(folder, f"{name}.new"))
 
     def read_run(self, name: str) -> Any:
         """Return the content of a file that lasts until the next boot; ``None`` without one."""
