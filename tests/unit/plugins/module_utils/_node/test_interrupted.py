@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,6 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.edit import 
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.identity import backend_ids
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import LiveTable
-from ansible_collections.evenflow.l4lb.plugins.module_utils._node import node as node_module
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node import repairs
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import Drain
@@ -101,7 +101,7 @@ class Story:
 
     def at(self, now: float) -> None:
         """Let it be a time."""
-        self._monkeypatch.setattr(node_module.time, "time", lambda: now)
+        self._monkeypatch.setattr(time, "time", lambda: now)
 
     def reset(self) -> None:
         """Bring files and kernel back to where they were."""
@@ -115,7 +115,7 @@ class Story:
         view = self.machine.view
         return State(
             view.configuration(),
-            self.machine.nft.found(),
+            self.machine.nft.read_table(),
             set(self.machine.addresses),
             dict(view.runtime().drains),
             dict(self.machine.flows),
@@ -220,7 +220,7 @@ def assert_clean(story: Story) -> None:
     assert {Address(**vip) for vip in vips} == machine.addresses - {FOREIGN}
     booted = FakeNft()
     booted.run(machine.boot_ruleset())
-    expected, table = booted.found(), machine.nft.found()
+    expected, table = booted.read_table(), machine.nft.read_table()
     assert expected and table
     assert expected.chains == table.chains
     assert {n: s.elements for n, s in expected.sets.items() if n != "ended"} == {
