@@ -42,7 +42,7 @@ class Outcome:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the named steps, or all, and return the exit status: 0 if a step passed and none failed, 2 for a wrong name."""
+    """Run the named steps, or all, and return 0 if at least one passed and none failed, 2 for a wrong name, else 1."""
     names = [name for name in arguments if name not in ("--check", "--list")]
     if "--list" in arguments:
         for step in STEPS:
@@ -134,7 +134,7 @@ async def _step(step: Step, logs: Path) -> Outcome:
 
 
 async def _end(process: Process) -> None:
-    """End a process and its descendants: first as Ctrl-C does, so that they can clean up, then by SIGTERM and SIGKILL."""
+    """End a process and its descendants: as Ctrl-C does, so that they can clean up, then by SIGTERM and SIGKILL."""
     if process.returncode is not None:
         return
     family = _family(process.pid)
@@ -203,9 +203,7 @@ def _summary(outcomes: Sequence[Outcome], seconds: float) -> int:
     print("\nstep           seconds")
     for outcome in outcomes:
         print(f"{outcome.step.name:<15}{outcome.seconds:7.0f}  {outcome.verdict}")
-    print(
-        f"{'in all':<15}{seconds:7.0f}  {_minutes(seconds)}; one after the other: {_minutes(_total_seconds(outcomes))}\n"
-    )
+    print(f"{'in all':<15}{seconds:7.0f}  {_minutes(seconds)}; one after the other: {_minutes(_total(outcomes))}\n")
     print(f"ran:           {' '.join(passed + failed)}")
     print(f"failed:        {' '.join(failed) or 'none'}")
     for outcome in outcomes:
@@ -217,7 +215,7 @@ def _summary(outcomes: Sequence[Outcome], seconds: float) -> int:
     return 0 if passed and not failed else 1
 
 
-def _total_seconds(outcomes: Iterable[Outcome]) -> float:
+def _total(outcomes: Iterable[Outcome]) -> float:
     return sum(outcome.seconds for outcome in outcomes)
 
 

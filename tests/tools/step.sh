@@ -159,7 +159,7 @@ other_core() {
     for version in ${pythons[$core]}; do
         if interpreter=$(find_python "$version"); then break; fi
     done
-    [[ -n $interpreter ]] || cannot_run "ansible-core $core needs Python ${pythons[$core]// / or }, and none of them is installed"
+    [[ -n $interpreter ]] || cannot_run "ansible-core $core needs Python ${pythons[$core]// / or }; none is installed"
 
     VENV=$CACHE/venv-core-$core
     printf 'ansible-core~=%s.0\n' "$core" | cat - "$TOOLS/requirements-core.txt" >"$LOGS/$STEP.requirements.txt"

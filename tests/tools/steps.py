@@ -13,8 +13,9 @@ class Step:
     """A step and the resources that it needs.
 
     `cores`: number of processor cores that it keeps busy on average; steps run side by side as long as cores are free.
-    `alone`: its tests have bounds in seconds, or look at the whole machine, so no other step runs beside it. `root`: it
-    needs root. `named_only`: it runs only if it is named. `labs`: number of labs that are up at the same time, see LABS.
+    `alone`: its tests have bounds in seconds, or look at the whole machine, so no other step runs beside it.
+    `root`: it needs root. `named_only`: it runs only if it is named. `labs`: number of labs that it has up at the same
+    time, see LABS.
     """
 
     name: str
