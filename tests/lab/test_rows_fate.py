@@ -171,9 +171,9 @@ def fates(fleet: Fleet, lab: Lab) -> Iterator[dict[tuple[str, str, int], str]]:
     datagrams = [_address(*cell) for cell in _cells() if CLASSES[cell[1]][0] == "udp"]
     # Open two flows each, one after the other, so that each backend gets one in turn.
     held = start_load(client, "stream", streams, count=2 * len(streams), timeout=10, push=True)
-    asked = start_load(client, "udp", datagrams, fixed=True, concurrency=2, rate=2 * len(datagrams), timeout=0.4)
+    sending = start_load(client, "udp", datagrams, fixed=True, concurrency=2, rate=2 * len(datagrams), timeout=0.4)
     wait_for_records(held, lambda records: len(records) >= 2 * len(streams), "all streams are open")
-    wait_for_records(asked, lambda records: _is_on_subjects(records), "datagrams reach every subject")
+    wait_for_records(sending, lambda records: _is_on_subjects(records), "datagrams reach every subject")
     began = time.time()
     for name in ("b1", "b2", "b3"):
         now = [str(number) for number, entry in enumerate(EVENTS.values()) if name in entry.sick[1].split()]
@@ -198,10 +198,10 @@ def fates(fleet: Fleet, lab: Lab) -> Iterator[dict[tuple[str, str, int], str]]:
     seen: dict[tuple[str, str, int], str] = {}
     while seen != due and time.monotonic() < deadline:
         settled = time.time()
-        wait_for_answers(asked, 6 * len(datagrams))
+        wait_for_answers(sending, 6 * len(datagrams))
         alive = {node.name: _peers(node.run(SERVED).stdout) for node in lab.nodes("backend")}
-        seen = fates_of(held.records(), asked.records())
-    yield fates_of(finish(held), finish(asked))
+        seen = fates_of(held.records(), sending.records())
+    yield fates_of(finish(held), finish(sending))
     heal(lab)
     fleet.configure([])
 

@@ -76,8 +76,8 @@ def test_row_16_joiner(fleet: Fleet, lab: Lab, client: Node) -> None:
     stream["backends"][0]["weight"] = 1
     fleet.configure([stream])
     _wait_for_slots(fleet, "stream", lambda slots: slots["b1"] > slots["b2"])
-    came = run_load(client, "stream", address, count=150, seconds=1)
-    joined = shares([record for record in came if record.kind == "stream"])
+    more = run_load(client, "stream", address, count=150, seconds=1)
+    joined = shares([record for record in more if record.kind == "stream"])
     assert 150 / 3 < joined["b1"] <= 2 * 150 / 3 + 1
     assert not failures(finish(held))
 
