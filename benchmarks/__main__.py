@@ -1,14 +1,14 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the collection costs, on this machine, in network namespaces of its own.
+"""Measure what the collection costs on this machine, in separate network namespaces.
 
-    modules      one lb_config task as a whole process
-    engine       the plan and nft alone, and one change beside a bare one
-    forwarding   a packet through a node with 10,000 listeners, beside one through a node with 1
-    checks       what the agent's checks cost, beside HAProxy's
-    drains       many drains at once, and one of a machine with very many flows
+    modules      one lb_config task, measured as a whole process
+    engine       the plan and nft alone, and one weight change beside a bare nft command
+    forwarding   a packet through a node with 10,000 listeners, beside a packet through a node with 1
+    checks       the cost of the agent's checks, beside HAProxy's
+    drains       many drains at once, and the drain of a machine with very many flows
 
-Without a name all of them run. They print what ran, against what, how far the figures spread, and what is expected.
+Without a name all of them run. Each prints what it measured, what it compared with, the spread and the expected value.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A server for checks: takes connections and answers what looks like HTTP. Arguments: address, port."""
+"""Accept the connections of checks and answer each request like HTTP. Arguments: address, port."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _answer(connection: socket.socket, selector: selectors.BaseSelector) -> None
         if connection.recv(4096):
             connection.sendall(_ANSWER)
     except OSError:
-        # The checker has seen enough.
+        # The checker has closed the connection.
         pass
     selector.unregister(connection)
     connection.close()

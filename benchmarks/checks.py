@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What checks cost the agent: processor time of a probe beside HAProxy's on the same target, late probes, memory.
+"""Measure the cost of checks: processor time of a probe beside HAProxy's on the same target, late probes, memory.
 
-Agent and HAProxy run one after the other, several times, in one network namespace; a small server in another one
-answers both. Probes are counted by their SYNs: HAProxy's tcp checks reset a connection before the server can take it.
+Agent and HAProxy run one after the other, several times, in one network namespace; a small server in another namespace
+answers both. Probes are counted by their SYNs: HAProxy's tcp checks reset a connection before the server accepts it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SETTLE, _TICKS = 3.0, os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement: so many targets of a kind, each checked at an interval in seconds."""
+    """One measurement: the number of targets, the type of their check and its interval in seconds."""
 
     name: str
     kind: str
@@ -54,8 +54,8 @@ CASES = (
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a checker did in a while: probes a second, the part of a processor it took, microseconds a probe."""
+class Measurement:
+    """Figures of one checker: probes per second, the part of a processor it used, microseconds per probe."""
 
     rate: float
     share: float
@@ -64,7 +64,7 @@ class Measured:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=5.0, help="a round and checker")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each round and checker")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -80,8 +80,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _compare(case: Case, checker: Namespace, server: Namespace, options: argparse.Namespace) -> None:
-    ours: list[Measured] = []
-    theirs: list[Measured] = []
+    ours: list[Measurement] = []
+    theirs: list[Measurement] = []
     late = 0
     for _round in range(options.rounds):
         with _agent(checker, case) as (pid, folder):
@@ -94,26 +94,25 @@ def _compare(case: Case, checker: Namespace, server: Namespace, options: argpars
             time.sleep(_SETTLE)
             theirs.append(_measure(pid, server, options.seconds))
     print(f"{case.name}: {options.rounds} rounds of {options.seconds:g} s")
-    for name, found in (("agent", ours), ("HAProxy", theirs)):
-        costs = [one.cost for one in found]
+    for name, measurements in (("agent", ours), ("HAProxy", theirs)):
+        costs = [measurement.cost for measurement in measurements]
+        rate = statistics.median(measurement.rate for measurement in measurements)
+        share = statistics.median(measurement.share for measurement in measurements)
         print(
-            f"  {name:<8} {statistics.median(one.rate for one in found):6.0f} probes/s, "
-            f"{statistics.median(one.share for one in found):5.1%} of a processor, "
+            f"  {name:<8} {rate:6.0f} probes/s, {share:5.1%} of a processor, "
             f"us a probe: {min(costs):.0f} {statistics.median(costs):.0f} {max(costs):.0f} (min, median, max)"
         )
-    print(
-        f"  agent / HAProxy: {ratio([one.cost for one in ours], [one.cost for one in theirs])}; "
-        f"late probes of the agent: {late}"
-    )
+    agent_costs, haproxy_costs = ([measurement.cost for measurement in measured] for measured in (ours, theirs))
+    print(f"  agent / HAProxy: {ratio(agent_costs, haproxy_costs)}; late probes of the agent: {late}")
 
 
 def _memory(checker: Namespace) -> None:
-    """Print memory with 10,000 registrations, and idle processor time with 100."""
+    """Print the memory that 10,000 backends take, and the processor time that checks of 100 backends take."""
     with _agent(checker, Case("", "tcp", 10000, 60)) as (pid, folder):
         _wait_for(NodeView(folder), "healthy", 10000)
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
         peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
-        print(f"memory with 10,000 registrations: {int(peak) / 1024:.0f} MB (expected: at most 250)")
+        print(f"memory with 10,000 backends: {int(peak) / 1024:.0f} MB (expected: at most 250)")
     with _agent(checker, Case("", "tcp", 100, 5)) as (pid, folder):
         _wait_for(NodeView(folder), "healthy", 100)
         time.sleep(2 * _SETTLE)
@@ -126,7 +125,7 @@ def _memory(checker: Namespace) -> None:
 
 
 def _storm(checker: Namespace, server: subprocess.Popen[bytes]) -> None:
-    """Print how long 500 backends that are gone at once take to be out of the slots, and in how many transactions."""
+    """Print the time and the transactions that it takes to remove 500 failed backends from the slot tables."""
     with _agent(checker, Case("", "tcp", 500, 1)) as (_pid, folder):
         view = NodeView(folder)
         _wait_for(view, "healthy", 500)
@@ -146,19 +145,19 @@ def _storm(checker: Namespace, server: subprocess.Popen[bytes]) -> None:
 
 def _wait_for(view: NodeView, state: str, count: int) -> None:
     deadline = time.monotonic() + 60
-    while sum(one.state == state for one in view.runtime().health.values()) < count:
+    while sum(health.state == state for health in view.runtime().health.values()) < count:
         if time.monotonic() > deadline:
             raise SystemExit(f"not {count} backends are {state} after 60 s")
         time.sleep(0.02)
 
 
-def _measure(pid: int, server: Namespace, seconds: float) -> Measured:
+def _measure(pid: int, server: Namespace, seconds: float) -> Measurement:
     before, probes, began = _ticks(pid), _count(server), time.monotonic()
     time.sleep(seconds)
     took, done, passed = _ticks(pid) - before, _count(server) - probes, time.monotonic() - began
     if not done or not took:
         raise SystemExit(f"process {pid} did not check anything in {passed:.1f} s")
-    return Measured(done / passed, took / _TICKS / passed, took / _TICKS / done * 1e6)
+    return Measurement(done / passed, took / _TICKS / passed, took / _TICKS / done * 1e6)
 
 
 def _count(server: Namespace) -> int:
@@ -172,10 +171,10 @@ def _ticks(pid: int) -> int:
 
 
 def _late(folder: str) -> int:
-    # Told once a second, so a moment after the last one.
+    # The agent writes its status once a second.
     time.sleep(1.2)
-    found: dict[str, Any] = json.loads(Path(folder, "run", "agent.json").read_text(encoding="utf-8"))
-    return int(found["late_checks"])
+    status: dict[str, Any] = json.loads(Path(folder, "run", "agent.json").read_text(encoding="utf-8"))
+    return int(status["late_checks"])
 
 
 def _connect(checker: Namespace, server: Namespace) -> None:
@@ -196,7 +195,7 @@ def _connect(checker: Namespace, server: Namespace) -> None:
 
 @contextmanager
 def _answering(server: Namespace) -> Iterator[subprocess.Popen[bytes]]:
-    """A server that answers tcp and http; its process."""
+    """Run a server that answers tcp and http checks and yield its process."""
     with server.entered():
         process = subprocess.Popen([sys.executable, "-m", "benchmarks.answering", _SERVER, str(_PORT)])
     try:
@@ -209,7 +208,7 @@ def _answering(server: Namespace) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def _agent(checker: Namespace, case: Case) -> Iterator[tuple[int, str]]:
-    """The agent with 100 backends a listener; its process and its folder."""
+    """Run the agent with 100 backends per listener and yield its process id and its folder."""
     with tempfile.TemporaryDirectory() as folder, checker.entered():
         check = {
             "type": case.kind,
@@ -245,7 +244,7 @@ def _agent(checker: Namespace, case: Case) -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def _haproxy(checker: Namespace, case: Case) -> Iterator[int]:
-    """HAProxy with as many servers that it checks, and no traffic; its process."""
+    """Run HAProxy with as many checked servers and no traffic and yield its process id."""
     program = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
     if program is None:
         raise SystemExit("haproxy is not installed")

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What drains cost: many at once, and one whose machine has 100,000 live flows."""
+"""Measure the cost of drains: many at once, and the drain of a machine with 100,000 live flows."""
 
 from __future__ import annotations
 
@@ -32,27 +32,28 @@ LISTENERS, BACKENDS, MACHINES = 1000, 10, 100
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--flows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=20, help="of waiting for flows")
+    parser.add_argument("--seconds", type=int, default=20, help="how long to wait for flows")
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the benchmark and print it."""
-    with namespaces(3) as (one, two, other):
-        with one.entered():
+    with namespaces(3) as (unchecked, checked, flows):
+        with unchecked.entered():
             _many_at_once(options.rounds)
-        with two.entered():
+        with checked.entered():
             _many_at_once(options.rounds, health_check={"type": "tcp"})
-        with other.entered():
-            _many_flows(other, options)
+        with flows.entered():
+            _many_flows(flows, options)
 
 
 def _configured(folder: str, listeners: int, backends: int, **options: object) -> Node:
-    """Return a node with listeners; those that are checked have found all backends healthy."""
+    """Return a node with listeners; all backends of the listeners with health checks are healthy."""
     node = Node(folder)
-    wanted = [{**one, **options} for one in many("wrr", listeners, backends)]
-    node.change(build({"listeners": wanted, "purge": "all", "state": "replaced"})[0])
-    known = Configuration.from_document(NodeView(folder).configuration())
-    names = [name for one in known.listeners if one.health_check for name in one.backend_keys]
+    items = [{**item, **options} for item in many("wrr", listeners, backends)]
+    node.change(build({"listeners": items, "purge": "all", "state": "replaced"})[0])
+    configuration = Configuration.from_document(NodeView(folder).configuration())
+    checked = [listener for listener in configuration.listeners if listener.health_check]
+    names = [name for listener in checked for name in listener.backend_keys]
     node.reconcile({name: Health(HealthState.HEALTHY, time.time()) for name in names}, save=True)
     return node
 
@@ -65,7 +66,7 @@ def _many_at_once(rounds: int, **options: object) -> None:
     machines = [f"198.18.{number + 10}.1" for number in range(MACHINES)]
     drain = _request(machines)
     back = _request(machines, state="active")
-    found: list[float] = []
+    taken: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         node = _configured(folder, LISTENERS, BACKENDS, **options)
         for _round in range(rounds):
@@ -73,14 +74,14 @@ def _many_at_once(rounds: int, **options: object) -> None:
             outcome = node.change(
                 lambda document: drain.edit(document, Faults()), timeouts=drain.timeouts, guard=drain.guard
             )
-            found.append(time.monotonic() - began)
+            taken.append(time.monotonic() - began)
             transactions = runner.generation() - before
             node.change(lambda document: back.edit(document, Faults()))
     checks = " and health checks" if "health_check" in options else ""
     print(
-        f"{MACHINES} machines drained at once, {len(outcome.difference.modified)} registrations of {LISTENERS} "
-        f"listeners with {BACKENDS} backends{checks}: {transactions} transaction, s: {min(found):.2f} "
-        f"{statistics.median(found):.2f} {max(found):.2f} (min, median, max of {rounds}; expected: at most 1)"
+        f"{MACHINES} machines drained at once, {len(outcome.difference.modified)} backends of {LISTENERS} "
+        f"listeners with {BACKENDS} backends{checks}: {transactions} transaction, s: {min(taken):.2f} "
+        f"{statistics.median(taken):.2f} {max(taken):.2f} (min, median, max of {rounds}; expected: at most 1)"
     )
 
 
@@ -93,16 +94,18 @@ def _many_flows(namespace: Namespace, options: argparse.Namespace) -> None:
         mark = backend_ids(Configuration.from_document(document))[("listener-0", backend["address"], backend["port"])]
         _make_flows(namespace, folder, options.flows, listener["address"], mark)
         drain = _request([backend["address"]])
-        outcome = node.change(lambda found: drain.edit(found, Faults()), timeouts=drain.timeouts, guard=drain.guard)
+        outcome = node.change(
+            lambda configured: drain.edit(configured, Faults()), timeouts=drain.timeouts, guard=drain.guard
+        )
         progress = DrainProgress(NodeView(folder), drain, outcome.config_after)
-        flows = sum(one.connections for one in progress.count())
+        flows = sum(backend.connections for backend in progress.count())
         used, began = time.process_time(), time.monotonic()
         wait(node, progress, 0, 3600, 1, options.seconds)
         share = (time.process_time() - used) / (time.monotonic() - began)
         began = time.monotonic()
         conntrack.delete_flows({mark: list(FlowKind)})
         took = time.monotonic() - began
-        left = sum(one.connections for one in progress.count())
+        left = sum(backend.connections for backend in progress.count())
     print(
         f"a machine with {flows} live flows: waiting takes {share:.1%} of a processor (expected: at most 10 %); "
         f"ending them {took:.2f} s (expected: at most 1), {left} left"

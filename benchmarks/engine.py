@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Time of the engine alone: deciding what to change (plan), and the kernel's taking it (nft).
+"""Measure the engine alone: the plan, which decides what to change, and nft, which changes it.
 
-First load, a plan that finds nothing to do, one weight changed beside a bare `nft -f` that changes one element, one
-listener added. `plan` is the pure function alone, given what is wanted and what is live; what is live comes from the
-remembered configuration, or, after somebody has touched nftables, from the kernel.
+The cases are the first load, a plan without changes, one weight changed beside a bare `nft -f` that changes one
+element, and one listener added. `plan` is the pure function alone, given the configuration and the live table; the live
+table comes from the configuration that was applied last, or from the kernel if another program has changed nftables.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .ratio import ratio
 
 SETTINGS = Settings(hash_seed=24301)
 FIRST_LOAD, NO_OP, LISTENER_ADDED, WEIGHT_RATIO = 3.0, 0.5, 0.1, 1.5
-"""What is expected under wrr with 1,000 listeners of 10 backends: seconds, and how often a bare change."""
+"""Expected with wrr and 1,000 listeners of 10 backends: seconds, and the ratio to the time of a bare change."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"{'':<6}{'':<36}{'min':>8}{'median':>8}{'max':>8}")
     for scheduler in options.schedulers.split(","):
         with namespaces(1) as (namespace,), namespace.entered():
-            # A process of its own, so that its peak of memory and nft's are this scheduler's.
+            # Run in a separate process, so that the peak memory is that of this scheduler.
             child = multiprocessing.get_context("fork").Process(target=_Engine(scheduler, options).measure)
             child.start()
             child.join()
@@ -79,10 +79,10 @@ class _Engine:
         for number in range(self._options.rounds):
             if number:
                 subprocess.run(["nft", "delete", "table", "inet", "evenflow"], check=True)
-            seconds, wanted = _timed(_plan, document, Live())
+            seconds, loading = _timed(_plan, document, Live())
             planned.append(seconds)
-            applied.append(_timed(runner.apply, wanted.transaction)[0])
-        batches = len(wanted.transaction.batches())
+            applied.append(_timed(runner.apply, loading.transaction)[0])
+        batches = len(loading.transaction.batches())
         self._row("first load: plan", planned)
         self._row(f"first load: nft, {batches} batch{'es' * (batches > 1)}", applied)
         self._row("first load", [sum(pair) for pair in zip(planned, applied)], FIRST_LOAD)
@@ -94,25 +94,25 @@ class _Engine:
     def _no_op(self, document: Document) -> None:
         planned, remembered, read = [], [], []
         for _round in range(max(5, self._options.rounds)):
-            seconds, found = _timed(_found, document)
+            seconds, table = _timed(_table, document)
             remembered.append(seconds)
-            seconds, wanted = _timed(_plan, document, Live(found))
+            seconds, changes = _timed(_plan, document, Live(table))
             planned.append(seconds)
-            assert not wanted
+            assert not changes
         for _round in range(self._options.rounds):
-            seconds, found = _timed(live_table.read_table)
+            seconds, table = _timed(live_table.read_table)
             read.append(seconds)
-            assert not _plan(document, Live(found))
-        self._row("what is live, remembered", remembered)
-        self._row("what is live, from the kernel", read)
+            assert not _plan(document, Live(table))
+        self._row("live table, as it was applied", remembered)
+        self._row("live table, from the kernel", read)
         self._row("no-op: plan", planned, NO_OP)
 
     def _weight(self, before: Document, after: Document) -> None:
         there, back = (
-            _plan(wanted, Live(_found(found))).transaction.text()
-            for wanted, found in ((after, before), (before, after))
+            _plan(desired, Live(_table(applied))).transaction.text()
+            for desired, applied in ((after, before), (before, after))
         )
-        mark = min(_found(before).sets["acct_new"].elements)
+        mark = min(_table(before).sets["acct_new"].elements)
         bare = f"delete element inet evenflow acct_new {{ {mark} }}\nadd element inet evenflow acct_new {{ {mark} }}\n"
         changed: list[float] = []
         compared: list[float] = []
@@ -124,17 +124,17 @@ class _Engine:
             _nft(back)
         self._row(f"one weight: nft, {len(there.splitlines())} statements", changed)
         self._row("one element, bare: nft", compared)
-        found = ratio(changed, compared)
-        self._say(f"one weight / one element: {found}", found.median <= WEIGHT_RATIO, f"{WEIGHT_RATIO} times")
+        measured = ratio(changed, compared)
+        self._print(f"one weight / one element: {measured}", measured.median <= WEIGHT_RATIO, f"{WEIGHT_RATIO} times")
 
     def _listener_added(self, before: Document) -> None:
         after = self._document(more=1)
         planned, applied = [], []
         for _round in range(max(5, self._options.rounds)):
-            seconds, wanted = _timed(_plan, after, Live(_found(before)))
+            seconds, adding = _timed(_plan, after, Live(_table(before)))
             planned.append(seconds)
-            applied.append(_timed(runner.apply, wanted.transaction)[0])
-            runner.apply(_plan(before, Live(_found(after))).transaction)
+            applied.append(_timed(runner.apply, adding.transaction)[0])
+            runner.apply(_plan(before, Live(_table(after))).transaction)
         self._row("one listener added: plan", planned)
         self._row("one listener added: nft", applied, LISTENER_ADDED)
 
@@ -144,9 +144,9 @@ class _Engine:
         if bound is None:
             print(f"{self._scheduler:<6}{row}", flush=True)
         else:
-            self._say(row, middle <= bound, f"{bound:g} s")
+            self._print(row, middle <= bound, f"{bound:g} s")
 
-    def _say(self, text: str, is_within: bool, bound: str) -> None:
+    def _print(self, text: str, is_within: bool, bound: str) -> None:
         verdict = f"   {'within' if is_within else 'ABOVE'} {bound}" if self._has_bounds else ""
         print(f"{self._scheduler:<6}{text}{verdict}", flush=True)
 
@@ -155,7 +155,7 @@ def _plan(document: Document, live: Live) -> Plan:
     return plan(Configuration.from_document(document), SETTINGS, live)
 
 
-def _found(document: Document) -> Any:
+def _table(document: Document) -> Any:
     return desired_table(Configuration.from_document(document), SETTINGS).as_live()
 
 

@@ -1,11 +1,11 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cost of forwarding through a node with many listeners beside one with a single listener.
+"""Measure the cost of forwarding through a node with many listeners, beside a node with a single listener.
 
 Three paths from one client, in network namespaces: to a node with one listener, to one with many, and to one that
-forwards nothing, which tells the sender's own cost. A UDP packet runs through its whole path before the next one is
-sent, so the time of sending is the time of forwarding. Two kinds: packets of an established flow, and the first
-packets of new ones. Each round sends the same number by each path, and in another order.
+forwards nothing, which shows the sender's own cost. A UDP packet runs through its whole path before the next packet
+is sent, so the time of sending is the time of forwarding. There are two kinds: packets of an established flow, and the
+first packets of new flows. Each round sends the same number of packets by each path, in another order.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .machine import Namespace, namespaces
 from .ratio import ratio
 
 BOUND = 1.05
-"""How much more a packet may cost with many listeners."""
+"""Maximum ratio of the cost of a packet with many listeners to the cost with one listener."""
 
 _PORT, _BACKEND_PORT = 80, 8080
 _FIRST_SOURCE_PORT = 1024
@@ -40,9 +40,9 @@ _SINK_DROPS = "table inet sink { chain drops { type filter hook prerouting prior
 
 @dataclass(frozen=True)
 class Path:
-    """What leads from the client through one node.
+    """A path from the client through one node to the sink.
 
-    `backends` are the sink's addresses that the node may send to; none if it forwards nothing.
+    `backends` are the sink's addresses that the node may send to; there are none if the node forwards nothing.
     """
 
     name: str
@@ -55,12 +55,12 @@ class Path:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listeners", type=int, default=10000)
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--packets", type=int, default=4000, help="a round and path")
+    parser.add_argument("--packets", type=int, default=4000, help="for each round and path")
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the benchmark and print it."""
-    # The whole path of a packet on one processor.
+    # Keep the whole path of a packet on one processor.
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with namespaces(5) as (client, sink, *nodes):
         counts = (1, options.listeners, 0)
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _path(number: int, count: int, client: Namespace, node: Namespace, sink: Namespace) -> Path:
-    """Put a node between the client and the sink and give it listeners."""
+    """Put a node between the client and the sink, give it listeners and return the path."""
     front, back = f"198.18.{number}", f"198.18.{220 + number}"
     items = many("wrr", count, 2, protocol="udp")
     tested: dict[str, Any] = items[count // 2] if items else {"address": "198.19.255.1", "backends": []}
@@ -108,12 +108,12 @@ def _path(number: int, count: int, client: Namespace, node: Namespace, sink: Nam
     return Path(name, node, f"{front}.1", tested["address"], backends)
 
 
-def _link(one: Namespace, name: str, address: str, other: Namespace, other_name: str, other_address: str) -> None:
-    one.run("ip", "link", "add", name, "type", "veth", "peer", "name", other_name, "netns", str(other.pid))
-    for namespace, device, own in ((one, name, address), (other, other_name, other_address)):
-        namespace.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", f"net.ipv4.conf.{device}.rp_filter=0")
-        namespace.run("ip", "address", "add", f"{own}/24", "dev", device)
-        namespace.run("ip", "link", "set", device, "up")
+def _link(namespace: Namespace, name: str, address: str, peer: Namespace, peer_name: str, peer_address: str) -> None:
+    namespace.run("ip", "link", "add", name, "type", "veth", "peer", "name", peer_name, "netns", str(peer.pid))
+    for end, device, end_address in ((namespace, name, address), (peer, peer_name, peer_address)):
+        end.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", f"net.ipv4.conf.{device}.rp_filter=0")
+        end.run("ip", "address", "add", f"{end_address}/24", "dev", device)
+        end.run("ip", "link", "set", device, "up")
 
 
 def _bound(path: Path, kind: socket.SocketKind, port: int) -> socket.socket:
@@ -125,7 +125,7 @@ def _bound(path: Path, kind: socket.SocketKind, port: int) -> socket.socket:
 
 
 def _establish(flows: list[socket.socket], paths: list[Path], sink: Namespace) -> None:
-    """Have the sink answer the first packet of each flow."""
+    """Establish each flow: the sink answers its first packet."""
     with sink.entered():
         answering = {
             address: socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for path in paths for address in path.backends
@@ -154,27 +154,28 @@ def _compare(
     prepare: Callable[[Path], object],
     options: argparse.Namespace,
 ) -> None:
-    """Send the packets by each path in turn and print what one costs."""
+    """Send the packets by each path in turn and print the cost of a packet."""
     taken: list[list[float]] = [[] for _path in paths]
     order, random = list(range(len(paths))), Random(1)
     for _round in range(options.rounds):
         random.shuffle(order)
         for number in order:
             prepare(paths[number])
-            taken[number].append(_sent(sockets[number], packets))
+            taken[number].append(_send(sockets[number], packets))
     for path, seconds in zip(paths, taken):
-        microseconds = [each * 1e6 for each in seconds]
+        microseconds = [cost * 1e6 for cost in seconds]
         low, middle, high = min(microseconds), statistics.median(microseconds), max(microseconds)
         print(f"{kind + ', ' + path.name:<36}{low:>8.2f}{middle:>8.2f}{high:>8.2f}")
     own = statistics.median(taken[2])
-    found = ratio([each - own for each in taken[1]], [each - own for each in taken[0]])
-    verdict = "within" if found.median <= BOUND else "ABOVE"
+    many_listeners, one_listener = ([cost - own for cost in taken[number]] for number in (1, 0))
+    measured = ratio(many_listeners, one_listener)
+    verdict = "within" if measured.median <= BOUND else "ABOVE"
     compared = f"{kind}, {paths[1].name} / {paths[0].name}"
-    print(f"{compared}, less the sender's own: {found}   {verdict} {BOUND:g}", flush=True)
+    print(f"{compared}, less the sender's own: {measured}   {verdict} {BOUND:g}", flush=True)
 
 
-def _sent(sock: socket.socket, packets: list[bytes]) -> float:
-    """Send and return the seconds that a packet took."""
+def _send(sock: socket.socket, packets: list[bytes]) -> float:
+    """Send the packets and return the seconds that each took."""
     send = sock.send
     began = time.perf_counter()
     for packet in packets:

@@ -15,13 +15,13 @@ from pyroute2 import netns
 
 
 def describe() -> str:
-    """Return what a figure depends on, in a line."""
+    """Return a line with what the figures depend on: processors, load, versions."""
     nft = subprocess.run(["nft", "--version"], check=True, capture_output=True, text=True).stdout.strip()
     return f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, kernel {platform.release()}, {nft}"
 
 
 class Namespace:
-    """A network namespace of this process's own, which lives until `close`."""
+    """A network namespace that exists until `close`."""
 
     def __init__(self) -> None:
         self._keeper = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
@@ -39,7 +39,7 @@ class Namespace:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Be in it for the length of the block; a socket that is made there stays there."""
+        """Enter the namespace for the length of the block; a socket that is made in the block stays in it."""
         back = os.open("/proc/self/ns/net", os.O_RDONLY)
         try:
             netns.setns(self._path)
@@ -49,7 +49,7 @@ class Namespace:
             os.close(back)
 
     def run(self, *command: str, text: str | None = None) -> str:
-        """Run a command in it and return what it prints. CalledProcessError if it fails."""
+        """Run a command in the namespace and return its output. Raise CalledProcessError if it fails."""
         enter = ["nsenter", f"--net={self._path}", *command]
         return subprocess.run(enter, check=True, input=text, capture_output=True, text=True).stdout
 
@@ -60,7 +60,7 @@ class Namespace:
 
 @contextmanager
 def namespaces(count: int) -> Iterator[Sequence[Namespace]]:
-    """Network namespaces for the length of a block."""
+    """Make network namespaces for the length of a block."""
     made = [Namespace() for _number in range(count)]
     try:
         yield made

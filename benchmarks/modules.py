@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Time of one ``lb_config`` task at scale, as a whole process.
+"""Measure one ``lb_config`` task with many listeners, as a whole process.
 
 Each round begins with an empty namespace and configuration: first run, no-op, one weight changed, and back.
-Prints minimum, median and maximum of the rounds, and processor time beside wall time, because machines are noisy.
+The output has minimum, median and maximum of the rounds, and processor time beside wall time, because wall time varies.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BOUNDS = {"first run": 6.0, "no-op": 2.0, "one weight changed": 2.0, "weight bac
 
 @dataclass
 class Sample:
-    """One run of the module: seconds, mebibytes (the largest process, nft included), statements of its transaction."""
+    """One run of the module: seconds, mebibytes (of the largest process, also nft), statements of the transaction."""
 
     wall: float
     processor: float
@@ -62,11 +62,13 @@ def run(options: argparse.Namespace) -> None:
 
 def _round_trip(scheduler: str, options: argparse.Namespace) -> dict[str, Sample]:
     with tempfile.TemporaryDirectory() as directory:
-        found = {}
+        samples = {}
         for step, weight in zip(STEPS, (100, 100, 50, 100)):
             listeners = many(scheduler, options.listeners, options.backends, weight)
-            found[step] = _run({"listeners": listeners, "config_dir": f"{directory}/etc"}, Path(directory, "args.json"))
-        return found
+            samples[step] = _run(
+                {"listeners": listeners, "config_dir": f"{directory}/etc"}, Path(directory, "args.json")
+            )
+        return samples
 
 
 def _run(arguments: dict[str, Any], file: Path) -> Sample:

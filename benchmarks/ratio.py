@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ratios of timings taken in interleaved pairs, because a shared machine's speed drifts."""
+"""Compare timings that were taken in interleaved pairs, because the speed of a shared machine drifts."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Ratio:
         return f"{self.median:.3f} (95 %: {self.low:.3f} to {self.high:.3f}, {self.pairs} pairs)"
 
 
-def ratio(ones: Sequence[float], others: Sequence[float]) -> Ratio:
-    """Return how the first of each pair compares to the second.
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
+    """Return the ratio of the first to the second timing of each pair.
 
-    The interval is made of order statistics, as the sign test gives it: it assumes nothing about how timings are
-    distributed. ValueError below 6 pairs, which give no such interval.
+    The interval consists of order statistics, as the sign test gives it: it assumes nothing about how timings are
+    distributed. Raise ValueError for fewer than 6 pairs, which give no such interval.
     """
-    ratios = sorted(one / other for one, other in zip(ones, others, strict=True))
+    ratios = sorted(numerator / denominator for numerator, denominator in zip(numerators, denominators, strict=True))
     if len(ratios) < 6:
         raise ValueError(f"{len(ratios)} pairs are too few for an interval; take 6 or more")
     below = _rank(len(ratios))
@@ -37,7 +37,7 @@ def ratio(ones: Sequence[float], others: Sequence[float]) -> Ratio:
 
 
 def _rank(count: int) -> int:
-    """The largest rank whose value the true median is below with a probability of at most 2.5 %."""
+    """Return the largest rank whose value exceeds the true median with a probability of at most 2.5 %."""
     summed, rank = 0, -1
     while (summed + comb(count, rank + 1)) / 2**count <= 0.025:
         rank += 1

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Real Debian nodes in containers, wired into networks of their own."""
+"""Real Debian nodes in containers, connected by separate networks."""
 
 from __future__ import annotations
 

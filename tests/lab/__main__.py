@@ -16,7 +16,7 @@ from .store import LabError
 
 
 def main() -> int:
-    """Run one command; the exit status is 0 unless it failed (1), or that of the program of `exec`."""
+    """Run one command and return its exit status: 1 if it failed, that of the program for `exec`, otherwise 0."""
     options = _parser().parse_args()
     try:
         return _run(options)
@@ -37,8 +37,8 @@ def _run(options: argparse.Namespace) -> int:
     elif options.command == "status":
         return _status(lab)
     elif options.command == "exec":
-        words = options.words[1:] if options.words[:1] == ["--"] else options.words
-        command = enter(lab.node(options.node).pid, words or ["bash", "-l"])
+        arguments = options.words[1:] if options.words[:1] == ["--"] else options.words
+        command = enter(lab.node(options.node).pid, arguments or ["bash", "-l"])
         os.execvp(command[0], command)
     elif options.command == "reboot":
         lab.node(options.node).reboot(hard=options.hard)
@@ -50,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _status(lab: Lab) -> int:
-    """Print one line a node; 0 if the lab is up."""
+    """Print a line for each node and return 0 if the lab is up, otherwise 1."""
     for node in lab.nodes():
         addresses = " ".join(f"{nic.network.name} {nic.v4} {nic.v6}" for nic in node.spec.nics)
         print(f"{node.name:4} {'on' if node.is_running() else 'off':3} {addresses}")
@@ -60,7 +60,7 @@ def _status(lab: Lab) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lab", description="Load balancers, backends and a client, made on the spot.")
+    parser = argparse.ArgumentParser(prog="lab", description="A lab of load balancers, backends and a client.")
     parser.add_argument("--lab", help="name of the lab (default: $EVENFLOW_LAB, or evenflow)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="bring the lab up; nothing happens if it is up")
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
     reboot = commands.add_parser("reboot", help="reboot a node")
     reboot.add_argument("node")
-    reboot.add_argument("--hard", action="store_true", help="by taking the power away")
+    reboot.add_argument("--hard", action="store_true", help="like a power failure")
     route = commands.add_parser("route", help="how the client reaches routed VIPs")
     route.add_argument("via", choices=["lb1", "lb2", "both"])
     inventory = commands.add_parser("inventory", help="write the Ansible inventory and print where it is")

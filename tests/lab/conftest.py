@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fixtures of the tests that run on the lab, and how several labs share these tests.
+"""Fixtures of the tests that run on the lab, and the order of the tests when several labs share them.
 
-With `pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder`, every worker has a lab of its own and takes the
-next file when it has finished one.
+With `pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder`, every worker has a separate lab and takes the
+next file when it has finished a file.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """Give the lab, up. A lab that ran before the tests is kept, a lab that the tests brought up goes at their end."""
+    """Yield the lab, which is up. At the end take it down, unless it was up before the tests."""
     running = Lab(_lab_name(), say=print)
     brought_up = running.up()
     yield running
@@ -65,7 +65,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def fleet(lab: Lab) -> Iterator[Fleet]:
-    """The lab's load balancers, deployed by the role, without a listener at the start and at the end."""
+    """Yield the lab's load balancers, deployed by the role, without a listener at the start and at the end."""
     deployed = Fleet(lab)
     deployed.deploy([], lb_node_purge="all")
     yield deployed
@@ -75,7 +75,7 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
 
 @pytest.fixture(autouse=True)
 def no_load_left() -> Iterator[None]:
-    """End the traffic that a test has left because it failed."""
+    """End the traffic that a failed test has left running."""
     yield
     abandon_loads()
 
@@ -87,12 +87,12 @@ def client(lab: Lab) -> Node:
 
 @pytest.fixture
 def no_streams(lab: Lab) -> None:
-    """The stream service without connections: those of a test that failed, or whose end it could not see, are gone."""
+    """Restart the stream service, so that no connection of an earlier test is left."""
     for node in lab.nodes("backend"):
         node.run(["systemctl", "restart", "lab-stream"])
 
 
 def _lab_name() -> str | None:
-    """Return the name of this worker's lab, None for the name in the environment if there are no workers."""
+    """Return the name of this worker's lab, or None without workers, so that the environment names the lab."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     return f"{os.environ.get('EVENFLOW_LAB', 'evenflow')}-{worker}" if worker else None

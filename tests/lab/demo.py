@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A fleet made, deployed, put to work and changed under load, with what happened shown to a person."""
+"""Make, deploy and use a fleet, change it under load, and print what happened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from .fleet import Deployment, Fleet
 from .lab import Lab
-from .night import DRAIN_SECONDS, Night, prepare, spend, usual
+from .night import DRAIN_SECONDS, Night, common_services, maintain, prepare
 from .plot import plot, timeline
 from .process import CommandFailed
 from .steady import SteadyLoad
@@ -34,7 +34,7 @@ WEIGHTS = {"b1": 3, "b2": 2, "b3": 1}
 TARGETS = {"web4": f"{VIP4}:80", "web6": f"[{VIP6}]:80", "dns4": f"{VIP4}:53", "dns6": f"[{VIP6}]:53"}
 WEB = ("web4", "web6")
 REQUESTS, DATAGRAMS, REQUEST_RATE = 2400, 1200, 600
-# Chosen here and not by the client's kernel, so that no two datagrams are one flow.
+# The source ports are fixed and not chosen by the client's kernel, so that no two datagrams belong to the same flow.
 SOURCE_PORTS = range(20000, 20000 + DATAGRAMS // 2)
 
 LOAD_RATE = 200
@@ -45,7 +45,7 @@ PLOT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Step:
-    """A change of one backend's weight in both web listeners, and how the time after it is called."""
+    """A change of one backend's weight in both web listeners, and the name of the time after it."""
 
     backend: str
     weight: int
@@ -62,7 +62,7 @@ STEPS = (
 
 @dataclass(frozen=True)
 class Maintained:
-    """A backend's turn in rolling maintenance; seconds, and connections on it when its services were restarted."""
+    """A maintained backend: the seconds for which it was out, and its connections when its services were restarted."""
 
     backend: str
     out: float
@@ -71,7 +71,7 @@ class Maintained:
 
 @dataclass
 class Figures:
-    """Everything that the demo found out, for the file beside the picture."""
+    """All figures of the demo, for the file beside the picture."""
 
     deployments: list[Deployment] = field(default_factory=list)
     traffic: list[Traffic] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Figures:
     checks: dict[str, bool] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Write all of it as JSON, without the output of the playbook runs."""
+        """Write the figures as JSON, without the output of the playbook runs."""
         document = asdict(self)
         for deployment in document["deployments"]:
             del deployment["output"]
@@ -88,7 +88,7 @@ class Figures:
 
 
 def main() -> int:
-    """Run the demo; the exit status is 0 only if everything that it checks was right."""
+    """Run the demo and return the exit status, which is 0 only if all checks passed."""
     options = _parser().parse_args()
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -113,9 +113,9 @@ def main() -> int:
 
 @contextmanager
 def _fleet(lab: Lab, keep: bool) -> Iterator[Fleet]:
-    """A lab that is up; taken down at the end, however that comes, unless it was up before or is to be kept."""
+    """Bring the lab up and yield its fleet; take it down at the end, unless it was up before or is to be kept."""
     if [spec.name for spec in lab.topology.of_kind("backend")] != list(WEIGHTS):
-        raise LabError(f"the demo wants the backends {', '.join(WEIGHTS)}: unset EVENFLOW_LAB_BACKENDS")
+        raise LabError(f"the demo needs the backends {', '.join(WEIGHTS)}: unset EVENFLOW_LAB_BACKENDS")
     keep = keep or lab.is_up()
     try:
         _heading("1. The lab: two load balancers, three backends, a client")
@@ -174,9 +174,9 @@ def _balance(lab: Lab, fleet: Fleet, figures: Figures) -> None:
 
     balancers = [node.name for node in lab.nodes("lb")]
     rows: list[list[object]] = []
-    for found in figures.traffic:
-        label = f"{found.listener} {found.scheduler}"
-        for row in found.rows:
+    for sent in figures.traffic:
+        label = f"{sent.listener} {sent.scheduler}"
+        for row in sent.rows:
             rows.append(
                 [
                     label,
@@ -195,11 +195,11 @@ def _balance(lab: Lab, fleet: Fleet, figures: Figures) -> None:
                 "",
                 "all",
                 "",
-                found.flows,
+                sent.flows,
                 "",
                 "",
-                *(sum(row.forwarded[name] for row in found.rows) for name in balancers),
-                found.failed,
+                *(sum(row.forwarded[name] for row in sent.rows) for name in balancers),
+                sent.failed,
             ]
         )
     _table(
@@ -216,8 +216,8 @@ def _balance(lab: Lab, fleet: Fleet, figures: Figures) -> None:
         rows,
     )
 
-    answered = sum(found.flows for found in figures.traffic)
-    same = sum(found.same_peer for found in figures.traffic)
+    answered = sum(sent.flows for sent in figures.traffic)
+    same = sum(sent.same_peer for sent in figures.traffic)
     digests = {report["table_digest"] for report in after.values()}
     _say(
         f"   backends saw the client's own address in {same} of {answered} flows;"
@@ -225,10 +225,10 @@ def _balance(lab: Lab, fleet: Fleet, figures: Figures) -> None:
     )
     figures.checks |= {
         f"all {REQUESTS} requests and {DATAGRAMS} datagrams were answered": answered == REQUESTS + DATAGRAMS
-        and not any(found.failed for found in figures.traffic),
-        "every backend had its share": all(found.as_expected for found in figures.traffic),
+        and not any(sent.failed for sent in figures.traffic),
+        "every backend had its share": all(sent.as_expected for sent in figures.traffic),
         "both load balancers forwarded, with equal slot tables": len(digests) == 1
-        and all(any(row.forwarded[name] for row in found.rows) for found in figures.traffic for name in balancers),
+        and all(any(row.forwarded[name] for row in sent.rows) for sent in figures.traffic for name in balancers),
         "the client's address reached the backends": same == answered > 0,
     }
 
@@ -254,25 +254,25 @@ def _change(lab: Lab, fleet: Fleet, figures: Figures, folder: Path) -> None:
         ["", "from", "to", "requests", "failed", *(f"{name} (expected)" for name in WEIGHTS)],
         [
             [
-                found.name,
-                f"{found.begin:.1f} s",
-                f"{found.end:.1f} s",
-                found.requests,
-                found.failed,
+                measured.name,
+                f"{measured.begin:.1f} s",
+                f"{measured.end:.1f} s",
+                measured.requests,
+                measured.failed,
                 *(
-                    _percent(found.share(name))
-                    + (f" ({_percent(found.expected[name])})" if found.expected else " " * 9)
+                    _percent(measured.share(name))
+                    + (f" ({_percent(measured.expected[name])})" if measured.expected else " " * 9)
                     for name in WEIGHTS
                 ),
             ]
-            for found in figures.phases
+            for measured in figures.phases
         ],
     )
-    failed = sum(found.failed for found in figures.phases)
+    failed = sum(measured.failed for measured in figures.phases)
     figures.checks |= {
         f"no request of {len(records)} failed while weights changed": failed == 0,
         "shares followed the weights, and the backend at weight 0 had none": all(
-            found.as_expected(SHARE_POINTS) for found in figures.phases
+            measured.as_expected(SHARE_POINTS) for measured in figures.phases
         ),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -290,13 +290,13 @@ def _change(lab: Lab, fleet: Fleet, figures: Figures, folder: Path) -> None:
 
 def _maintain(lab: Lab, fleet: Fleet, figures: Figures, folder: Path) -> None:
     _heading("5. Rolling maintenance: ansible-playbook evenflow.l4lb.rolling_maintenance, restarting every backend")
-    setting = usual(lab)
+    setting = common_services(lab)
     prepare(lab, fleet, setting)
     _say(
         f"   HTTP, UDP and TCP streams, IPv4 and IPv6, while each is drained (at most {DRAIN_SECONDS} s), restarted, "
         "and put back"
     )
-    night = spend(lab, fleet, folder, setting)
+    night = maintain(lab, fleet, folder, setting)
     figures.maintained = [
         Maintained(name, round(end - begin, 1), night.restarted.get(name, (0.0, -1))[1])
         for name, (begin, end) in sorted(night.drained.items(), key=lambda item: item[1])
@@ -321,7 +321,7 @@ def _plot_night(night: Night, path: Path) -> None:
     start, end = min(record.t for record in night.records), max(record.t for record in night.records)
     timeline(
         path,
-        {kind: rates(found, start, end, 1.0) for kind, found in night.flows.items()},
+        {kind: rates(records, start, end, 1.0) for kind, records in night.flows.items()},
         1.0,
         {name: (begin - start, last - start) for name, (begin, last) in night.drained.items()},
         {name: when - start for name, (when, _count) in night.restarted.items()},
@@ -363,7 +363,7 @@ def _listeners(topology: Topology) -> list[dict[str, Any]]:
 
 
 def _datagrams(topology: Topology) -> list[Flow]:
-    """One flow each: no two have the source port in common."""
+    """Return datagrams, each with a different source port of its family, so each is a flow."""
     nic = topology.of_kind("client")[0].nic(FRONT)
     return [("udp", source, port, vip, 53) for port in SOURCE_PORTS for source, vip in ((nic.v4, VIP4), (nic.v6, VIP6))]
 
@@ -379,31 +379,31 @@ def _weight(topology: Topology, step: Step) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _address(topology: Topology, backend: str, vip: str) -> str:
-    """The backend's address of the VIP's family."""
+    """Return the backend's address of the VIP's family."""
     nic = topology.node(backend).nic(BACK)
     return nic.v6 if ":" in vip else nic.v4
 
 
 def _reports(lab: Lab, fleet: Fleet) -> dict[str, dict[str, Any]]:
-    """What `lb_info` tells on each load balancer."""
+    """Return the result of `lb_info` on each load balancer."""
     names = [node.name for node in lab.nodes("lb")]
-    told = fleet.modules(names, [("lb_info", {"gather": ["config", "counters", "tables"]})])
-    return {name: results[0] for name, results in told.items()}
+    results_by_node = fleet.modules(names, [("lb_info", {"gather": ["config", "counters", "tables"]})])
+    return {name: results[0] for name, results in results_by_node.items()}
 
 
 def _phases(records: Sequence[Record], marks: Sequence[tuple[float, float]]) -> list[Phase]:
-    """Cut the load at the changes: before the first, each change, and the time after each."""
+    """Split the load at the changes: before the first, during each change, and after each."""
     start = min(record.t for record in records)
     stop = max(record.t for record in records) + 0.001
     weights = dict(WEIGHTS)
     begins = [start, *(end for _begin, end in marks)]
     ends = [*(begin for begin, _end in marks), stop]
-    found = [phase(f"before, {_ratio(weights)}", records, start, begins[0], ends[0], weights)]
+    phases = [phase(f"before, {_ratio(weights)}", records, start, begins[0], ends[0], weights)]
     for step, (begin, end), until in zip(STEPS, marks, ends[1:]):
         weights[step.backend] = step.weight
-        found.append(phase(step.change, records, start, begin, end))
-        found.append(phase(f"{step.after}, {_ratio(weights)}", records, start, end, until, weights))
-    return found
+        phases.append(phase(step.change, records, start, begin, end))
+        phases.append(phase(f"{step.after}, {_ratio(weights)}", records, start, end, until, weights))
+    return phases
 
 
 def _ratio(weights: Mapping[str, int]) -> str:
@@ -419,7 +419,7 @@ def _heading(text: str) -> None:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print aligned columns: text in the first to the left, the rest to the right."""
+    """Print aligned columns, the first to the left, the others to the right."""
     lines = [[str(cell) for cell in row] for row in [head, *rows]]
     widths = [max(map(len, column)) for column in zip(*lines)]
     for line in lines:
@@ -432,12 +432,12 @@ def _say(text: str) -> None:
 
 
 def _stop(_number: int, _frame: object) -> NoReturn:
-    """Let a polite request to end take the way of every other end."""
+    """Handle SIGTERM like an interrupt, so that the demo cleans up."""
     raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="./dev demo", description="Shows a fleet at work, in containers.")
+    parser = argparse.ArgumentParser(prog="./dev demo", description="Show a fleet at work, in containers.")
     parser.add_argument("--keep", action="store_true", help="leave the lab up at the end")
     parser.add_argument("--undo", action="store_true", help="take the lab down, remove what the demo wrote")
     return parser

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The collection at work on the lab's nodes, as an operator runs it: the site playbook, and single modules."""
+"""Run the collection on the lab's nodes as an operator does: the site playbook, and single modules."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SECONDS = 900.0
 
 @dataclass(frozen=True)
 class Deployment:
-    """What one run of the site playbook did. `stats`: counts (ok, changed, failures, unreachable) by node."""
+    """The result of one run of the site playbook. `stats`: counts (ok, changed, failures, unreachable) by node."""
 
     stats: dict[str, dict[str, int]]
     output: str
@@ -38,7 +38,7 @@ class Deployment:
 
     @property
     def changed(self) -> int:
-        """How many tasks changed something, over all nodes."""
+        """Return the number of tasks that changed something, over all nodes."""
         return sum(counts["changed"] for counts in self.stats.values())
 
 
@@ -55,7 +55,7 @@ class ModuleFailed(LabError):
 
 
 class Fleet:
-    """The load balancers of a lab that is up. Wants the collection on ANSIBLE_COLLECTIONS_PATH, as `dev` sets it."""
+    """The load balancers of a lab that is up. The collection must be on ANSIBLE_COLLECTIONS_PATH, as `dev` sets it."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -69,9 +69,9 @@ class Fleet:
         tags: Sequence[str] = (),
         **variables: Any,
     ) -> Deployment:
-        """Run the site playbook on the load balancers named, or all, with `variables` of the role beside the listeners.
+        """Run the site playbook on the named load balancers, or all, with listeners and other `variables` of the role.
 
-        With `tags`, only those parts of the role. DeployFailed unless it succeeded on each node.
+        With `tags` run only these parts of the role. Raise DeployFailed unless it succeeded on each node.
         """
         began = time.monotonic()
         expected = set(nodes) or {node.name for node in self._lab.nodes("lb")}
@@ -89,21 +89,21 @@ class Fleet:
         return Deployment({name: stats[name] for name in sorted(expected)}, output, seconds)
 
     def play(self, playbook: str, *options: str, **variables: Any) -> subprocess.CompletedProcess[str]:
-        """Run one of the collection's playbooks that bring no files to its end, whatever that is."""
+        """Run a playbook of the collection that copies no files, and return its result, also if it failed."""
         with self._files(variables=variables) as folder:
             self._enter_nodes_directly(folder)
             name = f"{_COLLECTION}.{playbook}"
             return self._playbook(folder, name, "--extra-vars", f"@{folder / 'variables.json'}", *options)
 
     def configure(self, listeners: Sequence[Mapping[str, Any]]) -> None:
-        """Give all load balancers these listeners as written and no others. ModuleFailed if one refuses."""
+        """Replace the listeners of all load balancers by these. Raise ModuleFailed if a load balancer refuses them."""
         nodes = [node.name for node in self._lab.nodes("lb")]
         self.modules(nodes, [("lb_config", {"listeners": list(listeners), "state": "replaced", "purge": "all"})])
 
     def module(self, node: str, module: str, /, *, check: bool = True, **arguments: Any) -> dict[str, Any]:
         """Run one module (of the collection where the name has no dot) on one node and return its result.
 
-        ModuleFailed if it failed and `check` is set. LabError if it could not be run at all.
+        Raise ModuleFailed if it failed and `check` is set, LabError if it could not be run at all.
         """
         return self.modules([node], [(module, arguments)], check=check)[node][0]
 
@@ -112,8 +112,8 @@ class Fleet:
     ) -> dict[str, list[dict[str, Any]]]:
         """Run modules one after the other, each on all the nodes side by side; return each node's results.
 
-        A call is a module's name and its arguments. A node on which one fails does not run the rest; errors are those
-        of `module`.
+        A call is a module's name and its arguments. A node on which a module fails does not run the rest. The errors
+        are those of `module`.
         """
         tasks = [
             {"name": module, module if "." in module else f"{_COLLECTION}.{module}": arguments}
@@ -124,10 +124,10 @@ class Fleet:
             self._enter_nodes_directly(folder)
             done = self._playbook(folder, str(folder / "play.json"), callback="ansible.posix.json")
         try:
-            told = [task["hosts"] for task in json.loads(done.stdout)["plays"][0]["tasks"]]
+            results_by_task = [task["hosts"] for task in json.loads(done.stdout)["plays"][0]["tasks"]]
         except (ValueError, LookupError) as error:
             raise LabError(f"{calls} did not run:\n{_tail(done.stdout + done.stderr)}") from error
-        results = {node: [hosts[node] for hosts in told if node in hosts] for node in nodes}
+        results = {node: [hosts[node] for hosts in results_by_task if node in hosts] for node in nodes}
         for node in nodes:
             if not results[node]:
                 raise LabError(f"{calls} did not run on {node}:\n{_tail(done.stdout + done.stderr)}")
@@ -137,9 +137,9 @@ class Fleet:
         return results
 
     def _enter_nodes_directly(self, folder: Path) -> None:
-        """Write an inventory that runs modules in the nodes' namespaces: faster than the connection.
+        """Write an inventory that runs modules in the nodes' namespaces, which is faster than the connection.
 
-        Only for modules that bring no files, because a file would be written on this machine.
+        Use it only for modules that copy no files, because a file would be written on this machine.
         """
         inventory = self._lab.inventory()
         for group in inventory["all"]["children"].values():
@@ -153,11 +153,11 @@ class Fleet:
 
     @contextmanager
     def _files(self, **documents: Any) -> Iterator[Path]:
-        """A folder with the inventory and the given documents as NAME.json, gone afterwards."""
+        """Make a folder with the inventory and the documents as NAME.json for the length of a block."""
         self._lab.store.prepare()
         with TemporaryDirectory(dir=self._lab.store.folder / "tmp") as name:
             folder = Path(name)
-            # a copy of its own, because a file that several runs share could be read half written
+            # a copy for each run, because a file that several runs share could be read half written
             self._lab.write_inventory(folder / "inventory.json")
             for key, document in documents.items():
                 (folder / f"{key}.json").write_text(json.dumps(document), encoding="utf-8")
@@ -187,17 +187,17 @@ class Fleet:
 
 
 def _recap(output: str) -> dict[str, dict[str, int]]:
-    """Counts by host from what the default callback prints last."""
+    """Return the counts by host from the last output of the default callback."""
     stats = {}
     for line in output.rpartition("PLAY RECAP")[2].splitlines():
         host, _colon, counts = line.partition(" : ")
-        found = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", counts)}
-        if found:
+        numbers = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", counts)}
+        if numbers:
             stats[host.strip()] = {
-                "ok": found["ok"],
-                "changed": found["changed"],
-                "failures": found["failed"],
-                "unreachable": found["unreachable"],
+                "ok": numbers["ok"],
+                "changed": numbers["changed"],
+                "failures": numbers["failed"],
+                "unreachable": numbers["unreachable"],
             }
     return stats
 

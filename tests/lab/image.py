@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The one root file system that all nodes boot: Debian from packages, built when its recipe changes."""
+"""The root file system that all nodes boot: Debian from packages, built when its recipe changes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PACKAGES = (
     "openssh-server",
 )
 
-# A privileged container shares the machine's kernel settings, clock, disks and devices: nothing may touch them.
+# A privileged container shares the machine's kernel settings, clock, disks and devices: no unit may change them.
 MASKED_UNITS = (
     "nginx.service",
     "keepalived.service",
@@ -91,7 +91,7 @@ _CUSTOMIZE = (
     " && rm -f etc/ssh/ssh_host_* && echo 'd /run/sshd 0755' > etc/tmpfiles.d/lab.conf"
     " && chroot . systemctl --quiet mask "
     + " ".join(MASKED_UNITS)
-    # an image as new as its packages: no boot rebuilds caches
+    # the image is as new as its packages, so that no boot rebuilds caches
     + " && touch -r usr etc/.updated var/.updated"
 )
 
@@ -105,13 +105,13 @@ class Source:
 
 
 def image_name(suite: str, more: tuple[str, ...] = ()) -> str:
-    """The name of the image for `suite` with `more` packages, which changes with the recipe."""
+    """Return the name of the image for `suite` with `more` packages, which changes with the recipe."""
     recipe = "\n".join([suite, *PACKAGES, *more, _CUSTOMIZE])
     return f"{_kind(suite, more)}{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
 def ensure_image(store: Store, suite: str, say: Callable[[str], None], more: tuple[str, ...] = ()) -> str:
-    """Build and import the image unless the store has it. Returns its name. LabError if it cannot be built."""
+    """Build and import the image unless the store has it, and return its name. Raise LabError if it cannot be built."""
     name = image_name(suite, more)
     with store.lock("image"):
         if name in _images(store):
@@ -125,7 +125,7 @@ def ensure_image(store: Store, suite: str, say: Callable[[str], None], more: tup
             archive.unlink(missing_ok=True)
         for old in _images(store):
             if old != name and old.startswith(_kind(suite, more)):
-                # refused while a lab still runs on it, which is as it should be
+                # podman refuses to remove an image while a lab runs on it
                 store.podman(["rmi", old], check=False)
     return name
 
@@ -135,22 +135,22 @@ def _kind(suite: str, more: tuple[str, ...]) -> str:
 
 
 def apt_sources() -> tuple[Source, ...]:
-    """Debian's own archives among those that the machine's apt has indexes of; third parties are left out."""
+    """Return Debian's archives that the machine's apt has indexes of, without those of third parties."""
     lines = _indexes()
     if not lines:
         subprocess.run(["apt-get", "update", "-qq"], check=False, capture_output=True, timeout=300)
         lines = _indexes()
-    found: dict[str, Source] = {}
+    sources: dict[str, Source] = {}
     for line in lines:
         origin, label, uri = line.split("|")
-        found.setdefault(label, Source(uri, label))
-    if "Debian" not in found:
+        sources.setdefault(label, Source(uri, label))
+    if "Debian" not in sources:
         raise LabError("apt has no index of a Debian archive to build the image from; run: apt-get update")
-    return tuple(found.values())
+    return tuple(sources.values())
 
 
 def source_lines(suite: str, sources: tuple[Source, ...], keyring: str) -> list[str]:
-    """One-line apt sources for `suite` on the same archives."""
+    """Return one-line apt sources for `suite` on these archives."""
     suites = {"Debian": [suite, f"{suite}-updates"], "Debian-Security": [f"{suite}-security"]}
     return [
         f"deb [signed-by={keyring}] {source.uri} {name} main"
@@ -203,10 +203,10 @@ def _indexes() -> list[str]:
 
 
 def _transport_settings() -> list[str]:
-    """The machine's own proxy and certificate settings of apt, in the form that apt reads."""
+    """Return the proxy and certificate settings of the machine's apt, in the form that apt reads."""
     done = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, timeout=60, check=True)
-    wanted = ("Acquire::http::", "Acquire::https::", "Acquire::Check-Valid-Until ")
-    return [line.rstrip(";") for line in done.stdout.splitlines() if line.startswith(wanted)]
+    prefixes = ("Acquire::http::", "Acquire::https::", "Acquire::Check-Valid-Until ")
+    return [line.rstrip(";") for line in done.stdout.splitlines() if line.startswith(prefixes)]
 
 
 def _images(store: Store) -> list[str]:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A whole lab: up, down, its nodes, its inventory."""
+"""A lab as a whole: bring it up, take it down, its nodes and its inventory."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _PROGRAMS = ("ip", "mmdebstrap", "nft", "nsenter", "podman", "sysctl", *ssh.PROG
 
 
 class Lab:
-    """A named lab; several live side by side. Settings come from the environment where not given.
+    """A named lab; several may be up side by side. Settings that are not given come from the environment.
 
-    EVENFLOW_LAB: name; EVENFLOW_LAB_SUITE: Debian release; EVENFLOW_LAB_BACKENDS: number of backends. `packages`: more
-    than every node has.
+    EVENFLOW_LAB: name; EVENFLOW_LAB_SUITE: Debian release; EVENFLOW_LAB_BACKENDS: number of backends. `packages`:
+    additional Debian packages of all nodes.
     """
 
     def __init__(
@@ -54,17 +54,17 @@ class Lab:
         self._inventory = self._state.with_name(f"{self.name}.inventory.json")
         kept = self._kept()
         self.suite = suite or os.environ.get("EVENFLOW_LAB_SUITE") or kept.get("suite", SUITES[0])
-        wanted = backends or os.environ.get("EVENFLOW_LAB_BACKENDS") or kept.get("backends", 3)
+        number = backends or os.environ.get("EVENFLOW_LAB_BACKENDS") or kept.get("backends", 3)
         if self.suite not in SUITES:
             raise LabError(f"EVENFLOW_LAB_SUITE must be one of {', '.join(SUITES)}, not {self.suite!r}")
         try:
-            self.topology: Topology = topology(int(wanted))
+            self.topology: Topology = topology(int(number))
         except ValueError as error:
             raise LabError(f"EVENFLOW_LAB_BACKENDS: {error}") from error
         self._nodes = {spec.name: Node(self.store, self.name, spec, self.topology) for spec in self.topology.nodes}
 
     def up(self) -> bool:
-        """Bring the lab up. True if that took work, False if it was up already. LabError says why it cannot."""
+        """Bring the lab up and return True, or False if it was up already. Raise LabError if that fails."""
         self._check_machine()
         self.store.prepare()
         with self.store.lock(f"lab-{self.name}"), self.store.lock("store", shared=True):
@@ -78,8 +78,8 @@ class Lab:
             try:
                 self._build(image, find_runtime(self.store, image, self._say))
             except LabError as error:
-                # what worked once may not any more: an upgrade, another cgroup layout
-                self._say(f"once more with another look at container runtimes: {error}")
+                # the remembered runtime may no longer work, as after an upgrade or with another cgroup layout
+                self._say(f"trying the container runtimes again: {error}")
                 forget_runtime(self.store, image)
                 self._clear()
                 self._build(image, find_runtime(self.store, image, self._say))
@@ -91,14 +91,14 @@ class Lab:
         return True
 
     def down(self) -> None:
-        """Remove the lab, also what a crashed run left of it."""
+        """Remove the lab, also what a crashed run has left."""
         self.store.prepare()
         with self.store.lock(f"lab-{self.name}"):
             self._clear()
             self.store.tidy()
 
     def is_up(self) -> bool:
-        """Whether every node of this very lab runs and its bridges are there."""
+        """Return whether every node of the lab with these settings runs and the bridges exist."""
         return (
             self._kept() == self._settings()
             and network.has_bridges(self.namespace)
@@ -106,23 +106,23 @@ class Lab:
         )
 
     def node(self, name: str) -> Node:
-        """The node called `name`. LabError names the ones there are."""
+        """Return the node called `name`. Raise LabError with the names of all nodes if there is none."""
         if name not in self._nodes:
             raise LabError(f"no node {name!r}; there are {', '.join(self._nodes)}")
         return self._nodes[name]
 
     def nodes(self, kind: str | None = None) -> list[Node]:
-        """All nodes, or those of one kind: lb, backend, client."""
+        """Return all nodes, or those of one kind: lb, backend, client."""
         return [node for node in self._nodes.values() if kind in (None, node.spec.kind)]
 
     def route(self, via: network.Via) -> None:
-        """Send the client's traffic for routed VIPs by one load balancer, or by both (per flow)."""
+        """Route the client's traffic for routed VIPs through one load balancer, or through both (per flow)."""
         if via not in ("lb1", "lb2", "both"):
-            raise LabError(f"route by lb1, lb2 or both, not {via!r}")
+            raise LabError(f"route through lb1, lb2 or both, not {via!r}")
         network.route_vips(self.node("c1").pid, self.topology, via)
 
     def inventory(self) -> dict[str, Any]:
-        """An Ansible inventory of the lab, as data."""
+        """Return an Ansible inventory of the lab as data."""
         groups: dict[str, Any] = {group: {"hosts": {}} for group in _GROUPS.values()}
         for node in self.nodes():
             groups[_GROUPS[node.spec.kind]]["hosts"][node.name] = {"ansible_host": node.container}
@@ -139,7 +139,7 @@ class Lab:
         }
 
     def write_inventory(self, path: Path | None = None) -> Path:
-        """Write the inventory (JSON, which Ansible's YAML plugin reads) and return where it is."""
+        """Write the inventory (JSON, which Ansible's YAML plugin reads) and return its path."""
         target = path or self._inventory
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(self.inventory(), indent=2) + "\n", encoding="utf-8")
@@ -206,14 +206,14 @@ def remove_all() -> None:
     if not store.folder.exists():
         return
     store.prepare()
-    names = set(_labs_known(store))
+    names = set(_existing_labs(store))
     for name in sorted(names):
         Lab(name).down()
     store.remove(store.containers())
     store.tidy()
 
 
-def _labs_known(store: Store) -> Sequence[str]:
+def _existing_labs(store: Store) -> Sequence[str]:
     labels = store.podman(
         ["ps", "--all", "--filter", "label=evenflow.lab", "--format", '{{index .Labels "evenflow.lab"}}']
     ).split()
@@ -223,6 +223,6 @@ def _labs_known(store: Store) -> Sequence[str]:
 def _mounts(spec: NodeSpec) -> list[str]:
     mounts = ["--mount", f"type=bind,src={_NODE_FILES},dst=/opt/lab,ro=true"]
     if spec.kind == "backend":
-        # units of a folder that only backends see: the other nodes stay plain Debian
+        # only backends have this folder of units: the other nodes stay plain Debian
         mounts += ["--mount", f"type=bind,src={_NODE_FILES / 'units'},dst=/usr/local/lib/systemd/system,ro=true"]
     return mounts

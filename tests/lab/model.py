@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A model of the kernel's choice: which backend the tuple of a new flow gets from a hashed listener."""
+"""A model of the kernel's choice of a backend for the tuple of a new flow to a listener with a hash scheduler."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Model:
             self._listeners.append((listener, slots))
 
     def backend(self, flow: Flow) -> str:
-        """Return the address of the backend that a new flow gets. KeyError if no listener serves it."""
+        """Return the address of the backend that a new flow gets. Raise KeyError if no listener serves the flow."""
         for listener, slots in self._listeners:
             if (listener.address, listener.protocol) == (flow.destination, flow.protocol) and any(
                 ports.first <= flow.destination_port <= ports.last for ports in listener.ports
@@ -63,7 +63,7 @@ def reciprocal_scale(value: int, end: int) -> int:
 
 
 def jhash(key: bytes, seed: int) -> int:
-    """Hash a key as the kernel's ``jhash`` does: Bob Jenkins' lookup3, little-endian words."""
+    """Hash a key as the kernel's ``jhash`` does: Bob Jenkins' lookup3, little-endian 32-bit values."""
     a = b = c = (0xDEADBEEF + len(key) + seed) & _MASK
     while len(key) > 12:
         a, b, c = (a + _word(key, 0)) & _MASK, (b + _word(key, 4)) & _MASK, (c + _word(key, 8)) & _MASK
@@ -76,7 +76,7 @@ def jhash(key: bytes, seed: int) -> int:
 
 
 def _hashed(flow: Flow, hashed: str) -> bytes:
-    """Lay out the hashed fields as registers do: each begins at a multiple of four bytes."""
+    """Return the hashed fields as nftables registers hold them: each begins at a multiple of four bytes."""
     source = ipaddress.ip_address(flow.source).packed
     destination = ipaddress.ip_address(flow.destination).packed
     protocol = bytes([_PROTOCOLS[flow.protocol], 0, 0, 0])

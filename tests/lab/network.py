@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The wires of a lab: one namespace that holds the bridges, a veth pair for every interface of a node."""
+"""The networks of a lab: a namespace with the bridges, and a veth pair for every interface of a node."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .topology import BACK, FRONT, NETWORKS, VIP_PREFIX4, VIP_PREFIX6, NodeSpec,
 
 Via = Literal["lb1", "lb2", "both"]
 
-# Marks and routing tables of backends: one per load balancer.
+# Marks and routing tables on backends, a pair for each load balancer.
 _MARKS = {"lb1": 1, "lb2": 2}
 _FIRST_TABLE = 100
 
-# Of the client: the way of every second flow.
+# The client's routing table for every second flow.
 _HALF_TABLE = 200
 
 
@@ -45,7 +45,7 @@ def create_bridges(namespace: str) -> None:
 
 
 def remove_bridges(namespace: str) -> None:
-    """Remove the namespace with all that is in it; nothing happens if there is none."""
+    """Remove the namespace with the bridges, if it exists."""
     if has_bridges(namespace):
         run(["ip", "netns", "del", namespace])
 
@@ -55,7 +55,7 @@ def has_bridges(namespace: str) -> bool:
 
 
 def plug(namespace: str, spec: NodeSpec, pid: int, topology: Topology) -> None:
-    """Give the network namespace of process `pid` everything that `spec` says. It must have no interface yet."""
+    """Set up the network of process `pid`, which must have no interface yet, as `spec` describes it."""
     run(enter(pid, ["sysctl", "-qw", *_sysctls(spec)], only_network=True))
     _batch(["ip", "-n", namespace], _wires(spec, pid))
     _batch(enter(pid, ["ip"], only_network=True), _addresses(spec))
@@ -71,7 +71,7 @@ def plug(namespace: str, spec: NodeSpec, pid: int, topology: Topology) -> None:
 
 
 def route_vips(client_pid: int, topology: Topology, via: Via) -> None:
-    """Set by which load balancers the client reaches the routed VIP prefixes."""
+    """Set the load balancers through which the client reaches the routed VIP prefixes."""
     names = ("lb1", "lb2") if via == "both" else (via, via)
     nics = [topology.node(name).nic(FRONT) for name in names]
     for command, prefix, gateways in (
@@ -88,9 +88,9 @@ def route_vips(client_pid: int, topology: Topology, via: Via) -> None:
 
 
 def halves_ruleset() -> str:
-    """The client's own nftables table: every packet of a flow goes the same way, half of the flows the second one.
+    """Return the client's nftables table, by which half of the flows take the second route, with all their packets.
 
-    A router would do it by its multipath hash. On a Linux host with two next hops (seen with 6.18) the last ACK of a
+    A router would do this by its multipath hash. On a Linux host with two next hops (seen with 6.18) the last ACK of a
     flow, which a timewait socket sends, may go the other way: the backend never sees it.
     """
     rules = [
@@ -112,7 +112,7 @@ def halves_ruleset() -> str:
 
 
 def answer_ruleset(topology: Topology) -> str:
-    """The backend's own nftables table: an answer leaves through the node whose packet came last."""
+    """Return the backend's nftables table, by which an answer leaves through the node whose packet came last."""
     remember = [
         f'    iifname "{BACK.name}" ether saddr {topology.node(name).nic(BACK).mac} ct direction original '
         f"ct mark set {mark}"
@@ -137,7 +137,7 @@ def answer_ruleset(topology: Topology) -> str:
 
 
 def _sysctls(spec: NodeSpec) -> list[str]:
-    # without duplicate address detection an address works at once; the lab's addresses are unique by plan
+    # without duplicate address detection an address works at once; the lab's addresses are unique
     settings = [
         "net.ipv6.conf.all.accept_dad=0",
         "net.ipv6.conf.default.accept_dad=0",
@@ -145,7 +145,7 @@ def _sysctls(spec: NodeSpec) -> list[str]:
         "net.ipv6.conf.default.router_solicitations=0",
     ]
     if spec.kind == "client":
-        # Tests name ports of this range; one that a flow has just had cannot be bound for a minute.
+        # Tests choose ports of this range; a port that a flow has just used cannot be bound for a minute.
         settings += ["net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.ip_local_reserved_ports=20000-29999"]
     return settings
 
@@ -168,7 +168,7 @@ def _addresses(spec: NodeSpec) -> list[str]:
         lines.append(f"addr add {nic.v6}/64 dev {device} nodad")
         for host in nic.more_hosts:
             lines.append(f"addr add {nic.network.v4(host)}/24 dev {device}")
-            # preferred 0: used only by those who bind to it
+            # preferred 0: only programs that bind to it use it
             lines.append(f"addr add {nic.network.v6(host)}/64 dev {device} nodad preferred_lft 0")
     return lines
 
@@ -188,5 +188,5 @@ def _answer_routes(topology: Topology, family: Literal[4, 6]) -> list[str]:
 
 
 def _batch(command: Sequence[str], lines: Sequence[str]) -> None:
-    """Run one `ip` program over many lines; the first that fails ends it."""
+    """Run one `ip` program with many lines, up to the first that fails."""
     run([*command, "-batch", "-"], input="\n".join(lines) + "\n")

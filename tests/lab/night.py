@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A night of maintenance: every backend is restarted in its turn, under traffic of several kinds and both families."""
+"""Rolling maintenance of every backend under several kinds of traffic, of both address families."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 from .fleet import Fleet
 from .lab import Lab
 from .nodes import Node
-from .rows import FAMILIES, checked, heal, listener, target, vip, wait_for_states
+from .rows import FAMILIES, heal, http_check, listener, target, vip, wait_for_states
 from .traffic import Record, run_load
 
 HOST = 90
@@ -32,18 +32,18 @@ _LOOK_SECONDS = 0.25
 _DATABASE, _DNS = 5432, 5300
 
 DATABASE_CHECK = Path(__file__).parent / "database" / "check_postgresql.sh"
-"""A check script that the load balancers need for the night of the database."""
+"""The check script that the load balancers need for the database."""
 
-# A script that starts programs has to have the time for it, also where everything else is busy.
+# A script that starts programs needs time, also on a busy machine.
 _PATIENT = {"check_interval_sec": 3, "timeout_sec": 3, "healthy_threshold": 1, "unhealthy_threshold": 2}
 
 Traffic = Callable[[Node], Sequence[Record]]
-"""Sends flows of one kind for some seconds."""
+"""A function that sends flows of one kind for some seconds."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What serves and who asks. `ports`: on which nobody may be at a restart; `services`: units that are restarted."""
+    """Listeners, services and traffic. `services`: units that are restarted; `ports`: their TCP ports."""
 
     listeners: Sequence[Mapping[str, Any]]
     services: Sequence[str]
@@ -53,10 +53,10 @@ class Setting:
 
 @dataclass
 class Night:
-    """What happened. Times in seconds since the epoch.
+    """The records of a maintenance. Times are in seconds since the epoch.
 
-    `flows`: by kind of traffic. `drained`: when each backend was out on the first load balancer. `restarted`: when its
-    services were restarted, and how many connections were on them at that moment.
+    `flows`: by kind of traffic. `drained`: from when to when each backend was drained on the first load balancer.
+    `restarted`: when the services of each backend were restarted, and how many connections they had then.
     """
 
     play: CompletedProcess[str]
@@ -66,12 +66,12 @@ class Night:
 
     @property
     def records(self) -> list[Record]:
-        """All flows of all kinds."""
-        return [record for found in self.flows.values() for record in found]
+        """Return the flows of all kinds."""
+        return [record for records in self.flows.values() for record in records]
 
 
-def usual(lab: Lab) -> Setting:
-    """Short HTTP requests, datagrams that want an answer, and streams of which every byte is checked."""
+def common_services(lab: Lab) -> Setting:
+    """Return a setting with short HTTP requests, datagrams and their answers, and streams with checked bytes."""
     listeners = []
     for family in FAMILIES:
         listeners += [
@@ -92,10 +92,10 @@ def usual(lab: Lab) -> Setting:
 
 
 def database_and_dns(lab: Lab) -> Setting:
-    """PostgreSQL with a client that reconnects for every transaction, and a DNS server.
+    """Return a setting with PostgreSQL, whose client reconnects for every transaction, and a DNS server.
 
-    Each is checked by what it serves. Wants the packages `postgresql` and `dnsmasq-base` on the nodes, and the check
-    script on the load balancers.
+    Health checks use the services themselves. The nodes need the packages `postgresql` and `dnsmasq-base`, and the load
+    balancers need the check script.
     """
     for node in lab.nodes("backend"):
         _start_database_and_dns(node)
@@ -136,28 +136,28 @@ def database_and_dns(lab: Lab) -> Setting:
 
 
 def prepare(lab: Lab, fleet: Fleet, setting: Setting) -> None:
-    """Give the load balancers the listeners, and wait until all backends are healthy."""
+    """Configure the listeners on the load balancers, and wait until all backends are healthy."""
     heal(lab)
     fleet.configure(setting.listeners)
-    for one in setting.listeners:
+    for entry in setting.listeners:
         for node in lab.nodes("lb"):
-            wait_for_states(lab, one["name"], " ".join(["healthy"] * len(one["backends"])), node=node.name)
+            wait_for_states(lab, entry["name"], " ".join(["healthy"] * len(entry["backends"])), node=node.name)
     lab.route("both")
 
 
-def spend(
+def maintain(
     lab: Lab, fleet: Fleet, folder: Path, setting: Setting, least: Mapping[str, int] | None = None, **variables: Any
 ) -> Night:
-    """Run rolling maintenance over all backends under traffic, to its end whatever that is.
+    """Run rolling maintenance on all backends under traffic and return its records, also if it fails.
 
-    Traffic goes on after it until there are at least as many flows of each kind as `least` says.
+    The traffic continues after it until there are at least as many flows of each kind as `least` says.
     """
     client, ending = lab.node("c1"), Event()
     tasks = folder / "restart.json"
     tasks.write_text(json.dumps(_tasks(setting)), encoding="utf-8")
     with ThreadPoolExecutor(max_workers=len(setting.traffic) + 1) as pool:
         running = {
-            kind: pool.submit(_again, ending, client, once, (least or {}).get(kind, 0))
+            kind: pool.submit(_repeat, ending, client, once, (least or {}).get(kind, 0))
             for kind, once in setting.traffic.items()
         }
         watch = pool.submit(_watch, ending, lab.nodes("lb")[0])
@@ -169,10 +169,10 @@ def spend(
             ending.set()
     restarted = {}
     for node in lab.nodes("backend"):
-        found = node.run(["cat", _CONNECTIONS], check=False).stdout.split()
-        if found:
-            restarted[node.name] = float(found[0]), int(found[1])
-    return Night(play, {kind: found.result() for kind, found in running.items()}, watch.result(), restarted)
+        recorded = node.run(["cat", _CONNECTIONS], check=False).stdout.split()
+        if recorded:
+            restarted[node.name] = float(recorded[0]), int(recorded[1])
+    return Night(play, {kind: sent.result() for kind, sent in running.items()}, watch.result(), restarted)
 
 
 def _listener(lab: Lab, name: str, family: int, **options: Any) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _listener(lab: Lab, name: str, family: int, **options: Any) -> dict[str, Any
         **{
             "weights": weights,
             "scheduler": "wrr",
-            "health_check": checked("night", unhealthy_threshold=3),
+            "health_check": http_check("night", unhealthy_threshold=3),
             "connection_draining_timeout_sec": DRAIN_SECONDS,
             **options,
         },
@@ -198,7 +198,7 @@ def _targets(port: int) -> list[str]:
 
 def _tasks(setting: Setting) -> list[dict[str, Any]]:
     ports = " or ".join(f"sport = :{port}" for port in setting.ports)
-    # The count is taken by what restarts, in the same breath.
+    # The command that restarts also counts, so that no connection can come in between.
     script = (
         f'echo "$(date +%s.%N) $(ss -Htn state established "( {ports} )" | wc -l)" >{_CONNECTIONS}'
         f" && systemctl restart {' '.join(setting.services)}"
@@ -206,10 +206,10 @@ def _tasks(setting: Setting) -> list[dict[str, Any]]:
     return [{"name": "Restart the services", "ansible.builtin.command": {"argv": ["sh", "-c", script]}}]
 
 
-def _again(ending: Event, client: Node, once: Traffic, least: int) -> list[Record]:
-    """Repeat traffic until the end and until there are enough flows.
+def _repeat(ending: Event, client: Node, once: Traffic, least: int) -> list[Record]:
+    """Repeat traffic until the end and until there are enough flows, and return its records.
 
-    Every flow that was begun is in the records, without what only says that it was opened.
+    Every flow has one record: records that a stream was opened are left out.
     """
     records: list[Record] = []
     while not ending.is_set() or len(records) < least:
@@ -218,15 +218,15 @@ def _again(ending: Event, client: Node, once: Traffic, least: int) -> list[Recor
 
 
 def _watch(ending: Event, node: Node) -> dict[str, tuple[float, float]]:
-    """Note from when to when each machine is drained in the configuration of a load balancer."""
+    """Return from when to when each machine was drained in the configuration of a load balancer."""
     spans: dict[str, tuple[float, float]] = {}
     while not ending.is_set():
         listeners = json.loads(node.get("/etc/evenflow/listeners.json"))["listeners"]
         now = time.time()
         for name in {
             backend["name"]
-            for one in listeners.values()
-            for backend in one["backends"]
+            for entry in listeners.values()
+            for backend in entry["backends"]
             if backend["admin_state"] == "drained"
         }:
             spans[name] = spans.get(name, (now, now))[0], now
@@ -235,7 +235,7 @@ def _watch(ending: Event, node: Node) -> dict[str, tuple[float, float]]:
 
 
 def _transactions(family: int) -> Traffic:
-    """Run pgbench's read-only transactions, each on a connection of its own."""
+    """Return a function that runs read-only transactions of pgbench, each on a new connection."""
     address = vip(family, HOST)
 
     def once(client: Node) -> list[Record]:
@@ -258,7 +258,7 @@ def _transactions(family: int) -> Traffic:
         )
         processed = re.search(r"actually processed: (\d+)", done.stdout)
         count = int(processed[1]) if processed else 0
-        one = Record(began, "transaction", address, True, None, None, None, None, None, None, 0.0, None)
+        succeeded = Record(began, "transaction", address, True, None, None, None, None, None, None, 0.0, None)
         failed = (
             []
             if done.returncode == 0
@@ -268,7 +268,7 @@ def _transactions(family: int) -> Traffic:
                 )
             ]
         )
-        return [one] * count + failed
+        return [succeeded] * count + failed
 
     return once
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One node of a running lab: what a test or a person can do with it."""
+"""A node of a running lab, and what a test or a person can do with it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Node:
 
     @property
     def pid(self) -> int:
-        """The machine's number of the node's PID 1. LabError while the node is off."""
+        """Return the process id of the node's PID 1 on this machine. Raise LabError while the node is off."""
         if not self._pid:
             self._pid = self._inspect_pid()
         if not self._pid:
@@ -44,11 +44,11 @@ class Node:
     def run(
         self, arguments: Sequence[str], *, input: str | None = None, check: bool = True, timeout: float = 60
     ) -> Result:
-        """Run a command to its end. CommandFailed if `check` is set and it fails; `timeout` in seconds."""
+        """Run a command to its end. Raise CommandFailed if `check` is set and it fails; `timeout` is in seconds."""
         return run(enter(self.pid, arguments), input=input, check=check, timeout=timeout)
 
     def start(self, arguments: Sequence[str], *, stdin: bool = False, output: IO[str] | None = None) -> Background:
-        """Start a command and return at once. `output` is a file that takes all it prints, instead of pipes."""
+        """Start a command and return at once. `output` is a file for all its output, instead of pipes."""
         return Background(enter(self.pid, arguments), stdin=stdin, output=output)
 
     def put(self, path: str, text: str, mode: str = "0644") -> None:
@@ -56,11 +56,11 @@ class Node:
         self.run(["install", "-D", "-m", mode, "/dev/stdin", path], input=text)
 
     def get(self, path: str) -> str:
-        """The text of a file on the node."""
+        """Return the text of a file on the node."""
         return self.run(["cat", path]).stdout
 
     def power_on(self) -> None:
-        """Boot: interfaces and addresses are there before systemd starts, as on a real machine."""
+        """Boot the node. Interfaces and addresses exist before systemd starts, as on a real machine."""
         self._store.podman(["init", self.container])
         self._pid = self._inspect_pid()
         plug(self._namespace, self.spec, self.pid, self._topology)
@@ -68,7 +68,7 @@ class Node:
         self.wait_booted()
 
     def wait_booted(self, timeout: float = BOOT_SECONDS) -> None:
-        """Wait until systemd has started everything. LabError names units that failed."""
+        """Wait until systemd has started everything. Raise LabError with the failed units if it does not."""
         state = wait_booted(self.pid, timeout)
         if state == "running":
             return
@@ -76,18 +76,18 @@ class Node:
         raise LabError(f"{self.name} did not boot cleanly ({state or 'no state'}): {failed or 'no failed unit listed'}")
 
     def shut_down(self, timeout: int = 20) -> None:
-        """Stop the node the orderly way; killed after `timeout` seconds."""
+        """Shut the node down, and kill it after `timeout` seconds."""
         with self._until_cleaned_up():
             self._store.podman(["stop", "--time", str(timeout), self.container])
 
     def power_off(self) -> None:
-        """Take the power away: nothing on the node gets a chance to say anything."""
+        """Kill the node, as a power failure does: no process on it can clean up."""
         with self._until_cleaned_up():
             self._store.podman(["kill", "--signal", "KILL", self.container])
             self._store.podman(["wait", self.container])
 
     def reboot(self, *, hard: bool = False) -> None:
-        """Off and on again. Files stay, /run, /tmp and everything in the kernel are new."""
+        """Reboot the node. Files stay, but /run, /tmp and the state of the kernel are new."""
         if hard:
             self.power_off()
         else:
@@ -95,32 +95,32 @@ class Node:
         self.power_on()
 
     def is_running(self) -> bool:
-        """Whether it runs and podman can enter it, as Ansible does; a machine that slept may leave one it cannot."""
+        """Return whether the node runs and podman can enter it, which may fail after the machine has slept."""
         self._pid = 0
         entered = ["exec", self.container, "cat", "/proc/1/comm"]
         return self._inspect_pid() > 0 and self._store.podman(entered, check=False).strip() == "systemd"
 
     @contextmanager
     def _until_cleaned_up(self) -> Iterator[None]:
-        """Wait, after the node was stopped, for its monitor: what that cleans up may be the node's next boot."""
+        """Wait until the stopped node's monitor has ended, because its cleaning up could affect the next boot."""
         monitor = self._inspect_pid("ConmonPid")
         yield
         self._pid = 0
         end = time.monotonic() + BOOT_SECONDS
         while monitor and _lives(monitor):
             if time.monotonic() > end:
-                raise LabError(f"{self.name} is off, and process {monitor}, which watched it, does not end")
+                raise LabError(f"{self.name} is off, but its monitor, process {monitor}, does not end")
             time.sleep(0.02)
 
     def _inspect_pid(self, which: str = "Pid") -> int:
-        # without it nothing runs, and asking podman would make it again
+        # without this folder no node runs, and podman would make it again
         if not self._store.run_root.exists():
             return 0
-        wanted = f"{{{{.State.{which}}}}}"
-        told = self._store.podman(
-            ["inspect", "--type", "container", "--format", wanted, self.container], check=False
+        template = f"{{{{.State.{which}}}}}"
+        pid = self._store.podman(
+            ["inspect", "--type", "container", "--format", template, self.container], check=False
         ).strip()
-        return int(told or 0)
+        return int(pid or 0)
 
 
 def _lives(pid: int) -> bool:

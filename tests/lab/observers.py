@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Observers of a node that prove at their end that they are still there: the last event that each sees is its own."""
+"""Observers of a node, which prove at their end that they have missed nothing: each sees an event that it caused."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _numbers = count()
 
 
 class ObserverEnded(Exception):
-    """An observer ended or lost events, so that silence proves nothing."""
+    """An observer ended or lost events, so its output is not complete."""
 
 
 class Observer:
     """A program on a node that prints a line for each event, as a `with` block.
 
     The block begins when the program has seen an event that the observer caused. `finish` causes another one and waits
-    until the program has seen that too, so everything before it was seen as well.
+    until the program has seen that too, so it has seen everything before.
     """
 
     def __init__(self, node: Node, command: Sequence[str]) -> None:
@@ -41,7 +41,7 @@ class Observer:
         marks: list[str] = []
 
         def has_begun() -> bool:
-            # The program begins to look at a moment of its own, so one event may be too early.
+            # It is unknown when the program begins to listen, so an event may be too early.
             marks.append(self._cause())
             return any(self._has_seen(mark) for mark in marks)
 
@@ -54,11 +54,11 @@ class Observer:
         self._end()
 
     def lines(self) -> list[str]:
-        """Return what was seen so far, without the observer's own events. ObserverEnded if the program has ended."""
+        """Return the lines so far, without the observer's own events. Raise ObserverEnded if the program has ended."""
         return [line for line in self._complete_lines() if line and not self._is_own(line)]
 
     def finish(self) -> list[str]:
-        """Return all that was seen before this call. ObserverEnded unless the program saw it all."""
+        """Return all lines of events before this call. Raise ObserverEnded unless the program saw them all."""
         mark = self._cause()
         wait_until(lambda: self._has_seen(mark), f"{' '.join(self._command)} sees the last event")
         lines = self.lines()
@@ -66,7 +66,7 @@ class Observer:
         return lines
 
     def _cause(self) -> str:
-        """Cause an event and return a text that only its line has."""
+        """Cause an event and return a text that only the line of this event has."""
         raise NotImplementedError
 
     def _is_own(self, line: str) -> bool:
@@ -95,7 +95,7 @@ class Observer:
 
 
 class TableWatch(Observer):
-    """What changes in our nftables table on a node: seconds since the epoch and the statement, a line each."""
+    """Changes of the load balancer's table on a node; a line has seconds since the epoch and the statement."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(node, ["python3", "-u", "/opt/lab/watch_table.py"])
@@ -112,7 +112,7 @@ class TableWatch(Observer):
 class Sniffer(Observer):
     """Packets that come in on a node's interface and match an expression, as tcpdump prints them.
 
-    `beside` is a node on the same network: it sends the observer's own packets.
+    `beside` is a node on the same network, which sends the observer's own packets.
     """
 
     def __init__(self, node: Node, interface: str, expression: str, beside: Node) -> None:
@@ -122,12 +122,12 @@ class Sniffer(Observer):
         self._beside = beside
 
     def finish(self) -> list[str]:
-        """Return all that was seen before this call. ObserverEnded unless the program saw it all."""
+        """Return all lines of events before this call. Raise ObserverEnded unless the program saw them all."""
         lines = super().finish()
-        # tcpdump says so when it ends.
-        said = wait_until(self._printed, "tcpdump ends", is_so=lambda text: "dropped by kernel" in text)
-        if "\n0 packets dropped by kernel" not in said:
-            raise ObserverEnded(f"{' '.join(self._command)}: {said[-300:]}")
+        # tcpdump prints the number of lost packets when it ends.
+        summary = wait_until(self._printed, "tcpdump ends", accepts=lambda text: "dropped by kernel" in text)
+        if "\n0 packets dropped by kernel" not in summary:
+            raise ObserverEnded(f"{' '.join(self._command)}: {summary[-300:]}")
         return lines
 
     def _cause(self) -> str:

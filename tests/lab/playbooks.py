@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""ansible-playbook without its start-up: a process that has loaded Ansible forks for each run.
+"""Run ansible-playbook without its start-up: a process that has loaded Ansible forks for each run.
 
-Half of a run with one task is the loading of Ansible, and tests make hundreds of them.
+Loading Ansible takes half of the time of a run with one task, and tests make hundreds of runs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Playbooks:
         self._lock = Lock()
 
     def run(self, arguments: Sequence[str], folder: Path, timeout: float) -> subprocess.CompletedProcess[str]:
-        """Run one in a folder to its end, whatever that is. subprocess.TimeoutExpired after `timeout` seconds."""
+        """Run ansible-playbook in a folder and return its result. Raise TimeoutExpired after `timeout` seconds."""
         with self._lock:
             loaded = self._idle.pop() if self._idle else _Loaded(self._environment)
         try:
@@ -54,7 +54,7 @@ class Playbooks:
 
 
 class _Loaded:
-    """A process that has loaded Ansible. It ends with this one, which holds the other end of its input."""
+    """A process that has loaded Ansible. It ends with this process, which holds the other end of its input."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -71,14 +71,14 @@ class _Loaded:
         request = {"arguments": list(arguments), "folder": str(folder), "files": [str(file) for file in files]}
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        self._child = self._told()
+        self._child = self._read_number()
         if not select([self._process.stdout], [], [], timeout)[0]:
             raise subprocess.TimeoutExpired([_PROGRAM, *arguments], timeout)
-        status = self._told()
+        status = self._read_number()
         self._child = 0
         return status
 
-    def _told(self) -> int:
+    def _read_number(self) -> int:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
@@ -86,7 +86,7 @@ class _Loaded:
         return int(line)
 
     def end(self) -> None:
-        """End it, and the run that it may have begun."""
+        """End the process, and its current run if there is one."""
         assert self._process.stdin and self._process.stdout
         if self._child:
             with suppress(ProcessLookupError):
@@ -99,7 +99,7 @@ class _Loaded:
 
 
 def _serve() -> None:
-    # what every run loads; the collection is read by each run anew
+    # load what every run needs; each run reads the collection again
     import ansible.executor.module_common
     import ansible.executor.playbook_executor
     import ansible.plugins.strategy.linear  # noqa: F401
@@ -115,7 +115,7 @@ def _serve() -> None:
 
 
 def _play(command: Any, request: dict[str, Any]) -> int:
-    """Run the playbook in this process; returns its exit status."""
+    """Run the playbook in this process and return its exit status."""
     os.setsid()
     os.chdir(request["folder"])
     for descriptor, path in [(0, os.devnull), *zip((1, 2), request["files"])]:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Requests per second of each backend over time, as a picture."""
+"""Plot the requests per second of each backend over time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen before)
 
-# Okabe and Ito's palette tells apart for colour-blind eyes; markers tell apart without colour.
+# Colour-blind people can distinguish Okabe and Ito's palette; markers are distinguished without colour.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _GREY = "#555555"
@@ -25,7 +25,7 @@ _GREY = "#555555"
 def plot(
     path: Path, rates: Mapping[str, Sequence[float]], width: float, phases: Sequence[Phase], rate: float, subtitle: str
 ) -> None:
-    """Write a PNG. `rates`: requests per second in stretches of `width` seconds; `rate`: what the client asked for."""
+    """Write a PNG. `rates`: requests per second in stretches of `width` seconds; `rate`: the rate of the client."""
     figure, axes = pyplot.subplots(figsize=(11, 5.4), dpi=130, layout="constrained")
     top = max(max(values) for values in rates.values())
     seconds = max(phase.end for phase in phases)
@@ -93,7 +93,7 @@ def timeline(
     restarted: Mapping[str, float],
     subtitle: str,
 ) -> None:
-    """Write a PNG of what each backend answered while one after the other was out.
+    """Write a PNG of the answered flows of each backend while one backend after the other was out.
 
     `rates`: of each kind of traffic, answered flows per second of each backend in stretches of `width` seconds;
     `drained` and `restarted`: seconds since the start.
@@ -101,11 +101,11 @@ def timeline(
     figure, rows = pyplot.subplots(
         len(rates), 1, figsize=(11, 2.4 * len(rates) + 1.6), dpi=130, sharex=True, layout="constrained", squeeze=False
     )
-    backends = sorted({name for found in rates.values() for name in found})
-    for axes, (kind, found) in zip(rows[:, 0], rates.items()):
+    backends = sorted({name for answered in rates.values() for name in answered})
+    for axes, (kind, answered) in zip(rows[:, 0], rates.items()):
         for number, backend in enumerate(backends):
             colour = _COLOURS[number % len(_COLOURS)]
-            values = found.get(backend, ())
+            values = answered.get(backend, ())
             axes.plot(
                 [(index + 0.5) * width for index in range(len(values))],
                 values,

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Commands of the lab's own, run to their end or left running, inside a node's namespaces or not."""
+"""Run commands to their end or in the background, in a node's namespaces or in the machine's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left: its exit status and what it printed."""
+    """The exit status and the output of a command."""
 
     args: tuple[str, ...]
     returncode: int
@@ -35,14 +35,14 @@ class CommandFailed(Exception):
 
     def __init__(self, result: Result) -> None:
         self.result = result
-        said = result.stderr.strip() or result.stdout.strip()
-        super().__init__(f"{' '.join(result.args)} ended with {result.returncode}: {said}")
+        message = result.stderr.strip() or result.stdout.strip()
+        super().__init__(f"{' '.join(result.args)} ended with {result.returncode}: {message}")
 
 
 class Background(subprocess.Popen[str]):
-    """A running command with text pipes, or `output` for a file that takes what it prints, errors too.
+    """A running command with text pipes, or with `output`, a file for its output and errors.
 
-    Signals reach every process it started, inside a node too.
+    Signals reach every process that the command started, also in a node.
     """
 
     def __init__(self, arguments: Sequence[str], *, stdin: bool = False, output: IO[str] | None = None) -> None:
@@ -65,13 +65,13 @@ class Background(subprocess.Popen[str]):
 
 
 def enter(pid: int, arguments: Sequence[str], *, only_network: bool = False) -> list[str]:
-    """The argument list that runs `arguments` in the namespaces of process `pid`."""
+    """Return the argument list that runs `arguments` in the namespaces of process `pid`."""
     which = ["--net"] if only_network else ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
     return ["nsenter", "--target", str(pid), *which, "--", *arguments]
 
 
 def run(arguments: Sequence[str], *, input: str | None = None, check: bool = True, timeout: float = 60) -> Result:
-    """Run a command to its end. CommandFailed if `check` is set; subprocess.TimeoutExpired after `timeout` seconds."""
+    """Run a command to its end. Raise CommandFailed if it fails and `check` is set, TimeoutExpired if it is late."""
     process = Background(arguments, stdin=input is not None)
     try:
         stdout, stderr = process.communicate(input, timeout=timeout)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Listeners over the lab's backends, as the tests of the behaviour's rows write them."""
+"""Listeners, health checks and observations that the tests of the behaviour's rows share."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from .waiting import PATIENCE, wait_until
 FAMILIES = (4, 6)
 
 RUNTIME = "/var/lib/evenflow/runtime.json"
-"""The file in which a node keeps health, drains and what else it has learned."""
+"""The file with the runtime state of a node: health, drains and ramps."""
 
-# Packages of five servers that are not answered: each has spoken several times.
+# Unanswered packets of five servers: each has sent several times.
 _SPOKEN = 20
 
 _LIBRARY = "ansible_collections.evenflow.l4lb.plugins.module_utils._errors"
 
 
 def vip(family: int, host: int) -> str:
-    """A VIP that the client reaches by way of the load balancers."""
+    """Return a VIP that the client reaches through the load balancers."""
     return routed_vip6(host) if family == 6 else routed_vip4(host)
 
 
 def target(address: str, port: int) -> str:
-    """An endpoint as URLs and the traffic programs write it."""
+    """Return an endpoint as URLs and the traffic programs write it."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
@@ -55,18 +55,18 @@ def listener(
     weights: Sequence[int] = (100, 100, 100),
     **options: Any,
 ) -> dict[str, Any]:
-    """A listener with one registration per weight, of backends b1, b2, …; tcp on port 80 if not said otherwise."""
+    """Return a listener with a backend for each weight, b1, b2, …; tcp on port 80 unless `options` differ."""
     backends = [
         {"name": f"b{number}", "address": backend_address(lab, f"b{number}", family), "port": port, "weight": weight}
         for number, weight in enumerate(weights, 1)
     ]
-    found = {"name": name, "address": vip(family, host), "protocol": "tcp", "ports": [80], "backends": backends}
-    return {**found, **options}
+    required = {"name": name, "address": vip(family, host), "protocol": "tcp", "ports": [80], "backends": backends}
+    return {**required, **options}
 
 
 @contextmanager
-def agent_away(node: Node) -> Iterator[None]:
-    """Stop the node's agent for the length of the block: it would put right what the block is about."""
+def agent_stopped(node: Node) -> Iterator[None]:
+    """Stop the node's agent for the length of the block, because it would repair what the block damages."""
     node.run(["systemctl", "stop", "evenflow.service"])
     try:
         yield
@@ -75,16 +75,16 @@ def agent_away(node: Node) -> Iterator[None]:
 
 
 def agent_pid(node: Node) -> str:
-    """Return the process id of the node's agent, or nothing while none is ready."""
+    """Return the process id of the node's agent, or an empty text while it is not ready."""
     shown = node.run(["systemctl", "show", "--property", "ActiveState,MainPID", "evenflow.service"]).stdout.splitlines()
-    found = dict(line.split("=", 1) for line in shown)
-    return found["MainPID"] if found["ActiveState"] == "active" else ""
+    properties = dict(line.split("=", 1) for line in shown)
+    return properties["MainPID"] if properties["ActiveState"] == "active" else ""
 
 
-def checked(path: str, **options: Any) -> dict[str, Any]:
-    """A health check of the lab's HTTP server, once a second; `sicken` the path to make it fail.
+def http_check(path: str, **options: Any) -> dict[str, Any]:
+    """Return a health check of the lab's HTTP server, once a second; `sicken` with its path makes it fail.
 
-    A single check that is late on a busy machine makes no backend unhealthy.
+    A single check that is late on a busy machine does not make a backend unhealthy.
     """
     return {
         "type": "http",
@@ -99,50 +99,50 @@ def checked(path: str, **options: Any) -> dict[str, Any]:
 
 
 def sicken(node: Node, *paths: str) -> None:
-    """Let a backend's health checks of these paths fail."""
+    """Make a backend's health checks of these paths fail."""
     node.run(["install", "-D", "/dev/null", "/run/lab-http/sick/health/.there"])
     node.run(["touch", *[f"/run/lab-http/sick/health/{path}" for path in paths]])
 
 
 def heal(lab: Lab) -> None:
-    """Let all health checks succeed again."""
+    """Make all health checks succeed again."""
     for node in lab.nodes("backend"):
         node.run(["rm", "-rf", "/run/lab-http/sick"])
 
 
 def cure(node: Node, *paths: str) -> None:
-    """Let a backend's health checks of these paths succeed again."""
+    """Make a backend's health checks of these paths succeed again."""
     node.run(["rm", "-f", *[f"/run/lab-http/sick/health/{path}" for path in paths]])
 
 
 def states(lab: Lab, name: str, node: str = "lb1") -> str:
     """Return the health states of a listener's backends on a node, in the order of their addresses.
 
-    From the node's own file: asking the module takes seconds.
+    They are read from the node's file, because a run of the module takes seconds.
     """
     records = json.loads(lab.node(node).get(RUNTIME))["health"].items()
     by_address = sorted((key.split("/")[1], health["state"]) for key, health in records if key.startswith(f"{name}/"))
     return " ".join(state for _address, state in by_address)
 
 
-def wait_for_states(lab: Lab, name: str, wanted: str, *, node: str = "lb1", seconds: float = PATIENCE) -> None:
+def wait_for_states(lab: Lab, name: str, expected: str, *, node: str = "lb1", seconds: float = PATIENCE) -> None:
     """Wait until a listener's backends, in the order of their addresses, have these states."""
 
     def look() -> str:
         return states(lab, name, node)
 
-    wait_until(look, f"{name}: {wanted}", is_so=lambda seen: seen == wanted, seconds=seconds)
-    # The states are written by a change that holds the node's lock.
+    wait_until(look, f"{name}: {expected}", accepts=lambda seen: seen == expected, seconds=seconds)
+    # A change that holds the node's lock writes the states.
     lab.node(node).run(["flock", "/run/evenflow/lock", "true"])
 
 
 def wait_for_connections(client: Node, port: int, count: int) -> None:
-    """Wait until the client holds so many connections to a port."""
+    """Wait until the client holds `count` connections to a port."""
     command = ["ss", "-Htn", "state", "established", "dport", "=", f":{port}"]
     wait_until(
         lambda: len(client.run(command).stdout.splitlines()),
         f"{count} connections to port {port}",
-        is_so=lambda seen: seen >= count,
+        accepts=lambda seen: seen >= count,
     )
 
 
@@ -159,7 +159,7 @@ def held_connections(lab: Lab) -> dict[str, int]:
 
 
 def put_library(node: Node) -> str:
-    """Put the collection's library on a node, as a package of its own; the name of its folder."""
+    """Put the collection's library on a node as a separate package, and return its folder."""
     folder = "/run/evenflow-lab/library"
     library = Path(str(import_module(_LIBRARY).__file__)).parent
     for file in sorted(library.rglob("*.py")):
@@ -169,7 +169,7 @@ def put_library(node: Node) -> str:
 
 @contextmanager
 def sniffed(lab: Lab, expression: str) -> Iterator[dict[str, str]]:
-    """Sniff on every backend; what each saw is there after the block."""
+    """Sniff on every backend, and yield a dictionary that has the packets of each backend after the block."""
     seen: dict[str, str] = {}
     with ExitStack() as stack:
         sniffers = {
@@ -182,9 +182,9 @@ def sniffed(lab: Lab, expression: str) -> Iterator[dict[str, str]]:
 
 
 def leaked(lab: Lab, targets: list[str], family: int, port: int = 80) -> str:
-    """Let a server speak on connections that the node has flows_to_delete; what the client sees from its own address.
+    """Delete the entries of flows while the servers send, and return the packets that reach the client untranslated.
 
-    `targets` are on one port of listeners over the stream service; the client's route leads by lb1.
+    `targets` are on one port of listeners with the stream service; the client's route must lead through lb1.
     """
     client, balancer = lab.node("c1"), lab.node("lb1")
     pushed = start_load(client, "stream", targets, count=5, push=True)
@@ -197,8 +197,8 @@ def leaked(lab: Lab, targets: list[str], family: int, port: int = 80) -> str:
     ):
         balancer.run(["conntrack", "-D", "-f", f"ipv{family}", "-p", "tcp", "--dport", str(port)])
         before = len(answers.lines())
-        # Each server has spoken, and has said it again because it got no answer.
-        wait_until(answers.lines, "the servers speak", is_so=lambda lines: len(lines) >= before + _SPOKEN)
+        # Each server has sent, and has sent again because it got no answer.
+        wait_until(answers.lines, "the servers send", accepts=lambda lines: len(lines) >= before + _SPOKEN)
         answers.finish()
         seen = sniffer.finish()
     pushed.abandon()

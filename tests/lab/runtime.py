@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which container runtime, with which options, boots systemd on this machine."""
+"""Find the container runtime, and its options, that boots systemd on this machine."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LIMITS = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=30000:30000")
 
 @dataclass(frozen=True)
 class Runtime:
-    """How containers are made here."""
+    """A container runtime with its options."""
 
     program: str
     options: tuple[str, ...]
     init: tuple[str, ...]
 
     def create_arguments(self, name: str, image: str, options: list[str]) -> list[str]:
-        """Arguments of podman that create a container that boots systemd as PID 1."""
+        """Return the arguments of podman that create a container that boots systemd as PID 1."""
         return [
             "--runtime",
             self.program,
@@ -48,13 +48,13 @@ class Runtime:
 
 
 def find_runtime(store: Store, image: str, say: Callable[[str], None]) -> Runtime:
-    """The first candidate that really boots. Remembered until the machine changes. LabError if none does."""
+    """Return the first candidate that boots; remember it until the machine changes. Raise LabError if none boots."""
     memory = _memory(store, image)
     machine = [os.uname().release, str(_unified_cgroups()), store.podman(["--version"]).strip()]
     with store.lock("runtime"):
-        known = _recall(memory, machine)
-        if known:
-            return known
+        remembered = _recall(memory, machine)
+        if remembered:
+            return remembered
         failures = []
         for candidate in _candidates():
             reason = _boot_failure(store, candidate, image)
@@ -68,14 +68,14 @@ def find_runtime(store: Store, image: str, say: Callable[[str], None]) -> Runtim
 
 
 def forget_runtime(store: Store, image: str) -> None:
-    """Try the candidates anew next time."""
+    """Forget the remembered runtime, so that the candidates are tried again."""
     _memory(store, image).unlink(missing_ok=True)
 
 
 def wait_booted(pid: int, timeout: float) -> str:
-    """Wait until the systemd that is PID 1 beside process `pid` has finished its start; returns its state.
+    """Wait until systemd in the namespaces of process `pid` has finished its start, and return its state.
 
-    Gives "" when time is up or the process is gone.
+    Return "" if it takes longer than `timeout` or the process has ended.
     """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline and Path(f"/proc/{pid}").exists():
@@ -89,9 +89,9 @@ def wait_booted(pid: int, timeout: float) -> str:
 def _candidates() -> list[Runtime]:
     init = ["/sbin/init"]
     if not _unified_cgroups():
-        # newer systemd refuses the old hierarchy without this word; in a container it reads its own arguments
+        # newer systemd refuses the old hierarchy without this argument, which it reads in a container
         init.append("SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1")
-    # on mixed hierarchies crun boots one time and refuses the next
+    # on mixed hierarchies crun boots sometimes and sometimes not
     programs = ("crun", "runc") if _unified_cgroups() else ("runc", "crun")
     return [
         Runtime(program, options, tuple(init))
@@ -102,7 +102,7 @@ def _candidates() -> list[Runtime]:
 
 
 def _boot_failure(store: Store, candidate: Runtime, image: str) -> str | None:
-    """Boot a throw-away container; None if systemd came up, else what went wrong."""
+    """Boot a temporary container and return None if systemd started, otherwise the reason."""
     name = f"evenflow-probe-{os.getpid()}"
     try:
         store.podman(candidate.create_arguments(name, image, ["--label", "evenflow.lab=", *store.create_options()]))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How Ansible reaches a node: OpenSSH as on a real fleet, over a pipe, so that a node needs no address for it."""
+"""The connection of Ansible to a node: OpenSSH as on a real fleet, over a pipe, so that it needs no address."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PERSIST_SECONDS = 60
 
 
 def prepare(store: Store) -> Path:
-    """Make the keys and settings of both sides, once for a cache; returns the folder that a node has of them."""
+    """Make the keys and settings of both sides, once for a cache, and return the folder for the nodes."""
     server, client = store.folder / "ssh" / "server", _client_folder(store)
     for folder in (server, client):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,17 +63,17 @@ def prepare(store: Store) -> Path:
 
 
 def mount(server: Path) -> list[str]:
-    """Options of `podman create` for a node that is reached like this."""
+    """Return the options of `podman create` for a node that Ansible reaches by this connection."""
     return ["--mount", f"type=bind,src={server},dst={_SERVER_FILES},ro=true"]
 
 
 def variables(store: Store) -> dict[str, Any]:
-    """What Ansible has to know of all nodes; `ansible_host` is a node's container."""
+    """Return the Ansible variables of all nodes; `ansible_host` is a node's container."""
     return {
         "ansible_connection": "ssh",
         "ansible_ssh_common_args": f"-F '{_settings(store)}'",
         "ansible_ssh_args": f"-o ControlMaster=auto -o ControlPersist={_PERSIST_SECONDS}s",
-        # a socket's path must be short, which the cache's need not be
+        # a socket's path must be short, and the path of the cache may be long
         "ansible_control_path_dir": str(store.run_root / "ssh"),
         "ansible_ssh_transfer_method": "piped",
         "ansible_pipelining": True,
@@ -89,7 +89,7 @@ def _settings(store: Store) -> Path:
 
 
 def _public_key(path: Path) -> str:
-    """Return the public half of a key, which is made if there is none."""
+    """Return the public half of a key, and make the key if there is none."""
     if not path.exists():
         done = subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)],

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""HTTP requests at a steady rate, for as long as the caller has something to do."""
+"""HTTP requests at a steady rate, for the length of a block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .traffic import Load, Record, finish, start_load, wait_for_answers
 class SteadyLoad:
     """A load that runs inside a `with` block, from the first answer until `end` is called.
 
-    Every request that was begun ends in a record, so that none that failed can go missing.
+    Every request that was begun has a record, so that no failed request is missed.
     """
 
     def __init__(self, node: Node, targets: Sequence[str], *, rate: float) -> None:
@@ -34,7 +34,7 @@ class SteadyLoad:
             self._load.abandon()
 
     def end(self, least: int = 1) -> list[Record]:
-        """End the load after at least `least` requests and return its records. LoadEnded if it had ended before."""
+        """End the load after at least `least` requests and return the records. Raise LoadEnded if it ended before."""
         assert self._load
         records = finish(self._load, least=least)
         self._load = None

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lab's own podman store, apart from the one that the machine's user has."""
+"""The lab's podman store, separate from the store of the machine's user."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 class LabError(Exception):
-    """The lab cannot do what was asked; the text says why and, where known, what to do."""
+    """An operation of the lab failed; the text has the reason and, if possible, what to do."""
 
 
 def cache_dir() -> Path:
-    """The project's cache folder, from the environment."""
+    """Return the project's cache folder, from the environment."""
     chosen = os.environ.get("EVENFLOW_CACHE")
     if chosen:
         return Path(chosen).absolute()
@@ -32,9 +32,9 @@ def cache_dir() -> Path:
 
 
 class Store:
-    """Podman with storage, locks and configuration of its own.
+    """Podman with separate storage, locks and configuration.
 
-    Containers and images live below the cache; what must not outlive a boot lives below /run.
+    Containers and images are below the cache; what must not outlive a boot is below /run.
     """
 
     def __init__(self, cache: Path | None = None) -> None:
@@ -78,7 +78,7 @@ class Store:
         )
 
     def podman(self, arguments: Sequence[str], *, check: bool = True, timeout: float = 120) -> str:
-        """Run one podman command and return what it printed. LabError if it fails and `check` is set."""
+        """Run one podman command and return its output. Raise LabError if it fails and `check` is set."""
         done = subprocess.run(
             [str(self.wrapper), *arguments],
             stdin=subprocess.DEVNULL,
@@ -92,26 +92,26 @@ class Store:
         return done.stdout
 
     def create_options(self) -> list[str]:
-        """Options of `podman create` that every container of the store needs."""
-        # a cgroup of our own can be removed again; a systemd host keeps its own slices tidy
+        """Return the options of `podman create` that every container of the store needs."""
+        # a separate cgroup can be removed again; on a systemd host systemd removes its slices
         return [] if self.systemd_host else ["--cgroup-parent", "/" + self.tag]
 
     def namespace(self, lab: str) -> str:
-        """Name of the network namespace of a lab; another cache may have a lab of the same name."""
+        """Return the name of a lab's network namespace, which differs from those of other caches."""
         return f"{self.tag}-{lab}"
 
     def containers(self, lab: str | None = None) -> list[str]:
-        """Names of the containers of one lab, or of all labs."""
+        """Return the names of the containers of one lab, or of all labs."""
         label = f"evenflow.lab={lab}" if lab else "evenflow.lab"
         return self.podman(["ps", "--all", "--filter", f"label={label}", "--format", "{{.Names}}"]).split()
 
     def remove(self, containers: Sequence[str]) -> None:
-        """Kill and remove containers; those that are gone already do not matter."""
+        """Kill and remove containers, and ignore those that do not exist any more."""
         if containers:
             self.podman(["rm", "--force", "--ignore", "--time", "0", *containers])
 
     def tidy(self) -> None:
-        """Remove what a used store leaves outside the cache, unless a lab of any name lives or is being made."""
+        """Remove what the store has left outside the cache, unless a lab is up or is being brought up."""
         with self.lock("store", wait=False) as alone:
             if alone and not self.containers():
                 self._wait_monitors(10)
@@ -119,7 +119,7 @@ class Store:
 
     @contextmanager
     def lock(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
-        """Hold a lock that is released when the process ends, however it ends; says whether it was got."""
+        """Hold a lock, which is released also if the process is killed; yield whether it was acquired."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / f"{name}.lock", "w", encoding="ascii") as handle:
             try:
@@ -130,7 +130,7 @@ class Store:
             yield True
 
     def _wait_monitors(self, seconds: float) -> None:
-        """Wait for the monitors of removed containers: each runs podman once more when its container is gone."""
+        """Wait for the monitors of removed containers: each runs podman once more after its container has ended."""
         deadline = time.monotonic() + seconds
         while _mentioned_by_a_process(str(self.run_root)) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -162,7 +162,7 @@ class Store:
 
 
 def write_changed(path: Path, text: str, mode: int) -> None:
-    """Replace a file only if its text differs, so that one in use by another process stays whole."""
+    """Replace a file only if its text differs, so that a file in use by another process stays whole."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
@@ -175,15 +175,15 @@ def _quote(word: str) -> str:
     return "'" + word.replace("'", "'\\''") + "'"
 
 
-def _mentioned_by_a_process(word: str) -> bool:
-    """Whether the command line of any process of the machine has `word` in it."""
+def _mentioned_by_a_process(text: str) -> bool:
+    """Return whether the command line of any process of the machine contains a text."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if word.encode() in (entry / "cmdline").read_bytes():
+                if text.encode() in (entry / "cmdline").read_bytes():
                     return True
             except OSError:
-                # it ended while we looked
+                # the process has ended
                 continue
     return False
 
@@ -202,7 +202,7 @@ def _mount_points() -> list[str]:
 
 
 def _remove_cgroup(folder: Path) -> None:
-    """Remove an empty cgroup and its children; one that still has processes stays."""
+    """Remove a cgroup and its children, except those that still have processes."""
     for parent, _children, _files in os.walk(folder, topdown=False):
         try:
             os.rmdir(parent)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who answered how much, beside who should have: the figures of the demo, from records and reports of `lb_info`."""
+"""The figures of the demo: flows of each backend beside the expected ones, from records and results of `lb_info`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 from .traffic import Record, failures, shares
 
-# A window of a wrr cycle holds each backend less than two times off its exact share, and every node has its own cycle.
+# In any part of a wrr cycle a backend is less than two flows off its exact share, and every node has a separate cycle.
 _WINDOW_FLOWS = 2
-# A hash deals at random: five standard deviations go wrong less than once in a million runs.
+# A hash chooses at random: five standard deviations are exceeded less than once in a million runs.
 _DEVIATIONS = 5
 
 
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What became of the flows to one listener. `allowed`: by how many flows a backend may be off its share."""
+    """The flows to one listener. `allowed`: maximum difference in flows of each backend from its share."""
 
     listener: str
     scheduler: str
@@ -44,7 +44,7 @@ class Traffic:
 
     @property
     def as_expected(self) -> bool:
-        """Whether every backend had its share."""
+        """Return whether every backend had its share."""
         return bool(self.flows) and all(
             abs(row.flows - row.expected * self.flows) <= self.allowed[row.backend] for row in self.rows
         )
@@ -63,19 +63,19 @@ class Phase:
     expected: dict[str, float]
 
     def share(self, backend: str) -> float:
-        """The backend's part of the answered requests, 0 to 1."""
+        """Return the backend's part of the answered requests, 0 to 1."""
         answered = self.requests - self.failed
         return self.flows.get(backend, 0) / answered if answered else 0.0
 
     def as_expected(self, points: float) -> bool:
-        """Whether every backend's share is within `points` (0 to 1) of the expected one, and 0 where that is 0."""
+        """Return whether each share is within `points` (0 to 1) of the expected share, and 0 where that is 0."""
         return self.requests > 0 and all(
             abs(self.share(backend) - part) <= (points if part else 0) for backend, part in self.expected.items()
         )
 
 
 def traffic(listener: str, records: Sequence[Record], before: Mapping[str, Any], after: Mapping[str, Any]) -> Traffic:
-    """Count the flows to one listener. `before` and `after` are what `lb_info` told on each node, by node."""
+    """Count the flows to one listener. `before` and `after` are the results of `lb_info` by node."""
     answered = shares(records)
     total = sum(answered.values())
     shown = _listener(next(iter(after.values())), listener)
@@ -133,7 +133,7 @@ def phase(
 
 
 def rates(records: Iterable[Record], start: float, end: float, width: float) -> dict[str, list[float]]:
-    """Answered requests per second of each backend in consecutive stretches of `width` seconds, whole ones only."""
+    """Return the answered requests per second of each backend in consecutive whole stretches of `width` seconds."""
     count = int((end - start) / width)
     bins: dict[str, Counter[int]] = {}
     for record in records:

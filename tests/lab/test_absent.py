@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The role with lb_node_state: absent leaves a node as it was before the role came."""
+"""The role with lb_node_state: absent leaves a node as it was before the role was applied."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ STREAMS = 4
 DRAINING_SECONDS = 12
 
 FOLDERS = ("/etc", "/usr/local", "/var/lib", "/var/log", "/run")
-# What the role's documentation says stays, and what Debian's programs write beside.
+# Files that stay according to the role's documentation, and files that Debian's programs write.
 LEFTOVERS = {
     "the log": "/var/log/evenflow(/.*)?",
     "the folder of the script folder": "/usr/local/libexec",
     "backups by useradd and userdel": "/etc/(passwd|shadow|group|gshadow|subuid|subgid)-",
 }
-# What changes on a node that nobody touches.
+# Files that change without any action on the node.
 RESTLESS = (
     "/run/(systemd|lock|log|sudo|user|utmp)(/.*)?|/var/log/(wtmp|btmp|lastlog|journal)(/.*)?|/var/lib/systemd/timers/.*"
 )
@@ -51,14 +51,14 @@ Snapshot = Mapping[str, Any]
 
 @pytest.fixture(scope="module")
 def own_lab() -> Iterator[Lab]:
-    """A lab of its own, whose load balancers have never seen the role."""
-    found = Lab(f"{os.environ.get('EVENFLOW_LAB', 'evenflow')[:20]}-absent", backends=1)
+    """Yield a separate lab, on whose load balancers the role has never run."""
+    separate = Lab(f"{os.environ.get('EVENFLOW_LAB', 'evenflow')[:20]}-absent", backends=1)
     try:
-        found.up()
-        found.route("lb1")
-        yield found
+        separate.up()
+        separate.route("lb1")
+        yield separate
     finally:
-        found.down()
+        separate.down()
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +68,16 @@ def own_fleet(own_lab: Lab) -> Fleet:
 
 @pytest.fixture(scope="module")
 def fresh(own_lab: Lab) -> Snapshot:
-    """The node before the role came, and a moment without it."""
+    """Return the state of the node before the role was applied."""
     node = own_lab.node("lb1")
-    found = _snapshot(node)
-    assert "evenflow" not in str(found)
-    return found
+    snapshot = _snapshot(node)
+    assert "evenflow" not in str(snapshot)
+    return snapshot
 
 
 @pytest.fixture
 def node(own_lab: Lab, own_fleet: Fleet, fresh: Snapshot) -> Node:
-    """The node with listeners, deployed by the role where nothing of it was left."""
+    """Return the node with listeners, deployed by the role on a node without traces of it."""
     node = own_lab.node("lb1")
     assert not _changes(node, fresh)
     own_fleet.deploy(
@@ -94,8 +94,8 @@ def node(own_lab: Lab, own_fleet: Fleet, fresh: Snapshot) -> Node:
 
 
 def _listeners(lab: Lab, **options: Any) -> list[dict[str, Any]]:
-    """Streams to the on-link VIPs, checked by a script and logged; and web without flows but with a longer drain."""
-    found = []
+    """Return listeners on on-link VIPs: streams with a check script and a log, and idle web with a longer drain."""
+    listeners = []
     for family in FAMILIES:
         check = {
             "type": "script",
@@ -111,10 +111,10 @@ def _listeners(lab: Lab, **options: Any) -> list[dict[str, Any]]:
             "log_config": {"enable": True},
             **options,
         }
-        found.append(listener(lab, f"held{family}", family, 0, port=7000, weights=(1,), **held))
+        listeners.append(listener(lab, f"held{family}", family, 0, port=7000, weights=(1,), **held))
         idle: dict[str, Any] = {"address": _vip(family), "connection_draining_timeout_sec": 3600}
-        found.append(listener(lab, f"web{family}", family, 0, weights=(1,), **idle))
-    return found
+        listeners.append(listener(lab, f"web{family}", family, 0, weights=(1,), **idle))
+    return listeners
 
 
 def _vip(family: int) -> str:
@@ -126,9 +126,9 @@ def _absent(fleet: Fleet, *options: str, **variables: Any) -> subprocess.Complet
 
 
 def _changed(output: str) -> int:
-    found = re.search(r"^lb1 .* changed=(\d+) ", output, re.MULTILINE)
-    assert found, output[-3000:]
-    return int(found[1])
+    match = re.search(r"^lb1 .* changed=(\d+) ", output, re.MULTILINE)
+    assert match, output[-3000:]
+    return int(match[1])
 
 
 def _hold(client: Node) -> Load:
@@ -140,28 +140,28 @@ def _hold(client: Node) -> Load:
 
 
 def _snapshot(node: Node) -> Snapshot:
-    """What the node has, sorted; without what stays and what changes by itself."""
-    found: dict[str, Any] = {name: sorted(node.run(command).stdout.splitlines()) for name, command in STATE.items()}
-    found["units"] = [" ".join(line.split()[:3]) for line in found["units"]]
-    # A router has more of them, and forwarding stays on.
-    found["routes"] = [line for line in found["routes"] if not line.startswith("anycast ")]
-    found["addresses"] = [re.sub(r"(valid|preferred)_lft \w+", "", line) for line in found["addresses"]]
+    """Return the sorted state of the node, without what stays and what changes by itself."""
+    snapshot: dict[str, Any] = {name: sorted(node.run(command).stdout.splitlines()) for name, command in STATE.items()}
+    snapshot["units"] = [" ".join(line.split()[:3]) for line in snapshot["units"]]
+    # A router has more anycast routes, and forwarding stays on.
+    snapshot["routes"] = [line for line in snapshot["routes"] if not line.startswith("anycast ")]
+    snapshot["addresses"] = [re.sub(r"(valid|preferred)_lft \w+", "", line) for line in snapshot["addresses"]]
     ignored = re.compile("|".join([RESTLESS, *LEFTOVERS.values()]))
     listed = node.run(["find", *FOLDERS, "-printf", r"%p\t%y %m %u %g %l\n"]).stdout.splitlines()
-    found["files"] = sorted(line for line in listed if not ignored.fullmatch(line.partition("\t")[0]))
+    snapshot["files"] = sorted(line for line in listed if not ignored.fullmatch(line.partition("\t")[0]))
     sums = node.run(["find", "/etc", "/usr/local", "-type", "f", "-exec", "sha256sum", "{}", "+"]).stdout.splitlines()
-    found["texts"] = sorted(line for line in sums if not ignored.fullmatch(line.split(maxsplit=1)[1]))
-    return found
+    snapshot["texts"] = sorted(line for line in sums if not ignored.fullmatch(line.split(maxsplit=1)[1]))
+    return snapshot
 
 
 def _changes(node: Node, before: Snapshot) -> dict[str, set[str]]:
-    """What the node has now and had not then, or the other way round."""
+    """Return what was added to and removed from the state of the node since a snapshot."""
     now = _snapshot(node)
-    return {name: found for name in before if (found := set(now[name]) ^ set(before[name]))}
+    return {name: difference for name in before if (difference := set(now[name]) ^ set(before[name]))}
 
 
 def _check_ends(load: Load, began: float) -> None:
-    """Every stream has lasted to its draining timeout and was then reset."""
+    """Check that every stream lasted to its draining timeout and was then reset."""
     records = [record for record in finish(load) if record.kind == "stream"]
     assert len(records) == STREAMS
     for record in records:
@@ -207,7 +207,7 @@ def test_a_node_that_never_had_it(own_lab: Lab, own_fleet: Fleet) -> None:
 
 
 def test_a_damaged_configuration(own_lab: Lab, own_fleet: Fleet, fresh: Snapshot, node: Node) -> None:
-    """Drains are impossible, so removal has to be asked for without them; until then nothing changes."""
+    """Drains are impossible, so removal must be requested without them; until then nothing changes."""
     served = run_load(own_lab.node("c1"), "http", [target(_vip(family), 80) for family in FAMILIES], count=20)
     assert not failures(served) and shares(served) == {"b1": 20}
     for name in ("/etc/evenflow/listeners.json", "/var/lib/evenflow/vips.json"):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The nft in memory that unit tests run on does what the real one does, with the same transactions."""
+"""The nft in memory of the unit tests has the same results as the real nft, with the same transactions."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from hypothesis import strategies as st
 _CLONE_NEWNET = 0x40000000
 _EXAMPLES = 120
 
-# What may happen to a transaction on its way: a statement is lost, comes twice, or comes at another time.
+# Changes of a transaction: a statement is lost, repeated or moved.
 _DAMAGES = st.sampled_from(["none", "none", "lose", "repeat", "move"])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def own_network() -> Iterator[None]:
-    """Work in a network namespace of this module's own, whose nftables nothing else uses."""
+    """Enter a separate network namespace, whose nftables no other program uses."""
     library = ctypes.CDLL(None, use_errno=True)
     with Path("/proc/self/ns/net").open(encoding="ascii") as home:
         if library.unshare(_CLONE_NEWNET):
@@ -44,7 +44,7 @@ def own_network() -> Iterator[None]:
 
 
 seen: Counter[str] = Counter()
-"""How many transactions both accepted, and how many both refused."""
+"""Number of transactions that both accepted, and that both refused."""
 
 
 @settings(max_examples=_EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -63,7 +63,7 @@ def test_both_accept_and_refuse_the_same_and_hold_the_same(data: st.DataObject, 
 
 
 def test_both_verdicts_were_seen() -> None:
-    """Without refusals the comparison would say little."""
+    """Both accepted and refused transactions were compared."""
     print(f"transactions through both: {seen['accepted']} accepted, {seen['refused']} refused")
     assert min(seen["accepted"], seen["refused"]) >= _EXAMPLES // 6
 

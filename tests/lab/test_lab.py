@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lab keeps its promises: it leaves no trace on the machine, and every node does its part."""
+"""The lab leaves no trace on the machine, and every node has its services."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOST_STATE = {
     "ruleset": ["nft", "list", "ruleset"],
     "containers": ["podman", "ps", "--all", "--format", "{{.ID}} {{.Names}}"],
 }
-# Kernel settings that containers share with the machine; those left out count or change by themselves.
+# Kernel settings that containers share with the machine, without counters and settings that change by themselves.
 SHARED_SETTINGS = (
     "kernel/pid_max",
     "kernel/sysrq",
@@ -51,7 +51,7 @@ FAMILIES = (4, 6)
 
 @pytest.fixture
 def other_lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    """A second, smaller lab beside the one of the session; down at the end whatever happened."""
+    """Yield a second, smaller lab beside the lab of the session, and take it down at the end."""
     monkeypatch.delenv("EVENFLOW_LAB_BACKENDS", raising=False)
     other = Lab(f"test-{os.getpid()}", backends=1)
     yield other
@@ -60,7 +60,7 @@ def other_lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 
 @pytest.fixture
 def forwarding(lab: Lab) -> Iterator[Lab]:
-    """Both load balancers forward the test VIP to a backend of their own, by a hand-made table."""
+    """Yield the lab whose load balancers forward the test VIP, each to another backend, by a table of this test."""
     for number, node in enumerate(lab.nodes("lb")):
         target = lab.topology.of_kind("backend")[number].nic(BACK)
         node.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
@@ -83,7 +83,7 @@ def forwarding(lab: Lab) -> Iterator[Lab]:
 
 @pytest.mark.quiet
 def test_host_is_untouched(other_lab: Lab) -> None:
-    """Issue text: before and after, `ip netns`, `ip link`, `nft list ruleset`, `podman ps -a` are the same."""
+    """`ip netns`, `ip link`, `nft list ruleset` and `podman ps -a` are the same before and after."""
     before = _host_state()
     assert other_lab.up() is True
     during = _host_state()
@@ -92,7 +92,7 @@ def test_host_is_untouched(other_lab: Lab) -> None:
     after = _host_state()
     assert after == before
     assert other_lab.namespace in str(during["network namespaces"])
-    # even while it is up, nothing but its namespace can be seen
+    # while the lab is up, only its namespace shows
     assert {key: value for key, value in during.items() if key != "network namespaces"} == {
         key: value for key, value in before.items() if key != "network namespaces"
     }
@@ -134,7 +134,7 @@ def test_nodes_are_debian_with_systemd(lab: Lab) -> None:
 
 
 def test_load_balancers_are_plain(lab: Lab) -> None:
-    """What the role has to set is not set for it."""
+    """The nodes do not have the settings that the role must make."""
     for node in lab.nodes("lb"):
         assert node.get("/proc/sys/net/ipv4/ip_forward").strip() == "0"
         assert node.get("/proc/sys/net/ipv6/conf/all/forwarding").strip() == "0"
@@ -147,19 +147,19 @@ def test_load_balancers_are_plain(lab: Lab) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_service_answers(lab: Lab, family: int) -> None:
-    """Asked by a load balancer, which is a neighbour of the backends."""
-    asking = lab.node("lb1")
-    own = asking.spec.nic(BACK)
+    """A load balancer, which is a neighbour of the backends, gets answers from every service."""
+    sender = lab.node("lb1")
+    own = sender.spec.nic(BACK)
     for backend in lab.nodes("backend"):
         nic = backend.spec.nic(BACK)
         address = nic.v4 if family == 4 else f"[{nic.v6}]"
         records = [
-            *run_load(asking, "http", [f"{address}:80", f"{address}:8080"], count=4),
-            *run_load(asking, "http", [f"{address}:80"], count=1, path="/large"),
-            *run_load(asking, "udp", [f"{address}:53", f"{address}:8053"], count=4),
-            *run_load(asking, "udp", [f"{address}:53"], count=1, size=4000),
-            *run_load(asking, "stream", [f"{address}:7000"], count=2, seconds=0.5),
-            *run_load(asking, "stream", [f"{address}:7000"], count=2, seconds=0.5, push=True),
+            *run_load(sender, "http", [f"{address}:80", f"{address}:8080"], count=4),
+            *run_load(sender, "http", [f"{address}:80"], count=1, path="/large"),
+            *run_load(sender, "udp", [f"{address}:53", f"{address}:8053"], count=4),
+            *run_load(sender, "udp", [f"{address}:53"], count=1, size=4000),
+            *run_load(sender, "stream", [f"{address}:7000"], count=2, seconds=0.5),
+            *run_load(sender, "stream", [f"{address}:7000"], count=2, seconds=0.5, push=True),
         ]
         assert not failures(records)
         # two records for each of four held connections: opened, ended
@@ -171,7 +171,7 @@ def test_every_service_answers(lab: Lab, family: int) -> None:
 
 @pytest.mark.parametrize("target", [f"{VIP4}:80", f"[{VIP6}]:80"])
 def test_answers_leave_by_the_node_that_forwarded(forwarding: Lab, target: str) -> None:
-    """lb1 forwards to b1, lb2 to b2, and each sees both directions of its flows only."""
+    """lb1 forwards to b1 and lb2 to b2, and each sees both directions of its flows only."""
     client = forwarding.node("c1")
     for via, backend in (("lb1", "b1"), ("lb2", "b2")):
         forwarding.route("lb1" if via == "lb1" else "lb2")
@@ -222,7 +222,7 @@ for number in range(100):
 
 @pytest.mark.parametrize("vip", [VIP4, VIP6])
 def test_the_end_of_a_flow_goes_the_way_of_its_beginning(forwarding: Lab, vip: str) -> None:
-    """No backend misses the last ACK of a flow that its client has closed long before."""
+    """Every backend gets the last ACK of a flow whose client has closed it before."""
     forwarding.route("both")
     backends = forwarding.nodes("backend")[:2]
     servers = [node.start(["python3", "-c", CLOSES_LATE]) for node in backends]
@@ -233,7 +233,7 @@ def test_the_end_of_a_flow_goes_the_way_of_its_beginning(forwarding: Lab, vip: s
         for node in backends:
             for state in ("syn-recv", "established", "close-wait"):
                 _wait_for_no_sockets(node, state)
-            # A socket whose last ACK went astray asks for it for most of a minute.
+            # A socket whose last ACK is lost asks for it for most of a minute.
             _wait_for_no_sockets(node, "last-ack", seconds=10)
     finally:
         for server in servers:
@@ -251,7 +251,7 @@ def test_client_can_use_more_addresses(forwarding: Lab) -> None:
 
 
 def test_failed_flows_are_reported(lab: Lab) -> None:
-    """Nothing listens on port 9, and the load program says so, flow by flow."""
+    """No program listens on port 9, and the load program reports that for each flow."""
     nic = lab.node("b1").spec.nic(BACK)
     records = [
         *run_load(lab.node("lb1"), "http", [f"{nic.v4}:9"], count=3),

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The night test: backends are restarted in their turns, and no flow fails."""
+"""Backends are restarted one after the other, and no flow fails."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import pytest
 
 from lab import Lab
 from lab.fleet import Fleet
-from lab.night import DATABASE_CHECK, Night, database_and_dns, prepare, spend, usual
+from lab.night import DATABASE_CHECK, Night, common_services, database_and_dns, maintain, prepare
 from lab.traffic import failures, shares
 
 
 @contextmanager
 def _lab(name: str, backends: int, packages: tuple[str, ...] = (), **variables: Any) -> Iterator[tuple[Lab, Fleet]]:
-    """A lab of its own; down at the end whatever happened."""
-    found = Lab(f"{os.environ.get('EVENFLOW_LAB', 'evenflow')[:20]}-{name}", backends=backends, packages=packages)
+    """Yield a separate lab and its fleet, and take the lab down at the end."""
+    lab = Lab(f"{os.environ.get('EVENFLOW_LAB', 'evenflow')[:20]}-{name}", backends=backends, packages=packages)
     try:
-        found.up()
-        fleet = Fleet(found)
+        lab.up()
+        fleet = Fleet(lab)
         fleet.deploy([], lb_node_purge="all", **variables)
-        yield found, fleet
+        yield lab, fleet
     finally:
-        found.down()
+        lab.down()
 
 
 @pytest.fixture(autouse=True)
@@ -43,18 +43,18 @@ def _check(lab: Lab, night: Night) -> None:
     assert night.play.returncode == 0, night.play.stdout[-3000:]
     assert sorted(night.restarted) == sorted(night.drained) == names
     assert {name: count for name, (_time, count) in night.restarted.items()} == dict.fromkeys(names, 0)
-    for kind, found in night.flows.items():
-        print(f"{kind}: {len(found)}, failed: {len(failures(found))}")
-        assert not failures(found), failures(found)[:5]
+    for kind, flows in night.flows.items():
+        print(f"{kind}: {len(flows)}, failed: {len(failures(flows))}")
+        assert not failures(flows), failures(flows)[:5]
 
 
 def test_night(tmp_path: Path) -> None:
     """Six backends: no request, datagram or stream fails."""
     with _lab("night", 6) as (lab, fleet):
-        setting = usual(lab)
+        setting = common_services(lab)
         prepare(lab, fleet, setting)
         least = {"HTTP requests": 3000, "UDP datagrams": 3000, "TCP streams": 100}
-        night = spend(lab, fleet, tmp_path, setting, least)
+        night = maintain(lab, fleet, tmp_path, setting, least)
         _check(lab, night)
         for kind, count in least.items():
             assert len(night.flows[kind]) >= count
@@ -67,7 +67,7 @@ def test_night_of_a_database_and_dns(tmp_path: Path) -> None:
     with _lab("db", 3, ("postgresql", "dnsmasq-base"), **scripts) as (lab, fleet):
         setting = database_and_dns(lab)
         prepare(lab, fleet, setting)
-        night = spend(lab, fleet, tmp_path, setting, dict.fromkeys(setting.traffic, 1000))
+        night = maintain(lab, fleet, tmp_path, setting, dict.fromkeys(setting.traffic, 1000))
         _check(lab, night)
-        assert all(len(found) >= 1000 for found in night.flows.values())
+        assert all(len(flows) >= 1000 for flows in night.flows.values())
         assert set(shares(night.flows["DNS queries"])) == {"b1", "b2", "b3"}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The site playbook as an operator runs it: `ansible-playbook` starts anew, no loaded process of the lab forks."""
+"""The site playbook as an operator runs it: by `ansible-playbook`, not by a forked process of the lab."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The playbook of rolling maintenance: order, refusals, failures, and how to go on."""
+"""The playbook of rolling maintenance: order, refusals, failures, and how to continue."""
 
 from __future__ import annotations
 
@@ -14,27 +14,31 @@ import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
-from lab.rows import FAMILIES, backend_address, checked, heal, listener, target, vip, wait_for_states
+from lab.rows import FAMILIES, backend_address, heal, http_check, listener, target, vip, wait_for_states
 from lab.steady import SteadyLoad
 from lab.traffic import failures
 
 HOSTS: dict[str, Any] = {"lb_hosts": "lb_nodes", "rolling_hosts": "backends"}
 
 
-def _command(*words: str) -> dict[str, Any]:
-    return {"ansible.builtin.command": {"argv": list(words)}}
+def _command(*arguments: str) -> dict[str, Any]:
+    return {"ansible.builtin.command": {"argv": list(arguments)}}
 
 
 RESTART = [
     {
-        "name": "See who is on the service",
+        "name": "List the connections to the service",
         **_command("ss", "-Htn", "state", "established", "sport", "=", ":80"),
-        "register": "on_it",
+        "register": "connections",
         "when": "not ansible_check_mode",
     },
-    {"name": "Nobody", "ansible.builtin.assert": {"that": "on_it.stdout == ''"}, "when": "not ansible_check_mode"},
+    {
+        "name": "Check that there are none",
+        "ansible.builtin.assert": {"that": "connections.stdout == ''"},
+        "when": "not ansible_check_mode",
+    },
     {"name": "Restart", **_command("systemctl", "restart", "lab-http")},
-    {"name": "Note it", **_command("touch", "/run/maintained")},
+    {"name": "Record the restart", **_command("touch", "/run/maintained")},
 ]
 
 
@@ -60,7 +64,7 @@ def served(fleet: Fleet, lab: Lab) -> Iterator[list[str]]:
                 family,
                 80,
                 scheduler="wrr",
-                health_check=checked("web", unhealthy_threshold=3),
+                health_check=http_check("web", unhealthy_threshold=3),
                 connection_draining_timeout_sec=20,
             )
             for family in FAMILIES
@@ -82,23 +86,23 @@ def _maintained(lab: Lab) -> list[str]:
 
 
 def _states(lab: Lab) -> dict[str, list[str]]:
-    """What of each machine is drained, by load balancer."""
-    found = {}
+    """Return the drained machines by load balancer."""
+    drained = {}
     for node in lab.nodes("lb"):
         listeners = json.loads(node.get("/etc/evenflow/listeners.json"))["listeners"]
-        found[node.name] = sorted(
+        drained[node.name] = sorted(
             {
-                one["name"]
+                backend["name"]
                 for entry in listeners.values()
-                for one in entry["backends"]
-                if one["admin_state"] == "drained"
+                for backend in entry["backends"]
+                if backend["admin_state"] == "drained"
             }
         )
-    return found
+    return drained
 
 
 def test_all_backends_under_load(fleet: Fleet, lab: Lab, client: Node, served: list[str], tasks: str) -> None:
-    """Every machine is restarted when nobody is on it, and no request fails; in check mode nothing happens."""
+    """Every machine is restarted without connections, and no request fails; in check mode nothing happens."""
     dry = fleet.play("rolling_maintenance", "--check", rolling_tasks=tasks, **HOSTS)
     assert dry.returncode == 0, dry.stdout[-3000:]
     assert not _maintained(lab) and _states(lab) == {"lb1": [], "lb2": []}
@@ -113,7 +117,7 @@ def test_all_backends_under_load(fleet: Fleet, lab: Lab, client: Node, served: l
 def test_a_machine_that_does_not_come_back(
     fleet: Fleet, lab: Lab, served: list[str], tmp_path: Path, tasks: str
 ) -> None:
-    """The play stops with the machine drained and says how to go on; when it is mended that does the rest."""
+    """The play stops with the machine drained and reports how to continue; after a repair it does the rest."""
     lame = tmp_path / "lame.json"
     stop = {"name": "Stop", **_command("systemctl", "stop", "lab-http"), "when": "inventory_hostname == 'b2'"}
     lame.write_text(json.dumps([*RESTART, stop]), encoding="utf-8")
@@ -128,7 +132,7 @@ def test_a_machine_that_does_not_come_back(
 
 
 def test_tasks_that_cannot_be_read(fleet: Fleet, lab: Lab, served: list[str], tmp_path: Path) -> None:
-    """A file that is not there, or not one of tasks, is told before anything is taken out."""
+    """A file that does not exist, or has no tasks, is an error before any machine is drained."""
     wrong = tmp_path / "wrong.yml"
     for text in (None, "- name: No task\n  nothing.of.the.kind: {}\n"):
         if text:
@@ -138,7 +142,7 @@ def test_tasks_that_cannot_be_read(fleet: Fleet, lab: Lab, served: list[str], tm
 
 
 def test_what_is_out_on_another_node_does_not_count(fleet: Fleet, lab: Lab, served: list[str], tasks: str) -> None:
-    """A drain that is safe on each node by itself and not together is refused, and nothing is taken out."""
+    """A drain that is safe on each node alone but not on all together is refused, and no machine is drained."""
     fleet.module("lb2", "lb_drain", backends=["b2"])
     fleet.module("lb1", "lb_drain", backends=["b3"])
     before = _states(lab)
@@ -150,7 +154,7 @@ def test_what_is_out_on_another_node_does_not_count(fleet: Fleet, lab: Lab, serv
 
 
 def test_a_load_balancer_that_fails(fleet: Fleet, lab: Lab, served: list[str], tasks: str) -> None:
-    """What is drained on the first node is put back when the second cannot be changed."""
+    """The machine that was drained on the first node is put back when the second cannot be changed."""
     in_the_way = "/etc/evenflow/listeners.json.previous.new"
     lab.node("lb2").run(["mkdir", in_the_way])
     try:
@@ -163,7 +167,7 @@ def test_a_load_balancer_that_fails(fleet: Fleet, lab: Lab, served: list[str], t
 
 
 def test_verify(fleet: Fleet, lab: Lab, served: list[str]) -> None:
-    """The fleet's nodes agree, or the play fails and says by name in what they do not."""
+    """The play succeeds if the nodes agree, otherwise it fails and names the differences."""
     done = fleet.play("verify", **HOSTS)
     assert done.returncode == 0, done.stdout[-3000:]
     fleet.module("lb2", "lb_backend", listener=["web4"], address=backend_address(lab, "b1", 4), weight=7)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Row 40 and the counters: what a node tells of its flows."""
+"""Row 40 and the counters: what a node reports about its flows."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def test_row_40_log(fleet: Fleet, lab: Lab, client: Node) -> None:
     lab.route("lb1")
     for family in FAMILIES:
         assert not failures(run_load(client, "http", [target(vip(family, 40), 80)], count=1000))
-    # A flow that is always logged: when its record is there, so are all before it.
+    # This flow is always logged: when its record is there, all earlier records are there too.
     assert not failures(run_load(client, "http", [target(vip(4, 41), 80)], count=1))
     log = wait_until(
         lambda: lab.node("lb1").get("/var/log/evenflow/flows.log"),
         "the last flow is logged",
-        is_so=lambda text: " evenflow last " in text,
+        accepts=lambda text: " evenflow last " in text,
     )
     lines = log.splitlines()
     for family in FAMILIES:
@@ -56,16 +56,16 @@ def test_row_40_log(fleet: Fleet, lab: Lab, client: Node) -> None:
 @pytest.mark.nft
 @pytest.mark.parametrize("family", FAMILIES)
 def test_counters(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Counters tell flows, packets and bytes both ways, and go on through changes of the listener and others."""
+    """Counters have flows, packets and bytes of both directions, and continue when listeners change."""
 
     def counted() -> dict[str, Any]:
-        told = fleet.module("lb1", "lb_info", gather=["counters"], listeners=["dns"])["listeners"][0]
-        by_backend = {backend["name"]: backend["counters"] for backend in told["backends"]}
-        return {"listener": told["counters"], **by_backend}
+        report = fleet.module("lb1", "lb_info", gather=["counters"], listeners=["dns"])["listeners"][0]
+        by_backend = {backend["name"]: backend["counters"] for backend in report["backends"]}
+        return {"listener": report["counters"], **by_backend}
 
-    wanted = listener(lab, "dns", family, 45, protocol="udp", ports=[53], port=8053, scheduler="wrr", weights=(1, 1))
+    dns = listener(lab, "dns", family, 45, protocol="udp", ports=[53], port=8053, scheduler="wrr", weights=(1, 1))
     fleet.configure([])
-    fleet.configure([wanted])
+    fleet.configure([dns])
     lab.route("lb1")
     ask = partial(run_load, client, "udp", [target(vip(family, 45), 53)], size=100)
     assert not failures(ask(count=20))
@@ -76,9 +76,9 @@ def test_counters(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
         assert first[name]["packets_in"] == first[name]["packets_out"] == flows
         assert first[name]["bytes_in"] == flows * (header + 100)
         assert first[name]["bytes_out"] > flows * (header + 100)
-    wanted["backends"][0]["weight"] = 0
+    dns["backends"][0]["weight"] = 0
     other = listener(lab, "other", family, 44)
-    for change in ([wanted], [wanted, other], [{**wanted, "scheduler": "mh"}, other]):
+    for change in ([dns], [dns, other], [{**dns, "scheduler": "mh"}, other]):
         fleet.configure(change)
         assert counted() == first
     assert not failures(ask(count=10))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rows 17 and 19 to 21: which flows of a client meet on one backend, and for how long."""
+"""Rows 17 and 19 to 21: which flows of a client reach the same backend, and for how long."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
-from lab.rows import FAMILIES, agent_away, forget_flows, listener, target, vip, wait_for_connections
+from lab.rows import FAMILIES, agent_stopped, forget_flows, listener, target, vip, wait_for_connections
 from lab.topology import CLIENT_MORE_HOSTS, FRONT
 from lab.traffic import Flow, failures, finish, run_tuples, start_load
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_17_sh_dh(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 17: under sh one source sticks over many ports, under dh one destination does over many sources."""
+    """Row 17: with sh a source keeps its backend over many ports, with dh a destination over many sources."""
     fleet.configure(
         [
             listener(lab, "source", family, 17, scheduler="sh"),
@@ -33,7 +33,7 @@ def test_row_17_sh_dh(fleet: Fleet, lab: Lab, client: Node, family: int) -> None
         [("tcp", source, port, vip(family, 17), 80) for source in _sources(family) for port in range(21000, 21012)],
         key=1,
     )
-    assert all(len(found) == 1 for found in by_source.values())
+    assert all(len(backends) == 1 for backends in by_source.values())
     assert len(set.union(*by_source.values())) > 1
     by_destination = _backends(
         client,
@@ -44,7 +44,7 @@ def test_row_17_sh_dh(fleet: Fleet, lab: Lab, client: Node, family: int) -> None
         ],
         key=3,
     )
-    assert all(len(found) == 1 for found in by_destination.values())
+    assert all(len(backends) == 1 for backends in by_destination.values())
     assert len(set.union(*by_destination.values())) > 1
 
 
@@ -69,13 +69,13 @@ def test_row_19_affinity(
     vips_meet: bool,
     ports_meet: bool,
 ) -> None:
-    """Row 19: which flows of a client meet on one backend, and which may part."""
+    """Row 19: which flows of a client reach the same backend, and which may reach different ones."""
     options: dict[str, Any] = {"session_affinity": affinity, "tracking_mode": tracking, "port": 8080}
     fleet.configure(
         [
-            wanted
+            entry
             for family in FAMILIES
-            for wanted in (
+            for entry in (
                 listener(lab, f"one{family}", family, 190, **options),
                 listener(lab, f"two{family}", family, 191, **options),
                 listener(lab, f"dns{family}", family, 190, protocol="udp", ports=[53], **{**options, "port": 8053}),
@@ -93,11 +93,11 @@ def test_row_19_affinity(
             for port in range(24000, 24006)
             for protocol, address in ways
         ]
-        found = {flow: record.backend for flow, record in zip(flows, _reconcile(client, flows))}
+        backend_of = {flow: record.backend for flow, record in zip(flows, _send(client, flows))}
 
-        def met(*kinds: tuple[str, str], found: dict[Flow, str | None] = found) -> bool:
+        def met(*kinds: tuple[str, str], backend_of: dict[Flow, str | None] = backend_of) -> bool:
             by_source: dict[str, set[str | None]] = {}
-            for (protocol, source, _port, address, _to), backend in found.items():
+            for (protocol, source, _port, address, _to), backend in backend_of.items():
                 if (protocol, address) in kinds:
                     by_source.setdefault(source, set()).add(backend)
             return all(len(backends) == 1 for backends in by_source.values())
@@ -110,9 +110,9 @@ def test_row_19_affinity(
 @pytest.mark.nft
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_20_sessions(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 20: per_session: a backend comes and known clients stay; one that leaves gives its clients to others."""
+    """Row 20: per_session: clients with a session keep it when a backend is added; removal moves only its clients."""
 
-    def wanted(*weights: int) -> list[dict[str, Any]]:
+    def listeners(*weights: int) -> list[dict[str, Any]]:
         return [
             listener(
                 lab,
@@ -128,30 +128,30 @@ def test_row_20_sessions(fleet: Fleet, lab: Lab, client: Node, family: int) -> N
 
     def backends(port: int) -> list[str | None]:
         flows: list[Flow] = [("tcp", source, port, vip(family, 20), 80) for source in _sources(family)]
-        return [record.backend for record in _reconcile(client, flows)]
+        return [record.backend for record in _send(client, flows)]
 
-    fleet.configure(wanted(1, 1))
+    fleet.configure(listeners(1, 1))
     lab.route("lb1")
     first = backends(25000)
     assert set(first) == {"b1", "b2"}
-    fleet.configure(wanted(1, 1, 1))
+    fleet.configure(listeners(1, 1, 1))
     assert backends(25001) == first
-    fleet.configure(wanted(0, 1, 1))
+    fleet.configure(listeners(0, 1, 1))
     moved = backends(25002)
     assert "b1" not in moved
     assert [new for old, new in zip(first, moved) if old == "b2"] == ["b2"] * first.count("b2")
-    # A table that is built anew, here because it was lost, knows the sessions no more; one with other rules does.
+    # A table that is rebuilt after it was lost has no sessions; a table that replaces other rules keeps them.
     node = lab.node("lb1")
-    with agent_away(node):
+    with agent_stopped(node):
         node.run(["nft", "insert", "rule", "inet", "evenflow", "dispatch", "counter"])
         assert "delete table inet evenflow" in fleet.module("lb1", "lb_config", listeners=[])["commands"]
-    fleet.configure(wanted(1, 1, 1))
+    fleet.configure(listeners(1, 1, 1))
     assert backends(25003) == moved
 
 
 @pytest.mark.nft
 def test_row_20_idle_sessions(fleet: Fleet, lab: Lab, client: Node) -> None:
-    """Row 20: a session ends when it was idle for its time; live traffic of an old flow keeps it."""
+    """Row 20: a session ends after its idle timeout; traffic of an old flow keeps it."""
     fleet.configure(
         [
             listener(
@@ -174,11 +174,11 @@ def test_row_20_idle_sessions(fleet: Fleet, lab: Lab, client: Node) -> None:
     held = start_load(client, "stream", targets, count=2)
     for family in FAMILIES:
         flows: list[Flow] = [("tcp", source, 26000, vip(family, 22), 80) for source in _sources(family)]
-        # The stream service gives no HTTP answer; the flow is all that counts here.
+        # The stream service gives no HTTP answer, but the flow is enough here.
         run_tuples(client, flows)
     counted = [_sessions(lab, f"stream{family}") for family in FAMILIES]
     assert counted == [1 + len(CLIENT_MORE_HOSTS)] * 2
-    # The sessions' own time, and a little more.
+    # Wait for the idle timeout of the sessions and a little longer.
     time.sleep(64)
     assert [_sessions(lab, f"stream{family}") for family in FAMILIES] == [1, 1]
     assert not failures(finish(held))
@@ -193,7 +193,7 @@ def test_row_20_idle_sessions(fleet: Fleet, lab: Lab, client: Node) -> None:
     ],
 )
 def test_row_21_mid_stream(fleet: Fleet, lab: Lab, client: Node, scheduler: str, tracking: str) -> None:
-    """Row 21: a flow whose entry is lost goes on under mh or a session hit; else it may be reset, and never hangs."""
+    """Row 21: a flow whose entry is lost continues with mh or a session; otherwise it may be reset, but never hangs."""
     affinity = "client_ip" if tracking == "per_session" else "none"
     fleet.configure(
         [
@@ -228,26 +228,26 @@ def _sources(family: int) -> list[str]:
     return [FRONT.v6(host) if family == 6 else FRONT.v4(host) for host in CLIENT_MORE_HOSTS]
 
 
-def _reconcile(client: Node, flows: list[Flow]) -> list[Any]:
+def _send(client: Node, flows: list[Flow]) -> list[Any]:
     """Send the flows and return their records in the same order."""
     records = run_tuples(client, flows)
     assert not failures(records), failures(records)[:3]
     kinds = {"http": "tcp"}
-    found = {
+    by_tuple = {
         (kinds.get(record.kind, record.kind), record.source, record.sport, record.target): record for record in records
     }
-    return [found[(*flow[:3], target(flow[3], flow[4]))] for flow in flows]
+    return [by_tuple[(*flow[:3], target(flow[3], flow[4]))] for flow in flows]
 
 
 def _backends(client: Node, flows: list[Flow], key: int) -> dict[Any, set[str]]:
     """Send the flows and return the backends that each value of one field of the tuple reached."""
-    found: dict[Any, set[str]] = {}
-    for flow, record in zip(flows, _reconcile(client, flows)):
-        found.setdefault(flow[key], set()).add(record.backend)
-    return found
+    backends: dict[Any, set[str]] = {}
+    for flow, record in zip(flows, _send(client, flows)):
+        backends.setdefault(flow[key], set()).add(record.backend)
+    return backends
 
 
 def _sessions(lab: Lab, name: str) -> int:
-    """Count the sessions that lb1 remembers for a listener."""
-    told = json.loads(lab.node("lb1").run(["nft", "-j", "list", "map", "inet", "evenflow", f"sess_{name}"]).stdout)
-    return sum(len(entry.get("map", {}).get("elem", ())) for entry in told["nftables"])
+    """Return the number of sessions of a listener on lb1."""
+    listed = json.loads(lab.node("lb1").run(["nft", "-j", "list", "map", "inet", "evenflow", f"sess_{name}"]).stdout)
+    return sum(len(entry.get("map", {}).get("elem", ())) for entry in listed["nftables"])

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rows 41, 46 and 52, and VIPs on an interface: what changes and reboots do to traffic."""
+"""Rows 41, 46 and 52, and VIPs on an interface: traffic during changes and reboots."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab import Lab, Node
 from lab.fleet import Fleet
 from lab.rows import (
     FAMILIES,
-    agent_away,
+    agent_stopped,
     backend_address,
     leaked,
     listener,
@@ -32,7 +32,7 @@ from lab.waiting import wait_until
 
 @pytest.fixture
 def vips_on_interfaces(fleet: Fleet) -> Iterator[Any]:
-    """A function that deploys listeners with their VIPs on one node's front interface; undone at the end."""
+    """Yield a function that deploys listeners with their VIPs on a node's front interface, and undo it at the end."""
 
     def deploy(listeners: list[dict[str, Any]], *nodes: str, mode: str = "address") -> None:
         fleet.deploy(
@@ -86,21 +86,21 @@ def test_row_41_table_replacements(fleet: Fleet, lab: Lab, client: Node) -> None
     targets = [target(vip(family, host), 80) for host in (43, 44) for family in FAMILIES]
     sessions = run_load(client, "http", targets[2:], count=2)
     arguments = ["python3", "/opt/lab/changes.py", put_library(node), "100", "0.1", "--tables"]
-    # It would build the table anew too, for its own version of the rules.
-    with agent_away(node), SteadyLoad(client, targets, rate=100) as load:
+    # The agent would replace the table too, for its version of the rules.
+    with agent_stopped(node), SteadyLoad(client, targets, rate=100) as load:
         changed = node.run(arguments, timeout=900)
         records = load.end(least=1000)
         assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is True
     assert int(changed.stdout) == 100
     assert not failures(records), failures(records)[:5]
-    for known in sessions:
-        assert {record.backend for record in records if record.target == known.target} == {known.backend}
+    for session in sessions:
+        assert {record.backend for record in records if record.target == session.target} == {session.backend}
     assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is False
 
 
 @pytest.mark.nft
 def test_a_module_run_restores_a_lost_table(fleet: Fleet, lab: Lab, client: Node) -> None:
-    """After somebody's flush of all tables one module run brings ours back; flows that were silent meanwhile go on."""
+    """After a flush of all tables a module run restores the table; flows that were idle meanwhile continue."""
     streams = [
         listener(lab, f"stream{family}", family, 48, ports=[80], port=7000, scheduler="wrr") for family in FAMILIES
     ]
@@ -112,7 +112,7 @@ def test_a_module_run_restores_a_lost_table(fleet: Fleet, lab: Lab, client: Node
     streamed = [target(vip(family, 48), 80) for family in FAMILIES]
     held = start_load(client, "stream", streamed, count=10, interval=600)
     wait_for_connections(client, 80, 10)
-    with agent_away(node):
+    with agent_stopped(node):
         for lost in (["flush", "ruleset"], ["delete", "table", "inet", "evenflow"]):
             node.run(["nft", *lost])
             assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is True
@@ -126,7 +126,7 @@ def test_a_module_run_restores_a_lost_table(fleet: Fleet, lab: Lab, client: Node
 
 @pytest.mark.nft
 def test_row_46_reboot(fleet: Fleet, lab: Lab, client: Node, vips_on_interfaces: Any) -> None:
-    """Row 46: a rebooted node forwards and has its VIPs before anything of ours runs on it, also after a power cut."""
+    """Row 46: a rebooted node forwards and has its VIPs before a module runs on it, also after a power cut."""
     listeners = [listener(lab, f"web{family}", family, 46, scheduler="wrr") for family in FAMILIES]
     on_link = [
         {**listener(lab, f"on-link{family}", family, 46, port=80), "address": address, "ports": [8081]}
@@ -164,7 +164,7 @@ def test_row_52_shared_endpoint(fleet: Fleet, lab: Lab, client: Node, family: in
     wait_until(
         lambda: _counters(fleet)["kept"]["packets_out"],
         "the flows that are left are counted",
-        is_so=lambda packets: packets > before["packets_out"],
+        accepts=lambda packets: packets > before["packets_out"],
     )
     more = run_load(client, "stream", targets[:1], count=5, seconds=1)
     assert not failures(more)
@@ -174,9 +174,9 @@ def test_row_52_shared_endpoint(fleet: Fleet, lab: Lab, client: Node, family: in
     assert not failures(held)
 
     assert leaked(lab, targets[:1], family) == ""
-    # The same without the guard, to see that the sniffer would have told.
+    # Without the guard the sniffer sees packets, so the sniffer works.
     guard = f"{backend_address(lab, 'b1', family)} . tcp . 7000"
-    with agent_away(lab.node("lb1")):
+    with agent_stopped(lab.node("lb1")):
         lab.node("lb1").run(["nft", "delete", "element", "inet", "evenflow", f"endpoints{family}", f"{{ {guard} }}"])
         assert backend_address(lab, "b1", family) in leaked(lab, targets[:1], family)
 
@@ -200,7 +200,7 @@ def test_vips_are_announced(lab: Lab, client: Node, vips_on_interfaces: Any) -> 
 
 
 def _rules(node: Node) -> list[str]:
-    """The node's sets, maps and chains without counters' values, in an order that does not tell which came first."""
+    """Return the sorted sets, maps and chains of the node's table, without values of counters."""
     table = node.run(["nft", "--stateless", "list", "table", "inet", "evenflow"]).stdout
     head, body = table.split("\n\t", 2)[1:]
     assert head.startswith("comment ")
@@ -208,19 +208,19 @@ def _rules(node: Node) -> list[str]:
 
 
 def _counters(fleet: Fleet) -> dict[str, dict[str, int]]:
-    told = fleet.module("lb1", "lb_info", gather=["counters"])["listeners"]
-    return {entry["name"]: entry["counters"] for entry in told}
+    listeners = fleet.module("lb1", "lb_info", gather=["counters"])["listeners"]
+    return {entry["name"]: entry["counters"] for entry in listeners}
 
 
-def _wait_for_flows(fleet: Fleet, wanted: dict[str, int]) -> None:
-    """Wait until the listeners have counted so many flows."""
+def _wait_for_flows(fleet: Fleet, counts: dict[str, int]) -> None:
+    """Wait until the listeners have counted at least `counts` flows."""
     wait_until(
         lambda: {name: counted["flows"] for name, counted in _counters(fleet).items()},
-        f"flows: {wanted}",
-        is_so=lambda seen: all(seen[name] >= count for name, count in wanted.items()),
+        f"flows: {counts}",
+        accepts=lambda seen: all(seen[name] >= count for name, count in counts.items()),
     )
 
 
 def _neighbours(client: Node) -> list[dict[str, Any]]:
-    found = json.loads(client.run(["ip", "-j", "neighbour", "show", "dev", "front"]).stdout)
-    return [entry for entry in found if entry["dst"] in (on_link_vip4(247), on_link_vip6(247))]
+    entries = json.loads(client.run(["ip", "-j", "neighbour", "show", "dev", "front"]).stdout)
+    return [entry for entry in entries if entry["dst"] in (on_link_vip4(247), on_link_vip6(247))]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rows 32 to 38: machines that are taken out and put back under traffic."""
+"""Rows 32 to 38: machines that are drained and put back under traffic."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from lab.rows import (
     FAMILIES,
     RUNTIME,
     agent_pid,
-    checked,
     cure,
     forget_flows,
     heal,
+    http_check,
     listener,
     sicken,
     target,
@@ -67,7 +67,7 @@ def _pair(lab: Lab, host: int, **options: Any) -> list[dict[str, Any]]:
 
 @contextmanager
 def _held(client: Node, targets: Sequence[str], records: list[Record]) -> Iterator[Load]:
-    """Hold streams that ask and are answered while the block runs; what became of them is in `records` afterwards."""
+    """Hold streams with messages and answers for the length of the block; afterwards `records` has their records."""
     load = start_load(client, "stream", targets, count=STREAMS, interval=0.1)
     wait_for_connections(client, 81, STREAMS)
     yield load
@@ -79,12 +79,12 @@ def _ended(records: list[Record]) -> list[Record]:
 
 
 def _wait_for_ends(load: Load, count: int) -> None:
-    """Wait until so many of the held streams have ended."""
+    """Wait until `count` of the held streams have ended."""
     wait_for_records(load, lambda records: len(_ended(records)) >= count, f"{count} streams end")
 
 
 def _opened(load: Load, name: str) -> int:
-    """Return how many of the held streams lead to a backend."""
+    """Return the number of held streams to a backend."""
     return sum(record.kind == "stream-open" and record.backend == name for record in load.records())
 
 
@@ -94,13 +94,13 @@ def _sleep_past(moment: float) -> None:
 
 
 def _of(records: list[Record], name: str) -> list[Record]:
-    found = [record for record in records if record.backend == name]
-    assert found
-    return found
+    of_backend = [record for record in records if record.backend == name]
+    assert of_backend
+    return of_backend
 
 
 def _deadlines(node: Node) -> dict[str, float]:
-    """When drains end, by registration, in seconds since the epoch, from the node's own file."""
+    """Return the deadline of each drained backend, in seconds since the epoch, from the node's runtime state."""
     drains = json.loads(node.get(RUNTIME))["drains"]
     return {key: drain["deadline"] for key, drain in drains.items() if drain["cause"] == "drained"}
 
@@ -108,7 +108,7 @@ def _deadlines(node: Node) -> dict[str, float]:
 @pytest.mark.quiet
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_32_drain(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 32: no new flow on what drains; its streams are whole up to the deadline and end within 2 s after it."""
+    """Row 32: a drained machine gets no new flow; its streams last to the deadline and end within 2 s after it."""
     fleet.configure([_streams(lab, "held", family, 60), listener(lab, "web", family, 60, scheduler="wrr")])
     records: list[Record] = []
     with _held(client, [target(vip(family, 60), 81)], records) as load:
@@ -149,7 +149,7 @@ def test_row_33_the_largest_timeout_wins(fleet: Fleet, lab: Lab, client: Node) -
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_34_a_drain_beats_sessions(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 34: a client whose session, or whose hash, is with what drains gets another backend for new flows."""
+    """Row 34: a client whose session or hash belongs to a drained backend gets another backend for new flows."""
     options: dict[str, Any] = {"session_affinity": "client_ip", "port": 8080}
     fleet.configure(
         [
@@ -162,17 +162,17 @@ def test_row_34_a_drain_beats_sessions(fleet: Fleet, lab: Lab, client: Node, fam
     flows: list[Flow] = [("tcp", own, port, vip(family, host), 80) for host in (64, 65) for port in range(23000, 23010)]
     before = run_tuples(client, flows)
     assert not failures(before) and len({(record.target, record.backend) for record in before}) == 2
-    mine = {record.backend for record in before}
-    fleet.module("lb1", "lb_drain", backends=sorted(filter(None, mine)), wait=False)
+    reached = {record.backend for record in before}
+    fleet.module("lb1", "lb_drain", backends=sorted(filter(None, reached)), wait=False)
     after = run_tuples(
         client,
         [(protocol, source, port + 100, address, vip_port) for protocol, source, port, address, vip_port in flows],
     )
-    assert not failures(after) and not mine & {record.backend for record in after}
+    assert not failures(after) and not reached & {record.backend for record in after}
 
 
 def test_row_35_cancel(fleet: Fleet, lab: Lab, client: Node) -> None:
-    """Row 35: put back before the deadline: flows live on past it, and new ones come again."""
+    """Row 35: put back before the deadline: flows continue after it, and new flows arrive again."""
     fleet.configure(_pair(lab, 66))
     records: list[Record] = []
     with _held(client, [target(vip(family, 66), 81) for family in FAMILIES], records):
@@ -198,7 +198,7 @@ def test_row_36_the_deadline_stays(fleet: Fleet, lab: Lab, client: Node) -> None
         assert len(deadlines) == 2
         killed = agent_pid(node)
         node.run(["kill", "-KILL", killed])
-        wait_until(lambda: agent_pid(node), "another agent runs", is_so=lambda pid: pid not in ("", killed))
+        wait_until(lambda: agent_pid(node), "another agent runs", accepts=lambda pid: pid not in ("", killed))
         node.run(["systemctl", "restart", "evenflow.service"])
         assert _deadlines(node) == deadlines
         _wait_for_ends(load, _opened(load, "b1"))
@@ -214,7 +214,7 @@ def test_row_36_the_deadline_stays(fleet: Fleet, lab: Lab, client: Node) -> None
 
 
 def test_row_37_wait_until_none_is_left(fleet: Fleet, lab: Lab, client: Node) -> None:
-    """Row 37: it returns when the last flow has ended, at once where there is none, and says what happened."""
+    """Row 37: the module returns when the last flow has ended, at once without flows, and reports what happened."""
     fleet.configure(_pair(lab, 68))
     records: list[Record] = []
     drain = partial(fleet.module, "lb1", "lb_drain", backends=["b1"], timeout=600, progress_interval=2)
@@ -227,7 +227,9 @@ def test_row_37_wait_until_none_is_left(fleet: Fleet, lab: Lab, client: Node) ->
         done = waiting.result()
     assert not failures(records)
     assert done["changed"] and done["drained"] and not done["timed_out"] and 1 < done["elapsed"] < 600
-    assert done["connections_ended"] == 0 and not any(one["connections"] for one in done["connections_remaining"])
+    assert done["connections_ended"] == 0 and not any(
+        backend["connections"] for backend in done["connections_remaining"]
+    )
     again = drain()
     assert not again["changed"] and again["drained"] and not again["timed_out"]
     assert again["elapsed"] < done["elapsed"]
@@ -235,25 +237,25 @@ def test_row_37_wait_until_none_is_left(fleet: Fleet, lab: Lab, client: Node) ->
 
 @pytest.mark.parametrize("on_timeout", ["terminate", "fail", "continue"])
 def test_row_37_on_timeout(fleet: Fleet, lab: Lab, client: Node, on_timeout: str) -> None:
-    """Row 37: at the end of the time flows are ended, or live on and the module fails, or succeeds."""
+    """Row 37: at the timeout flows are ended, or they continue and the module fails or succeeds."""
     fleet.configure(_pair(lab, 69))
     records: list[Record] = []
     with _held(client, [target(vip(family, 69), 81) for family in FAMILIES], records):
         done = fleet.module("lb1", "lb_drain", check=False, backends=["b1"], timeout=4, on_timeout=on_timeout)
-    mine = _of(records, "b1")
+    drained = _of(records, "b1")
     assert done["timed_out"] and done["elapsed"] >= 4
     if on_timeout == "terminate":
-        assert done["drained"] and done["connections_ended"] == len(mine) == len(failures(mine))
+        assert done["drained"] and done["connections_ended"] == len(drained) == len(failures(drained))
     else:
         assert not done["drained"] and not failures(records)
-        assert sum(one["connections"] for one in done["connections_remaining"]) == len(mine)
+        assert sum(backend["connections"] for backend in done["connections_remaining"]) == len(drained)
         assert done.get("failed", False) == (on_timeout == "fail")
         assert on_timeout == "continue" or "held4 b1" in done["msg"]
 
 
 def test_row_37_nothing_to_wait_for(fleet: Fleet, lab: Lab, client: Node) -> None:
-    """Row 37: a dead machine is not waited for, whatever flows it has; one that is unhealthy and speaks is."""
-    fleet.configure(_pair(lab, 70, health_check=checked("held")))
+    """Row 37: the module does not wait for a dead machine with flows, but for an unhealthy machine that answers."""
+    fleet.configure(_pair(lab, 70, health_check=http_check("held")))
     for family in FAMILIES:
         wait_for_states(lab, f"held{family}", "healthy healthy healthy")
     dead = lab.node("b1")
@@ -272,7 +274,7 @@ def test_row_37_nothing_to_wait_for(fleet: Fleet, lab: Lab, client: Node) -> Non
                 wait_for_states(lab, f"held{family}", "unhealthy unhealthy healthy")
             done = fleet.module("lb1", "lb_drain", backends=["b1"], timeout=600)
             assert done["drained"] and not done["timed_out"]
-            assert sum(one["connections"] for one in done["connections_remaining"]) > 0
+            assert sum(backend["connections"] for backend in done["connections_remaining"]) > 0
             with pytest.raises(ModuleFailed, match="flows are left"):
                 fleet.module("lb1", "lb_drain", backends=["b2"], timeout=3, on_timeout="fail")
         finally:
@@ -282,7 +284,7 @@ def test_row_37_nothing_to_wait_for(fleet: Fleet, lab: Lab, client: Node) -> Non
 
 def test_row_38_min_eligible(fleet: Fleet, lab: Lab) -> None:
     """Row 38: a drain that would leave too few healthy backends is refused, and nothing changes."""
-    fleet.configure([listener(lab, "web", 4, 72, health_check=checked("web")), listener(lab, "api", 4, 73)])
+    fleet.configure([listener(lab, "web", 4, 72, health_check=http_check("web")), listener(lab, "api", 4, 73)])
     wait_for_states(lab, "web", "healthy healthy healthy")
     sicken(lab.node("b1"), "web")
     wait_for_states(lab, "web", "unhealthy healthy healthy")
@@ -295,7 +297,7 @@ def test_row_38_min_eligible(fleet: Fleet, lab: Lab) -> None:
     with pytest.raises(ModuleFailed, match="min_eligible: 1: web would keep 0"):
         fleet.module("lb1", "lb_drain", backends=["b2"], out_elsewhere=["b3"])
     assert _state(node) == before
-    # The unhealthy one takes nothing away, and one may go.
+    # Draining the unhealthy backend leaves as many eligible backends, and one of these may be drained too.
     assert fleet.module("lb1", "lb_drain", backends=["b1"], min_eligible=2)["drained"]
     assert fleet.module("lb1", "lb_drain", backends=["b2"])["drained"]
 

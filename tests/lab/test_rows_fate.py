@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Row 30: every cell of section 2, on live flows.
+"""Row 30: every cell of the table of flow fates, on live flows.
 
-All events happen at once, each to listeners of its own; what became of the flows is then compared cell by cell.
+All events happen at once, each to different listeners; the fates of the flows are then compared cell by cell.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 from lab import Lab
 from lab.fleet import Fleet
-from lab.rows import FAMILIES, checked, cure, heal, listener, sicken, target, vip, wait_for_states
+from lab.rows import FAMILIES, cure, heal, http_check, listener, sicken, target, vip, wait_for_states
 from lab.traffic import Record, finish, start_load, wait_for_answers, wait_for_records
 from lab.waiting import PATIENCE
 
@@ -38,11 +38,11 @@ LATER, SOON, NOW = ({"connection_draining_timeout_sec": seconds} for seconds in 
 
 @dataclass(frozen=True)
 class Event:
-    """What happens to backend b1 of an event's listeners, unless `subject` names another one.
+    """An event of backend b1 of the event's listeners, unless `subject` names another backend.
 
-    `cells`: fates by class, K D E, or - where the class is not allowed. `before`, `after`: options of the backends by
-    name that differ from the usual; None removes one, and `after` None removes the listener. `sick`: who is sick
-    before, and who after.
+    `cells`: fates by class, K D E, or - where the class is not allowed. `before`, `after`: options of backends by name
+    that differ from the defaults; None removes a backend, and `after` None removes the listener. `sick`: the backends
+    whose checks fail before, and after.
     """
 
     cells: str
@@ -56,7 +56,7 @@ class Event:
 
 EVENTS = {
     "unhealthy, others healthy": Event("KDKDK", sick=("", "b1")),
-    # The last one that fails: the flows of those before it had somewhere to go.
+    # The event is that the last backend fails: flows of backends that failed before could move.
     "all unhealthy, fail open": Event("KKKKK", sick=("b2", "b1 b2")),
     "all unhealthy, drop": Event("KEKEK", DROP, sick=("b2", "b1 b2")),
     "recovers": Event("KKKKK", sick=("b1", ""), subject="b2"),
@@ -120,8 +120,8 @@ def _listener(lab: Lab, event: str, kind: str, family: int, is_after: bool) -> d
         return None
     served = 7000 if protocol == "tcp" else 53
     number = list(EVENTS).index(event)
-    check = checked(f"{number}", check_interval_sec=2, timeout_sec=2)
-    wanted = listener(
+    check = http_check(f"{number}", check_interval_sec=2, timeout_sec=2)
+    required = listener(
         lab,
         _name(event, kind, family),
         family,
@@ -133,7 +133,7 @@ def _listener(lab: Lab, event: str, kind: str, family: int, is_after: bool) -> d
         health_check=check,
         **{**more, **entry.options},
     )
-    backends = {backend["name"]: backend for backend in wanted["backends"]}
+    backends = {backend["name"]: backend for backend in required["backends"]}
     names = {"b1", "b2", *entry.before}
     for options in (entry.before, (entry.after or {}) if is_after else {}):
         for name, changes in options.items():
@@ -141,18 +141,18 @@ def _listener(lab: Lab, event: str, kind: str, family: int, is_after: bool) -> d
                 names.discard(name)
             else:
                 backends[name] = {**backends[name], **changes}
-    return {**wanted, **(entry.changed if is_after else {}), "backends": [backends[name] for name in sorted(names)]}
+    return {**required, **(entry.changed if is_after else {}), "backends": [backends[name] for name in sorted(names)]}
 
 
 def _configure(fleet: Fleet, lab: Lab, *, is_after: bool) -> None:
-    # On one node only: what it checks is work enough for a small machine.
-    wanted = [one for cell in _cells() if (one := _listener(lab, *cell, is_after=is_after))]
-    fleet.module("lb1", "lb_config", listeners=wanted, state="replaced", purge="all")
+    # Configure only one node, because the health checks keep a small machine busy.
+    listeners = [entry for cell in _cells() if (entry := _listener(lab, *cell, is_after=is_after))]
+    fleet.module("lb1", "lb_config", listeners=listeners, state="replaced", purge="all")
 
 
 @pytest.fixture(scope="module")
 def fates(fleet: Fleet, lab: Lab) -> Iterator[dict[tuple[str, str, int], str]]:
-    """What became of the flows of each event, class and family."""
+    """Yield the fates of the flows by event, class and family."""
     client = lab.node("c1")
     for node in lab.nodes("backend"):
         node.run(["systemctl", "restart", "lab-stream"])
@@ -162,18 +162,18 @@ def fates(fleet: Fleet, lab: Lab) -> Iterator[dict[tuple[str, str, int], str]]:
         for name in ("b1", "b2", "b3")
     }
     heal(lab)
-    for name, found in paths.items():
-        if found:
-            sicken(lab.node(name), *found)
+    for name, sick in paths.items():
+        if sick:
+            sicken(lab.node(name), *sick)
     _configure(fleet, lab, is_after=False)
     wait_for_states(lab, _name("recovers", "UDP-always", 6), "unhealthy healthy")
     streams = [_address(*cell) for cell in _cells() if CLASSES[cell[1]][0] == "tcp"]
     datagrams = [_address(*cell) for cell in _cells() if CLASSES[cell[1]][0] == "udp"]
-    # Two flows each, one after the other, so that a round robin gives each backend one.
+    # Open two flows each, one after the other, so that each backend gets one in turn.
     held = start_load(client, "stream", streams, count=2 * len(streams), timeout=10, push=True)
-    asked = start_load(client, "udp", datagrams, fixed=True, concurrency=2, rate=2 * len(datagrams), timeout=0.4)
+    sending = start_load(client, "udp", datagrams, fixed=True, concurrency=2, rate=2 * len(datagrams), timeout=0.4)
     wait_for_records(held, lambda records: len(records) >= 2 * len(streams), "all streams are open")
-    wait_for_records(asked, _is_on_subjects, "datagrams reach every subject")
+    wait_for_records(sending, _is_on_subjects, "datagrams reach every subject")
     began = time.time()
     for name in ("b1", "b2", "b3"):
         now = [str(number) for number, entry in enumerate(EVENTS.values()) if name in entry.sick[1].split()]
@@ -181,7 +181,7 @@ def fates(fleet: Fleet, lab: Lab) -> Iterator[dict[tuple[str, str, int], str]]:
             sicken(lab.node(name), *now)
         cure(lab.node(name), *sorted(set(paths[name]) - set(now)))
     _configure(fleet, lab, is_after=True)
-    # What is kept has had the time in which it would have ended: of detection and of the soonest deadline.
+    # Wait for detection and the earliest deadline, so that flows that must be kept have had the time to end.
     time.sleep(max(0.0, began + 18 - time.time()))
 
     def fates_of(records: list[Record], answers: list[Record]) -> dict[tuple[str, str, int], str]:
@@ -192,45 +192,45 @@ def fates(fleet: Fleet, lab: Lab) -> Iterator[dict[tuple[str, str, int], str]]:
             for cell in _cells()
         }
 
-    # A busy machine may take longer over what is to move or end. What never does fails in its own test.
+    # On a busy machine flows may move or end later. A flow that never does fails in the test of its cell.
     due = {cell: LETTERS[EVENTS[cell[0]].cells[list(CLASSES).index(cell[1])]] for cell in _cells()}
     deadline = time.monotonic() + PATIENCE
     seen: dict[tuple[str, str, int], str] = {}
     while seen != due and time.monotonic() < deadline:
         settled = time.time()
-        wait_for_answers(asked, 6 * len(datagrams))
+        wait_for_answers(sending, 6 * len(datagrams))
         alive = {node.name: _peers(node.run(SERVED).stdout) for node in lab.nodes("backend")}
-        seen = fates_of(held.records(), asked.records())
-    yield fates_of(finish(held), finish(asked))
+        seen = fates_of(held.records(), sending.records())
+    yield fates_of(finish(held), finish(sending))
     heal(lab)
     fleet.configure([])
 
 
 def _peers(listing: str) -> set[tuple[str, int]]:
-    """Addresses and ports: a client may have one port in both families."""
-    found = set()
+    """Return the peers as address and port, because a client may use a port in both families."""
+    peers = set()
     for line in listing.splitlines():
         address, _colon, port = line.split()[3].rpartition(":")
-        found.add((address.strip("[]").removeprefix("::ffff:"), int(port)))
-    return found
+        peers.add((address.strip("[]").removeprefix("::ffff:"), int(port)))
+    return peers
 
 
 def _stream_fate(cell: tuple[str, str, int], records: list[Record], alive: dict[str, set[tuple[str, int]]]) -> str:
     subject = EVENTS[cell[0]].subject
-    mine = [one for one in records if one.target == _address(*cell) and one.backend == subject]
-    if not mine:
+    own = [record for record in records if record.target == _address(*cell) and record.backend == subject]
+    if not own:
         return "no flow"
-    # Both a stream that is open and one that has ended have records.
-    failed = [one for one in mine if not one.ok]
+    # Open streams and ended streams have records.
+    failed = [record for record in own if not record.ok]
     if not failed:
         return "keep"
-    # The server of a flow that is ended was reset; that of a flow that is only moved was not.
-    return "move" if any((one.peer, one.peer_port) in alive[subject] for one in failed) else "end"
+    # The server of a flow that was ended is reset; the server of a flow that was only moved is not.
+    return "move" if any((record.peer, record.peer_port) in alive[subject] for record in failed) else "end"
 
 
 def _is_on_subjects(records: list[Record]) -> bool:
     """Return whether each event's backend has answered datagrams."""
-    answered = {(one.target, one.backend) for one in records if one.ok}
+    answered = {(record.target, record.backend) for record in records if record.ok}
     return all(
         (_address(*cell), EVENTS[cell[0]].subject) in answered for cell in _cells() if CLASSES[cell[1]][0] == "udp"
     )
@@ -238,16 +238,16 @@ def _is_on_subjects(records: list[Record]) -> bool:
 
 def _datagram_fate(cell: tuple[str, str, int], records: list[Record], began: float, settled: float) -> str:
     subject = EVENTS[cell[0]].subject
-    mine = [one for one in records if one.target == _address(*cell)]
-    sports = {one.sport for one in mine if one.t < began and one.backend == subject}
-    late = [one for one in mine if one.sport in sports and one.t > settled]
+    own = [record for record in records if record.target == _address(*cell)]
+    sports = {record.sport for record in own if record.t < began and record.backend == subject}
+    late = [record for record in own if record.sport in sports and record.t > settled]
     if not late:
         return "no flow"
-    if all(one.ok and one.backend == subject for one in late):
+    if all(record.ok and record.backend == subject for record in late):
         return "keep"
-    # Where no listener is left a flow that moves is refused.
+    # Without a listener a flow that moves is refused.
     is_gone = EVENTS[cell[0]].after is None
-    return "move" if all(one.ok and one.backend != subject for one in late) or is_gone else "end"
+    return "move" if all(record.ok and record.backend != subject for record in late) or is_gone else "end"
 
 
 @pytest.mark.parametrize(("event", "kind", "family"), list(_cells()))

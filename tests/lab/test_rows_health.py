@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rows 9, 22, 23, 26 to 29 and 31: who gets new flows as checks succeed and fail."""
+"""Rows 9, 22, 23, 26 to 29 and 31: which backends get new flows as checks succeed and fail."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from lab.observers import TableWatch
 from lab.rows import (
     FAMILIES,
     RUNTIME,
-    checked,
     cure,
     heal,
+    http_check,
     listener,
     sicken,
     states,
@@ -49,7 +49,7 @@ def healthy(lab: Lab) -> Iterator[None]:
 
 
 def _web(lab: Lab, name: str, host: int, **options: Any) -> dict[str, Any]:
-    return listener(lab, name, 4, host, **{"scheduler": "wrr", "health_check": checked(name), **options})
+    return listener(lab, name, 4, host, **{"scheduler": "wrr", "health_check": http_check(name), **options})
 
 
 def _served(client: Node, host: int, count: int = 60, family: int = 4) -> dict[str, int]:
@@ -70,13 +70,13 @@ def test_row_9_pools_are_independent(fleet: Fleet, lab: Lab, client: Node) -> No
 
 
 def test_row_22_a_new_backend_waits_for_its_first_success(fleet: Fleet, lab: Lab, client: Node) -> None:
-    """Row 22: under a check nothing until the first success; without one, flows at once."""
-    checked_one, free = _web(lab, "joins", 22), _web(lab, "free", 23, health_check=None)
-    few = [{**one, "backends": one["backends"][:2]} for one in (checked_one, free)]
+    """Row 22: with a check a backend gets no flow until the first success; without a check it gets flows at once."""
+    joins, free = _web(lab, "joins", 22), _web(lab, "free", 23, health_check=None)
+    few = [{**entry, "backends": entry["backends"][:2]} for entry in (joins, free)]
     fleet.configure(few)
     wait_for_states(lab, "joins", "healthy healthy")
     sicken(lab.node("b3"), "joins")
-    fleet.configure([checked_one, free])
+    fleet.configure([joins, free])
     assert _served(client, 22) == {"b1": 30, "b2": 30}
     assert _served(client, 23) == {"b1": 20, "b2": 20, "b3": 20}
     cure(lab.node("b3"), "joins")
@@ -85,12 +85,12 @@ def test_row_22_a_new_backend_waits_for_its_first_success(fleet: Fleet, lab: Lab
 
 
 def test_row_23_thresholds(fleet: Fleet, lab: Lab) -> None:
-    """Row 23: fewer failures than the threshold change nothing, as many do; the same back again.
+    """Row 23: fewer failures than the threshold change nothing, as many do; the same for successes.
 
-    The backend counts the checks that it has answered either way, so that no time has to be assumed.
+    The backend counts the checks that it has answered, so that the test assumes no times.
     """
     threshold = 10
-    check = checked("counted", unhealthy_threshold=threshold, healthy_threshold=threshold)
+    check = http_check("counted", unhealthy_threshold=threshold, healthy_threshold=threshold)
     fleet.configure([_web(lab, "slow", 24, health_check=check)])
     wait_for_states(lab, "slow", "healthy healthy healthy")
     node, fine, failing = lab.node("b1"), "healthy healthy healthy", "unhealthy healthy healthy"
@@ -98,7 +98,7 @@ def test_row_23_thresholds(fleet: Fleet, lab: Lab) -> None:
         before = _answered(node, 503)
         sicken(node, "counted")
         _wait_for_answered(node, 503, before + 3)
-        # The state is read first: what fails after that cannot have changed it.
+        # The state is read first: later failures cannot have changed it.
         seen, failed = states(lab, "slow"), _answered(node, 503) - before
         assert seen == fine and failed < threshold, (seen, failed)
         cure(node, "counted")
@@ -117,13 +117,13 @@ def test_row_23_thresholds(fleet: Fleet, lab: Lab) -> None:
 
 
 def test_row_26_what_gets_no_flows_is_checked_too(fleet: Fleet, lab: Lab) -> None:
-    """Row 26: weight 0, drained and disabled ones, and those of a disabled listener, are probed and reported."""
-    wanted = _web(lab, "idle", 26)
-    wanted["backends"][0]["weight"] = 0
-    wanted["backends"][1]["admin_state"] = "drained"
-    wanted["backends"][2]["admin_state"] = "disabled"
+    """Row 26: backends with weight 0, drained, disabled or of a disabled listener are checked and reported."""
+    idle = _web(lab, "idle", 26)
+    idle["backends"][0]["weight"] = 0
+    idle["backends"][1]["admin_state"] = "drained"
+    idle["backends"][2]["admin_state"] = "disabled"
     off = _web(lab, "off", 27, admin_state="disabled")
-    fleet.configure([wanted, off])
+    fleet.configure([idle, off])
     sicken(lab.node("b1"), "idle", "off")
     sicken(lab.node("b2"), "idle")
     wait_for_states(lab, "idle", "unhealthy unhealthy healthy")
@@ -138,9 +138,9 @@ def test_row_26_what_gets_no_flows_is_checked_too(fleet: Fleet, lab: Lab) -> Non
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_27_all_checks_fail(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 27: flows go on all primaries; with drop a SYN gets no answer and leaves no entry."""
+    """Row 27: flows reach all primaries; with drop a SYN gets no answer and leaves no entry."""
     drop: dict[str, Any] = {"failover_policy": {"drop_traffic_if_unhealthy": True}}
-    options: dict[str, Any] = {"scheduler": "wrr", "health_check": checked("all")}
+    options: dict[str, Any] = {"scheduler": "wrr", "health_check": http_check("all")}
     fleet.configure(
         [listener(lab, "open", family, 28, **options), listener(lab, "shut", family, 29, **options, **drop)]
     )
@@ -164,8 +164,8 @@ def test_row_27_all_checks_fail(fleet: Fleet, lab: Lab, client: Node, family: in
 def test_rows_28_29_failover(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Rows 28 and 29: ratio 0 and a ratio; failback moves new flows only; no healthy failover, all dead."""
     zero, ratio = _web(lab, "zero", 30), _web(lab, "ratio", 31, failover_policy={"failover_ratio": 1})
-    for wanted in (zero, ratio):
-        wanted["backends"][2]["failover"] = True
+    for entry in (zero, ratio):
+        entry["backends"][2]["failover"] = True
     fleet.configure([zero, ratio])
     for name in ("zero", "ratio"):
         wait_for_states(lab, name, "healthy healthy healthy")
@@ -179,7 +179,7 @@ def test_rows_28_29_failover(fleet: Fleet, lab: Lab, client: Node) -> None:
 
     sicken(lab.node("b3"), "ratio")
     wait_for_states(lab, "ratio", "unhealthy healthy unhealthy")
-    # Row 29: no healthy failover, so the healthy primaries that there are.
+    # Row 29: there is no healthy failover backend, so the healthy primaries get the flows.
     assert _served(client, 31) == {"b2": 60}
 
     sicken(lab.node("b2"), "zero", "ratio")
@@ -197,12 +197,12 @@ def test_rows_28_29_failover(fleet: Fleet, lab: Lab, client: Node) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_31_datagrams_of_a_client_that_never_pauses(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 31: the next datagram reaches another backend, or none once the last one or the listener is gone."""
+    """Row 31: the next datagram reaches another backend, or none without another backend or the listener."""
     options: dict[str, Any] = {
         "protocol": "udp",
         "ports": [53],
         "scheduler": "wrr",
-        "health_check": checked("dns"),
+        "health_check": http_check("dns"),
         "connection_draining_timeout_sec": 0,
     }
     names = ("sick", "gone", "empty")
@@ -217,11 +217,11 @@ def test_row_31_datagrams_of_a_client_that_never_pauses(fleet: Fleet, lab: Lab, 
     asking = start_load(client, "udp", list(targets.values()), fixed=True, concurrency=2, rate=60, timeout=0.5)
 
     def by_target(records: list[Record]) -> dict[str, list[Record]]:
-        return {name: [one for one in records if one.target == where] for name, where in targets.items()}
+        return {name: [record for record in records if record.target == where] for name, where in targets.items()}
 
     wait_for_records(
         asking,
-        lambda records: all("b1" in shares(found) for found in by_target(records).values()),
+        lambda records: all("b1" in shares(own) for own in by_target(records).values()),
         "b1 answers for all",
     )
     fleet.configure([listeners[0], {**listeners[2], "backends": []}])
@@ -231,29 +231,29 @@ def test_row_31_datagrams_of_a_client_that_never_pauses(fleet: Fleet, lab: Lab, 
     wait_for_records(
         asking,
         lambda records: all(
-            sum(one.t > changed for one in found) >= 2 * DATAGRAMS for found in by_target(records).values()
+            sum(record.t > changed for record in own) >= 2 * DATAGRAMS for own in by_target(records).values()
         ),
         f"{2 * DATAGRAMS} more datagrams to each listener",
     )
-    late = {name: [one for one in found if one.t > changed] for name, found in by_target(finish(asking)).items()}
+    late = {name: [record for record in own if record.t > changed] for name, own in by_target(finish(asking)).items()}
     assert not failures(late["sick"]) and set(shares(late["sick"])) == {"b2"}
-    # Refused, though the kernel limits how often it says so.
+    # The datagrams are refused, but the kernel limits the number of its errors.
     assert not shares(late["empty"])
-    # No node has the VIP any more.
+    # No listener has the VIP any more.
     assert not shares(late["gone"])
 
 
 def test_slow_start(fleet: Fleet, lab: Lab, client: Node) -> None:
-    """A backend that joins begins with little and rises to its share, never falling on the way.
+    """A backend that joins begins with a small share, which rises to the full share and never falls.
 
-    What each look at the shares may find follows from the time that had passed at it.
+    The bound of each measured share follows from the time that has passed.
     """
-    wanted = _web(lab, "rises", 34, slow_start_sec=10)
-    fleet.configure([wanted])
+    rises = _web(lab, "rises", 34, slow_start_sec=10)
+    fleet.configure([rises])
     wait_for_states(lab, "rises", "healthy healthy healthy")
     sicken(lab.node("b3"), "rises")
     wait_for_states(lab, "rises", "healthy healthy unhealthy")
-    # The others joined when the listener came, and rise as well.
+    # The other backends joined when the listener was added, and rise as well.
     balancer = lab.node("lb1")
     wait_until(lambda: not json.loads(balancer.get(RUNTIME))["ramps"], "the others have risen")
     cured = time.time()
@@ -266,11 +266,11 @@ def test_slow_start(fleet: Fleet, lab: Lab, client: Node) -> None:
         looks.append((time.time() - cured, shared))
         return shared
 
-    wait_until(look, "b3 has its share", is_so=lambda shared: shared >= 20)
-    # 60 flows are not a whole number of cycles while it rises.
-    falls = [(one, other) for (_then, one), (_now, other) in zip(looks, looks[1:]) if other < one - 1]
+    wait_until(look, "b3 has its share", accepts=lambda shared: shared >= 20)
+    # While the share rises, 60 flows are not a whole number of cycles.
+    falls = [(earlier, later) for (_then, earlier), (_now, later) in zip(looks, looks[1:]) if later < earlier - 1]
     assert not falls, looks
-    # By its full weight's part, which grows in proportion to the time, and a step of the clock and of the table more.
+    # The weight grows in proportion to the time; allow one more step of the clock and of the table.
     early = [(passed, shared) for passed, shared in looks if passed < 8]
     assert early, f"the first look came too late to see a rise: {looks}"
     for passed, shared in early:
@@ -279,17 +279,17 @@ def test_slow_start(fleet: Fleet, lab: Lab, client: Node) -> None:
 
 
 def test_weight_by_header(fleet: Fleet, lab: Lab, client: Node) -> None:
-    """With `dynamic_weight` the answer to an http check says which weight a backend has."""
-    fleet.configure([_web(lab, "asks", 35, health_check=checked("asks", dynamic_weight=True))])
+    """With `dynamic_weight` a backend has the weight in its answer to an http check."""
+    fleet.configure([_web(lab, "asks", 35, health_check=http_check("asks", dynamic_weight=True))])
     wait_for_states(lab, "asks", "healthy healthy healthy")
     assert _served(client, 35) == {"b1": 30, "b2": 20, "b3": 10}
 
 
 def test_detection(fleet: Fleet, lab: Lab) -> None:
-    """50 failures, half of them by silence: each is out of the slots and in again; the worst times are printed."""
+    """50 failures, half of them silent: each backend loses and regains its slots; the longest times are printed."""
     names = [f"fails{number}" for number in range(10)]
-    blackholed = [{**checked(name, unhealthy_threshold=2, healthy_threshold=2), "port": 8080} for name in names[5:]]
-    checks = [checked(name, unhealthy_threshold=2, healthy_threshold=2) for name in names[:5]] + blackholed
+    blackholed = [{**http_check(name, unhealthy_threshold=2, healthy_threshold=2), "port": 8080} for name in names[5:]]
+    checks = [http_check(name, unhealthy_threshold=2, healthy_threshold=2) for name in names[:5]] + blackholed
     fleet.configure(
         [_web(lab, name, 60 + number, health_check=check) for number, (name, check) in enumerate(zip(names, checks))]
     )
@@ -305,11 +305,11 @@ def test_detection(fleet: Fleet, lab: Lab) -> None:
     dice = random.Random(5)
 
     def wait_for_change(number: int) -> None:
-        """Wait until each listener has changed its slots so many times."""
+        """Wait until the slots of each listener have changed `number` times."""
         wait_until(
             lambda: {name: len(_slot_changes(watch.lines()).get(name, [])) for name in names},
             f"{number} changes of each",
-            is_so=lambda seen: min(seen.values()) >= number,
+            accepts=lambda seen: min(seen.values()) >= number,
         )
 
     with TableWatch(balancer) as watch:
@@ -342,23 +342,23 @@ def test_detection(fleet: Fleet, lab: Lab) -> None:
 
 
 def _answered(node: Node, status: int) -> int:
-    """Return how many checks of the path that is counted a backend has answered with a status."""
+    """Return the number of checks of the counted path that a backend has answered with a status."""
     return node.get("/run/lab-http/counted.log").count(f'/health/counted HTTP/1.1" {status} ')
 
 
 def _wait_for_answered(node: Node, status: int, count: int) -> None:
-    wait_until(lambda: _answered(node, status), f"{count} checks answered", is_so=lambda seen: seen >= count)
+    wait_until(lambda: _answered(node, status), f"{count} checks answered", accepts=lambda seen: seen >= count)
 
 
 def _slot_changes(lines: Iterable[str]) -> dict[str, list[float]]:
-    """Return when each listener had another number of slots, by the change of its chain."""
-    found: dict[str, list[float]] = {}
+    """Return the times when the number of slots of each listener changed, by the changes of its chain."""
+    changes: dict[str, list[float]] = {}
     for line in lines:
         match = re.match(r"([0-9.]+) add rule inet evenflow l_(\S+)", line)
         if not match:
             continue
-        when, times = match[1], found.setdefault(match[2], [])
-        # What one transaction says in several lines is one change.
+        when, times = match[1], changes.setdefault(match[2], [])
+        # Several lines of the same transaction are one change.
         if not times or float(when) - times[-1] > ONE_CHANGE_SECONDS:
             times.append(float(when))
-    return found
+    return changes

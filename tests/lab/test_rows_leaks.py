@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rows 10 and 53: what may not reach the client from a backend's own address, nor a backend from a client."""
+"""Rows 10 and 53: packets that must not reach the client from a backend's address, or a backend from a client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from lab import Lab, Node
 from lab.fleet import Fleet
 from lab.observers import Sniffer
-from lab.rows import FAMILIES, agent_away, backend_address, leaked, listener, sniffed, target, vip
+from lab.rows import FAMILIES, agent_stopped, backend_address, leaked, listener, sniffed, target, vip
 from lab.topology import FRONT
 
 
@@ -21,7 +21,7 @@ def test_row_10_no_leak(fleet: Fleet, lab: Lab, client: Node, family: int) -> No
     lab.route("lb1")
     source, nic = backend_address(lab, "b1", family), client.spec.nic(FRONT)
     destination = nic.v6 if family == 6 else nic.v4
-    # What wide listeners of other tests have left there for some minutes.
+    # Wide listeners of other tests leave elements in this set for some minutes.
     lab.node("lb1").run(["nft", "flush", "set", "inet", "evenflow", f"peers{family}"])
     for port, is_guarded in ((80, True), (9999, False)):
         with Sniffer(
@@ -34,12 +34,12 @@ def test_row_10_no_leak(fleet: Fleet, lab: Lab, client: Node, family: int) -> No
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_invalid_packets(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Of a client's segments that belong to no flow, those that could not begin one in mid-stream end at the node."""
+    """Segments of a client that belong to no flow and cannot continue a lost flow are dropped by the node."""
     fleet.configure([listener(lab, "web", family, 54)])
     lab.route("lb1")
     nic = client.spec.nic(FRONT)
     flags = "tcp dst port 80 and tcp[13] & 7" if family == 4 else "tcp dst port 80 and ip6[53] & 7"
-    # Checks of a listener that was there before may still be on their way.
+    # Checks of an earlier listener may still arrive.
     flags = f"src host {nic.v6 if family == 6 else nic.v4} and {flags}"
     with sniffed(lab, f"{flags} == 0") as passed, sniffed(lab, f"{flags} != 0") as seen:
         client.run(
@@ -70,10 +70,10 @@ def test_row_53_wide_listeners_do_not_leak(
     targets = [target(vip(family, 53), 7000)]
     assert leaked(lab, targets, family, port=7000) == ""
     if protocol == "any":
-        # The same without the guard's memory, to see that the sniffer would have told.
+        # Without the guard's elements the sniffer sees packets, so the sniffer works.
         wide = lab.node("lb1").run(["nft", "list", "set", "inet", "evenflow", "wide"]).stdout
         mark = wide.split("elements = {")[1].split("}")[0]
-        with agent_away(lab.node("lb1")):
+        with agent_stopped(lab.node("lb1")):
             lab.node("lb1").run(["nft", "delete", "element", "inet", "evenflow", "wide", f"{{ {mark} }}"])
             lab.node("lb1").run(["nft", "flush", "set", "inet", "evenflow", f"peers{family}"])
             assert backend_address(lab, "b1", family) in leaked(lab, targets, family, port=7000)

@@ -18,11 +18,11 @@ from lab.waiting import wait_until
 @pytest.mark.usefixtures("no_streams")
 @pytest.mark.parametrize(("family", "scheduler", "other"), [(4, "wrr", "rr"), (6, "mh", "wrr")])
 def test_row_39_backend_limits(fleet: Fleet, lab: Lab, client: Node, family: int, scheduler: str, other: str) -> None:
-    """Row 39: limits of 2, 4 and 6 are never exceeded; all full rejects; room comes back, counts outlive a change."""
-    wanted = listener(lab, "stream", family, 39, ports=[80], port=7000, scheduler=scheduler)
-    for backend, limit in zip(wanted["backends"], (2, 4, 6)):
+    """Row 39: limits of 2, 4 and 6 hold; full backends reject; ended flows make room, and counts outlive a change."""
+    stream = listener(lab, "stream", family, 39, ports=[80], port=7000, scheduler=scheduler)
+    for backend, limit in zip(stream["backends"], (2, 4, 6)):
         backend["max_connections"] = limit
-    fleet.configure([wanted])
+    fleet.configure([stream])
     lab.route("lb1")
     address = [target(vip(family, 39), 80)]
     held = start_load(client, "stream", address, count=12, timeout=8)
@@ -31,29 +31,29 @@ def test_row_39_backend_limits(fleet: Fleet, lab: Lab, client: Node, family: int
     more = run_load(client, "stream", address, count=6, seconds=1)
     assert len(failures(more)) == 6
     for change in (
-        {"backends": [{**wanted["backends"][0], "weight": 50}, *wanted["backends"][1:]]},
+        {"backends": [{**stream["backends"][0], "weight": 50}, *stream["backends"][1:]]},
         {"scheduler": other},
     ):
-        wanted.update(change)
-        fleet.configure([wanted])
+        stream.update(change)
+        fleet.configure([stream])
         assert len(failures(run_load(client, "stream", address, count=6, seconds=1))) == 6
-    # Two flows of b1 live, so an edited limit of 3 has room for one.
-    wanted["backends"][0]["max_connections"] = 3
-    fleet.configure([wanted])
+    # b1 has two live flows, so an edited limit of 3 has room for another one.
+    stream["backends"][0]["max_connections"] = 3
+    fleet.configure([stream])
     more = [
         record
         for record in run_load(client, "stream", address, count=4, seconds=1, timeout=8)
         if record.kind == "stream"
     ]
     assert shares(more) == {"b1": 1}
-    wanted["backends"][0]["max_connections"] = 2
-    fleet.configure([wanted])
+    stream["backends"][0]["max_connections"] = 2
+    fleet.configure([stream])
     assert held_connections(lab) == {"b1": 2, "b2": 4, "b3": 6}
     ended = [record for record in finish(held) if record.kind == "stream"]
     assert not failures(ended), failures(ended)[:3]
     _wait_for_no_flows(lab.node("lb1"), family, vip(family, 39))
-    # Flows that an edited limit was told to count are given back by a run after they have ended.
-    fleet.configure([wanted])
+    # Flows that existed before their limit was edited are subtracted by a run after they have ended.
+    fleet.configure([stream])
     again = [
         record
         for record in run_load(client, "stream", address, count=12, seconds=3, timeout=8)
@@ -81,11 +81,11 @@ def test_row_39_listener_limit(fleet: Fleet, lab: Lab, client: Node, family: int
 
 
 def _wait_for_no_flows(node: Node, family: int, address: str) -> None:
-    """Wait until the node tracks no flow to an address that is open, so none that a limit counts."""
+    """Wait until the node tracks no open flow to an address, because a limit counts these."""
     command = ["conntrack", "-L", "-f", f"ipv{family}", "-p", "tcp", "-d", address]
 
     def count_open() -> int:
         listed = node.run(command, check=False).stdout.splitlines()
         return sum(line.split()[3] not in ("TIME_WAIT", "CLOSE") for line in listed if line)
 
-    wait_until(count_open, f"no flow to {address} is open", is_so=lambda seen: seen == 0)
+    wait_until(count_open, f"no flow to {address} is open", accepts=lambda seen: seen == 0)

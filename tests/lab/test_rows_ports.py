@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rows 8, 11 and 51: wide ports, errors and fragments, and what answers where nothing is served."""
+"""Rows 8, 11 and 51: wide ports, errors and fragments, and unserved ports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TOO_BIG_SEEN = {4: "icmp[0] = 3 and icmp[1] = 4", 6: "icmp6 and ip6[40] = 2"}
 @pytest.mark.nft
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_8_wide_ports(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 8 (ranges, all ports, any protocol): what is inside arrives, what is outside is refused."""
+    """Row 8 (ranges, all ports, any protocol): packets inside arrive, packets outside are refused."""
     fleet.configure(
         [
             listener(lab, "range", family, 80, ports=["8000-8080", "81"]),
@@ -55,7 +55,7 @@ def test_row_8_wide_ports(fleet: Fleet, lab: Lab, client: Node, family: int) -> 
 @pytest.mark.nft
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sctp(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """SCTP associations begin at the backends, on the translated port. No node here speaks it, so none goes on."""
+    """SCTP INITs reach the backends on the translated port. No node runs SCTP, so no association is established."""
     fleet.configure([listener(lab, "ss7", family, 83, protocol="sctp", ports=[2905], port=2906, scheduler="wrr")])
     lab.route("lb1")
     with sniffed(lab, "sctp dst port 2906" if family == 4 else "ip6 proto 132") as seen:
@@ -66,7 +66,7 @@ def test_sctp(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
 @pytest.mark.nft
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_11_icmp_and_fragments(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 11: "too big" from C's side reaches the right backend; 4 kB datagrams arrive whole."""
+    """Row 11: "too big" from the client's side reaches the right backend; datagrams of 4 kB arrive complete."""
     fleet.configure([listener(lab, "dns", family, 11, protocol="udp", ports=[53], port=8053)])
     lab.route("lb1")
     assert not failures(run_load(client, "udp", [target(vip(family, 11), 53)], count=50, size=4000))
@@ -85,7 +85,7 @@ def test_row_11_path_mtu(fleet: Fleet, lab: Lab, client: Node, family: int) -> N
     fleet.configure([listener(lab, "web", family, 12)])
     lab.route("lb1")
     node = lab.node("lb1")
-    # What backends have learned of the client's path already.
+    # Remove what backends have learned about the path to the client.
     for backend in lab.nodes("backend"):
         backend.run(["ip", f"-{family}", "route", "flush", "cache"])
     node.run(["ip", "link", "set", "front", "mtu", "1280"])
@@ -101,7 +101,7 @@ def test_row_11_path_mtu(fleet: Fleet, lab: Lab, client: Node, family: int) -> N
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_disabled_listener_rejects(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """A disabled listener, or one without an eligible backend, rejects new flows and keeps those that live."""
+    """A disabled listener, or a listener without eligible backends, rejects new flows and keeps live flows."""
     stream = listener(lab, "stream", family, 60, ports=[80], port=7000)
     dns = listener(lab, "dns", family, 60, protocol="udp", ports=[53], port=8053)
     fleet.configure([stream, dns])
@@ -119,30 +119,32 @@ def test_disabled_listener_rejects(fleet: Fleet, lab: Lab, client: Node, family:
         return {record.error for record in run_load(client, "udp", [target(vip(family, 60), 53)], count=5, timeout=1)}
 
     # The kernel limits how many ICMP errors it sends to one client, so some datagrams get no answer.
-    errors = wait_until(refuse_datagrams, "datagrams are refused", is_so=lambda seen: "Connection refused" in seen)
+    errors = wait_until(refuse_datagrams, "datagrams are refused", accepts=lambda seen: "Connection refused" in seen)
     assert errors <= {"Connection refused", "timeout"}
     assert not failures(finish(held))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_flow_that_began_too_early(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """A client that never pauses and began before its listener was there gets answers once it is."""
+    """A client that never pauses and began before the listener existed gets answers once it exists."""
     nic = lab.node("lb1").spec.nic(FRONT)
     own = nic.v6 if family == 6 else nic.v4
     dns = {**listener(lab, "dns", family, 0, protocol="udp", ports=[53], port=8053), "address": own}
     fleet.configure([])
     asking = start_load(client, "udp", [target(own, 53)], fixed=True, concurrency=1, rate=20, timeout=1)
     early = wait_for_records(asking, lambda records: len(records) >= 3, "datagrams before there is a listener")
-    known = (
+    tracked = (
         lab.node("lb1").run(["conntrack", "-L", "-f", f"ipv{family}", "-p", "udp", "-d", own, "--dport", "53"]).stdout
     )
-    assert len(known.splitlines()) == 1
-    # The kernel limits how often it says that nothing listens.
+    assert len(tracked.splitlines()) == 1
+    # The kernel limits the number of its errors that no program listens.
     assert {record.error for record in early} <= {"Connection refused", "timeout"}
     assert "Connection refused" in {record.error for record in early}
     fleet.modules(["lb1"], [("lb_config", {"listeners": [dns]})])
     configured = time.time()
-    wait_for_records(asking, lambda records: sum(one.t > configured for one in records) >= 20, "20 datagrams more")
+    wait_for_records(
+        asking, lambda records: sum(record.t > configured for record in records) >= 20, "20 datagrams more"
+    )
     records = finish(asking)
     assert len({record.sport for record in records}) == 1
     late = [record for record in records if record.t > configured]
@@ -156,11 +158,11 @@ def test_row_51_unserved_ports(fleet: Fleet, lab: Lab, client: Node) -> None:
     own = {4: nic.v4, 6: nic.v6}
     dedicated = {4: on_link_vip4(251), 6: on_link_vip6(251)}
 
-    def wanted(addresses: dict[int, str]) -> list[dict[str, Any]]:
+    def listeners(addresses: dict[int, str]) -> list[dict[str, Any]]:
         return [{**listener(lab, f"web{family}", family, 51), "address": addresses[family]} for family in FAMILIES]
 
     deploy = partial(fleet.deploy, nodes=["lb1"], tags=["configure", "listeners"], lb_node_purge="all")
-    deploy(wanted(dedicated), lb_node_vip_mode="address", lb_node_vip_interface="front")
+    deploy(listeners(dedicated), lb_node_vip_mode="address", lb_node_vip_interface="front")
     server = node.start(["python3", "-m", "http.server", "8000", "--bind", "::"])
     try:
         wait_until(lambda: node.run(["ss", "-Htln", "sport", "=", ":8000"]).stdout, "the server listens")
@@ -170,7 +172,7 @@ def test_row_51_unserved_ports(fleet: Fleet, lab: Lab, client: Node) -> None:
                 refused = run_load(client, "http", [target(address, port)], count=3)
                 assert [record.error for record in refused] == ["Connection refused"] * 3
             client.run(["ping", "-c", "1", "-W", "2", address])
-        deploy(wanted(own))
+        deploy(listeners(own))
         for address in own.values():
             assert not failures(run_load(client, "http", [target(address, 80)], count=5))
             answer = client.run(
@@ -194,6 +196,6 @@ def test_row_51_unserved_ports(fleet: Fleet, lab: Lab, client: Node) -> None:
 
 
 def _flows_of(fleet: Fleet, name: str) -> int:
-    told = fleet.module("lb1", "lb_info", gather=["counters"], listeners=[name])["listeners"]
-    flows: int = told[0]["counters"]["flows"]
+    listeners = fleet.module("lb1", "lb_info", gather=["counters"], listeners=[name])["listeners"]
+    flows: int = listeners[0]["counters"]["flows"]
     return flows

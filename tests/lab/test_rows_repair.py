@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rows 43, 45, 46 and 49 with the agent: what others destroy comes back, and nobody misses the agent."""
+"""Rows 43, 45, 46 and 49: the agent repairs damage, and traffic does not depend on the agent."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from lab.rows import (
     FAMILIES,
     RUNTIME,
     agent_pid,
-    checked,
     heal,
+    http_check,
     listener,
     target,
     vip,
@@ -38,7 +38,7 @@ AGENT = "evenflow.service"
 
 @pytest.fixture(scope="module")
 def own_vips(fleet: Fleet, lab: Lab) -> Iterator[None]:
-    """The load balancer lb1 puts VIPs on its interface, and only what these tests do changes its table."""
+    """Set lb1 to add VIPs to its interface, and make sure that only these tests change its table."""
     role: dict[str, Any] = {"tags": ["configure", "listeners"], "lb_node_purge": "all"}
     fleet.deploy([], ["lb1"], **role, lb_node_vip_mode="address", lb_node_vip_interface="front")
     _forget_removed(fleet, lab.node("lb1"))
@@ -48,11 +48,11 @@ def own_vips(fleet: Fleet, lab: Lab) -> Iterator[None]:
 
 @pytest.fixture
 def served(fleet: Fleet, lab: Lab, own_vips: None) -> Iterator[list[str]]:
-    """Listeners, checked, with routed VIPs and VIPs on the interface of lb1; the VIPs."""
+    """Configure listeners with health checks, on routed VIPs and on VIPs of lb1's interface, and yield the VIPs."""
     heal(lab)
     listeners = []
     for family, own in zip(FAMILIES, (on_link_vip4(243), on_link_vip6(243))):
-        options: dict[str, Any] = {"scheduler": "wrr", "health_check": checked("web", unhealthy_threshold=5)}
+        options: dict[str, Any] = {"scheduler": "wrr", "health_check": http_check("web", unhealthy_threshold=5)}
         listeners += [
             listener(lab, f"web{family}", family, 43, **options),
             listener(lab, f"stream{family}", family, 43, **{**options, "ports": [81], "port": 7000}),
@@ -64,8 +64,8 @@ def served(fleet: Fleet, lab: Lab, own_vips: None) -> Iterator[list[str]]:
         ]
     fleet.configure(listeners)
     lab.route("lb1")
-    for one in listeners:
-        wait_for_states(lab, one["name"], "healthy healthy healthy")
+    for entry in listeners:
+        wait_for_states(lab, entry["name"], "healthy healthy healthy")
     yield [*(vip(family, 43) for family in FAMILIES), on_link_vip4(243), on_link_vip6(243)]
     fleet.configure([])
 
@@ -91,14 +91,14 @@ def test_row_43(fleet: Fleet, lab: Lab, client: Node, served: list[str], command
     wait_until(
         lambda: _repairs(fleet)[-3:],
         "the agent reports three repairs",
-        is_so=lambda texts: texts == ["the table inet evenflow was gone; it is back"] * 3,
+        accepts=lambda texts: texts == ["the table inet evenflow was gone; it is back"] * 3,
     )
     assert "the table inet evenflow was gone" in node.run(["journalctl", "-u", AGENT, "--no-pager"]).stdout
 
 
 @pytest.mark.nft
 def test_what_is_changed_by_hand_is_put_right(fleet: Fleet, lab: Lab, served: list[str]) -> None:
-    """An element, a rule, a VIP that are taken away come back, and the agent reports the repair."""
+    """Removed elements, rules and VIPs come back, and the agent reports the repair."""
     node = lab.node("lb1")
     fleet.module("lb1", "lb_config", listeners=[])
     for change, expected in (
@@ -111,7 +111,7 @@ def test_what_is_changed_by_hand_is_put_right(fleet: Fleet, lab: Lab, served: li
     ):
         before = _state(node)
         node.run(change)
-        wait_until(lambda: _repairs(fleet)[-1], f"{change} is reported", is_so=partial(_contains, expected))
+        wait_until(lambda: _repairs(fleet)[-1], f"{change} is reported", accepts=partial(_contains, expected))
         assert _state(node) == before
     assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is False
 
@@ -126,7 +126,7 @@ def test_row_45_the_agent_is_killed(fleet: Fleet, lab: Lab, client: Node, served
     pids: set[str] = set()
 
     def wait_for_agent() -> str:
-        return wait_until(lambda: agent_pid(node), "an agent runs", is_so=lambda pid: pid not in {"", *pids})
+        return wait_until(lambda: agent_pid(node), "an agent runs", accepts=lambda pid: pid not in {"", *pids})
 
     def journal() -> str:
         return node.run(["journalctl", "-u", AGENT, f"--after-cursor={cursor}", "--no-pager"]).stdout
@@ -141,9 +141,9 @@ def test_row_45_the_agent_is_killed(fleet: Fleet, lab: Lab, client: Node, served
             records = load.end(least=1000)
         assert len(pids) == 20
         assert watch.lines() == []
-        # The agent is at work, and the watch sees what changes.
+        # Check that the agent works and that the watch sees changes.
         node.run(["nft", "add element inet evenflow vips4 { 203.0.113.9 }"])
-        wait_until(journal, "the agent puts it right", is_so=lambda text: "put right" in text)
+        wait_until(journal, "the agent puts it right", accepts=lambda text: "put right" in text)
         seen = [line.split(" ", 1)[1] for line in watch.finish()]
     assert seen == ["add element inet evenflow vips4", "delete element inet evenflow vips4"]
     assert not failures(records), failures(records)[:5]
@@ -153,12 +153,12 @@ def test_row_45_the_agent_is_killed(fleet: Fleet, lab: Lab, client: Node, served
 
 
 def test_row_46_without_the_agent(fleet: Fleet, lab: Lab, client: Node) -> None:
-    """Row 46: a rebooted node forwards when no agent is there at all, as health was; a module says that it is down."""
+    """Row 46: a rebooted node without an agent forwards by the last health; a module reports that the agent is down."""
     heal(lab)
     fleet.configure(
         [
             listener(
-                lab, f"web{family}", family, 46, scheduler="wrr", health_check=checked("web", unhealthy_threshold=5)
+                lab, f"web{family}", family, 46, scheduler="wrr", health_check=http_check("web", unhealthy_threshold=5)
             )
             for family in FAMILIES
         ]
@@ -167,12 +167,12 @@ def test_row_46_without_the_agent(fleet: Fleet, lab: Lab, client: Node) -> None:
     for family in FAMILIES:
         wait_for_states(lab, f"web{family}", "healthy healthy healthy")
     node = lab.node("lb1")
-    # The files that boot follow a change of health a few seconds later.
+    # The boot files follow a change of health a few seconds later.
     parts = ["sh", "-c", "cat /var/lib/evenflow/restore/current/parts/*"]
     wait_until(
         lambda: node.run(parts).stdout,
-        "the files that boot have the slots of three backends",
-        is_so=lambda text: all(f"mod 3 map @slots_web{family} " in text for family in FAMILIES),
+        "the boot files have the slots of three backends",
+        accepts=lambda text: all(f"mod 3 map @slots_web{family} " in text for family in FAMILIES),
     )
     node.run(["systemctl", "disable", AGENT])
     try:
@@ -190,13 +190,13 @@ def test_row_46_without_the_agent(fleet: Fleet, lab: Lab, client: Node) -> None:
 def test_row_49_a_configuration_that_cannot_be_read(
     fleet: Fleet, lab: Lab, client: Node, served: list[str], text: str
 ) -> None:
-    """Row 49: the agent says what is wrong and goes on with the last good state; the file is left as it is."""
+    """Row 49: the agent reports the error and continues with the last good state; the file is not changed."""
     node = lab.node("lb1")
     path = "/etc/evenflow/listeners.json"
     good, before = node.get(path), _state(node)
     node.put(path, text, mode="0640")
     try:
-        wait_until(lambda: path in _agent_status(node)["error"], "the agent says what is wrong")
+        wait_until(lambda: path in _agent_status(node)["error"], "the agent reports the error")
         assert node.get(path) == text
         assert _state(node) == before
         records = run_load(client, "http", [target(address, 80) for address in served], count=60)
@@ -210,7 +210,7 @@ def test_row_49_a_configuration_that_cannot_be_read(
 
 
 def _forget_removed(fleet: Fleet, node: Node) -> None:
-    """Forget what earlier tests removed: it is guarded for five minutes, and then leaves the table."""
+    """Remove the guards for backends that earlier tests removed, which would leave the table in five minutes."""
     node.run(["systemctl", "stop", AGENT])
     node.run(["rm", "-f", RUNTIME])
     fleet.module(node.name, "lb_config", listeners=[])
@@ -218,7 +218,7 @@ def _forget_removed(fleet: Fleet, node: Node) -> None:
 
 
 def _state(node: Node) -> list[str]:
-    """The node's table without counters and the VIPs on its interface, in an order that tells nothing."""
+    """Return the sorted node's table without counters, and the VIPs on its interface."""
     table = node.run(["nft", "--stateless", "list", "table", "inet", "evenflow"], check=False).stdout
     addresses = node.run(["ip", "-br", "address", "show", "dev", "front"]).stdout.split()
     return sorted(table.split("\n\n\t")) + sorted(addresses)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rows 24 and 25: check scripts as keepalived's users have them, on a node."""
+"""Rows 24 and 25: check scripts on a node, such as users of keepalived have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lab.waiting import wait_until
 SCRIPTS = sorted(Path(__file__).parent.joinpath("scripts").iterdir())
 WHERE = "/usr/local/libexec/evenflow"
 
-# Arguments with which a script succeeds for b1, and with which it fails.
+# Arguments with which each script succeeds for b1, and with which it fails.
 CASES: dict[str, tuple[list[str], list[str]]] = {
     "check_http.sh": (["{b1}", "/health/x"], ["{b1}:9", "/"]),
     "check_body.sh": (["{b1}", "/health/x", "ok"], ["{b1}", "/", "nothing like it"]),
@@ -36,7 +36,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
 
 @pytest.fixture(scope="module")
 def scripted(fleet: Fleet, lab: Lab) -> Iterator[None]:
-    """lb1 with the scripts."""
+    """Install the scripts on lb1."""
     heal(lab)
     fleet.deploy([], ["lb1"], tags=["configure", "service"], lb_node_health_scripts=[str(path) for path in SCRIPTS])
     yield
@@ -47,7 +47,7 @@ def _listener(lab: Lab, name: str, host: int, command: list[str], **options: Any
     b1 = backend_address(lab, "b1", 4)
     check = {
         "type": "script",
-        "command": [word.replace("{b1}", b1) for word in command],
+        "command": [argument.replace("{b1}", b1) for argument in command],
         "check_interval_sec": 1,
         "timeout_sec": 1,
         "unhealthy_threshold": 1,
@@ -63,13 +63,13 @@ def _last_checks(fleet: Fleet) -> dict[str, str]:
 
 @pytest.mark.usefixtures("scripted")
 def test_row_25_scripts_as_they_are(fleet: Fleet, lab: Lab) -> None:
-    """Row 25: ten scripts, each with what makes it succeed and with what makes it fail; one gives a weight."""
+    """Row 25: ten scripts, each with arguments with which it succeeds and fails; one returns a weight."""
     assert len(SCRIPTS) == 10 and {path.name for path in SCRIPTS} == set(CASES)
-    wanted = []
+    listeners = []
     for number, (name, pair) in enumerate(sorted(CASES.items())):
         for kind, arguments in zip(("good", "bad"), pair):
             label = name.partition(".")[0].replace("_", "-")
-            wanted.append(
+            listeners.append(
                 _listener(
                     lab,
                     f"{kind}-{label}",
@@ -81,8 +81,8 @@ def test_row_25_scripts_as_they_are(fleet: Fleet, lab: Lab) -> None:
                 )
                 | {"ports": [80 if kind == "good" else 81]}
             )
-    fleet.module("lb1", "lb_config", listeners=wanted, state="replaced", purge="all")
-    for entry in wanted:
+    fleet.module("lb1", "lb_config", listeners=listeners, state="replaced", purge="all")
+    for entry in listeners:
         wait_for_states(lab, entry["name"], "healthy" if entry["name"].startswith("good") else "unhealthy")
     results = _last_checks(fleet)
     assert results["good-check-weight"] == "exit code 19, weight 17"
@@ -91,7 +91,7 @@ def test_row_25_scripts_as_they_are(fleet: Fleet, lab: Lab) -> None:
 
 @pytest.mark.usefixtures("scripted")
 def test_row_24_scripts_that_misbehave(fleet: Fleet, lab: Lab) -> None:
-    """Row 24: one past its time goes with all it has started; a flood is stopped; an unsafe one is not run."""
+    """Row 24: a late script ends with all its processes, a flood is stopped, and an unsafe script is not run."""
     node = lab.node("lb1")
     node.put("/usr/local/libexec/unsafe", "#!/bin/sh\nexit 0\n", mode="0777")
     shell = ["/bin/sh", "-c"]
@@ -116,7 +116,7 @@ def test_row_24_scripts_that_misbehave(fleet: Fleet, lab: Lab) -> None:
         "unsafe": "/usr/local/libexec/unsafe is writable by users other than root",
         "who": "exit code 1: evenflow_script cat: /etc/shadow: Permission denied",
     }
-    # The check that runs while its listener goes, with what it has started, goes too.
+    # A check that runs while its listener is removed is ended, with its processes.
     wait_until(lambda: _sleepers(node), "the slow check runs")
     fleet.module("lb1", "lb_config", state="replaced", purge="all", listeners=[])
     wait_until(lambda: not _sleepers(node), "the slow check is gone")

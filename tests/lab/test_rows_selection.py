@@ -35,7 +35,7 @@ def test_row_7_backend_sees_the_client(fleet: Fleet, lab: Lab, client: Node, fam
         ]
     )
     expected = client.spec.nic(FRONT).v6 if family == 6 else client.spec.nic(FRONT).v4
-    # Where two flows would look alike to a backend, because the client used a port for two VIPs, the kernel changes it.
+    # If the client uses a port for two VIPs, the kernel changes the port so that the backend can distinguish the flows.
     forget_flows(lab)
     for node in ("lb1", "lb2"):
         lab.route(node)
@@ -50,7 +50,7 @@ def test_row_7_backend_sees_the_client(fleet: Fleet, lab: Lab, client: Node, fam
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_8_ports(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 8 (port 0, translation, lists): where a packet for each port arrives; other ports are refused."""
+    """Row 8 (port 0, translation, lists): packets arrive at the right port; other ports are refused."""
     fleet.configure(
         [
             listener(lab, "kept", family, 8, ports=[80, 8080], port=0),
@@ -68,7 +68,7 @@ def test_row_8_ports(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_12_rr(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 12: 300 flows under rr: 100 each, whatever the weights above 0."""
+    """Row 12: 300 flows with rr: 100 each, whatever the weights above 0."""
     fleet.configure([listener(lab, "web", family, 12, scheduler="rr", weights=(3, 200, 65535))])
     lab.route("lb1")
     records = run_load(client, "http", [target(vip(family, 12), 80)], count=300)
@@ -77,7 +77,7 @@ def test_row_12_rr(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_13_wrr(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 13: 600 flows under wrr at 3:2:1: 300, 200 and 100 exactly, interleaved."""
+    """Row 13: 600 flows with wrr at 3:2:1: 300, 200 and 100 exactly, interleaved."""
     fleet.configure([listener(lab, "web", family, 13, scheduler="wrr", weights=(3, 2, 1))])
     lab.route("lb1")
     url = [target(vip(family, 13), 80)]
@@ -90,13 +90,13 @@ def test_row_13_wrr(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_14_mh_shares(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 14: slots within one of the ratio; 10,000 flows of fixed tuples match them; a backend less moves few."""
-    wanted = listener(lab, "dns", family, 14, protocol="udp", ports=[53], port=8053, weights=(3, 2, 1))
-    fleet.configure([wanted])
+    """Row 14: slots are within 1 of the ratio; 10,000 fixed flows match them; removing a backend moves few others."""
+    dns = listener(lab, "dns", family, 14, protocol="udp", ports=[53], port=8053, weights=(3, 2, 1))
+    fleet.configure([dns])
     lab.route("lb1")
-    told = fleet.module("lb1", "lb_info", gather=["tables"])["listeners"][0]
-    slots = {backend["name"]: backend["slots"] for backend in told["backends"]}
-    size = told["table"]["size"]
+    report = fleet.module("lb1", "lb_info", gather=["tables"])["listeners"][0]
+    slots = {backend["name"]: backend["slots"] for backend in report["backends"]}
+    size = report["table"]["size"]
     assert sum(slots.values()) == size == 1009
     for name, weight in (("b1", 3), ("b2", 2), ("b3", 1)):
         assert abs(slots[name] - size * weight / 6) < 1
@@ -108,7 +108,7 @@ def test_row_14_mh_shares(fleet: Fleet, lab: Lab, client: Node, family: int) -> 
     chi_square = sum((shares(before)[name] - due) ** 2 / due for name, due in expected.items())
     assert chi_square < CHI_SQUARE[2], (chi_square, shares(before), expected)
 
-    fleet.configure([{**wanted, "backends": wanted["backends"][:2]}])
+    fleet.configure([{**dns, "backends": dns["backends"][:2]}])
     forget_flows(lab)
     few = flows[:2000]
     after = run_tuples(client, few, concurrency=64)
@@ -122,7 +122,7 @@ def test_row_14_mh_shares(fleet: Fleet, lab: Lab, client: Node, family: int) -> 
 )
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_15_nodes_and_model_agree(fleet: Fleet, lab: Lab, client: Node, family: int, affinity: str) -> None:
-    """Row 15: tuples through L1 and L2 reach the same backends, the ones that the model of the table says."""
+    """Row 15: flows through lb1 and lb2 reach the same backends, which the model of the slot table predicts."""
     fleet.configure(
         [
             listener(lab, "web", family, 15, weights=(5, 3, 2), session_affinity=affinity),
@@ -144,34 +144,34 @@ def test_row_15_nodes_and_model_agree(fleet: Fleet, lab: Lab, client: Node, fami
     flows = _flows(client, family, "udp", address, 53, count) + _flows(client, family, "tcp", address, 80, count)
     model = Model(_document(fleet), SEED)
     names = {backend_address(lab, name, family): name for name in ("b1", "b2", "b3")}
-    said = [names[model.backend(Flow(*flow))] for flow in flows]
+    expected = [names[model.backend(Flow(*flow))] for flow in flows]
     for node in ("lb1", "lb2"):
         forget_flows(lab)
         lab.route(node)
         records = run_tuples(client, flows)
         assert not failures(records)
-        assert _by_flow(records, flows) == said
+        assert _by_flow(records, flows) == expected
     if affinity == "none":
-        assert set(said) == {"b1", "b2", "b3"}
+        assert set(expected) == {"b1", "b2", "b3"}
     digests = {fleet.module(node, "lb_info")["table_digest"] for node in ("lb1", "lb2")}
     assert len(digests) == 1
 
 
 @pytest.mark.parametrize("scheduler", ["wrr", "mh"])
 def test_row_18_weight_change(fleet: Fleet, lab: Lab, client: Node, scheduler: str) -> None:
-    """Row 18: live flows stay when weights change, the next ones follow the new ratio."""
-    wanted = [
+    """Row 18: live flows stay when weights change, and new flows follow the new ratio."""
+    listeners = [
         listener(lab, f"{kind}{family}", family, 18, scheduler=scheduler, ports=[port], weights=(1, 1, 1))
         for family in FAMILIES
         for kind, port in (("web", 80), ("stream", 7000))
     ]
-    fleet.configure(wanted)
+    fleet.configure(listeners)
     lab.route("lb1")
     streams = start_load(client, "stream", [target(vip(family, 18), 7000) for family in FAMILIES], count=60)
     wait_for_connections(client, 7000, 60)
-    for entry in wanted:
+    for entry in listeners:
         entry["backends"][0]["weight"], entry["backends"][2]["weight"] = 4, 0
-    fleet.configure(wanted)
+    fleet.configure(listeners)
     for family in FAMILIES:
         records = run_load(client, "http", [target(vip(family, 18), 80)], count=500)
         assert not failures(records)
@@ -192,16 +192,16 @@ def test_row_54_smallest_weight(fleet: Fleet, lab: Lab, client: Node, scheduler:
     """Row 54: weight 1 beside 65535: both have at least one slot, and the error is reported."""
     fleet.configure([listener(lab, "web", 4, 54, scheduler=scheduler, weights=(1, 65535))])
     lab.route("lb1")
-    told = fleet.module("lb1", "lb_info", gather=["tables"])["listeners"][0]
-    slots = {backend["name"]: backend["slots"] for backend in told["backends"]}
+    report = fleet.module("lb1", "lb_info", gather=["tables"])["listeners"][0]
+    slots = {backend["name"]: backend["slots"] for backend in report["backends"]}
     assert slots["b1"] >= 1
-    exact = told["table"]["size"] / 65536
-    assert told["table"]["worst_error_slots"] == pytest.approx(abs(slots["b1"] - exact), abs=1e-5)
+    exact = report["table"]["size"] / 65536
+    assert report["table"]["worst_error_slots"] == pytest.approx(abs(slots["b1"] - exact), abs=1e-5)
     assert not failures(run_load(client, "http", [target(vip(4, 54), 80)], count=50))
 
 
 def _flows(client: Node, family: int, protocol: str, address: str, port: int, count: int) -> list[Any]:
-    """Distinct tuples of a fixed random choice, over all addresses of the client."""
+    """Return distinct tuples, a fixed random choice over all addresses of the client."""
     nic = client.spec.nic(FRONT)
     hosts = (nic.host, *CLIENT_MORE_HOSTS)
     sources = [FRONT.v6(host) if family == 6 else FRONT.v4(host) for host in hosts]
@@ -211,10 +211,12 @@ def _flows(client: Node, family: int, protocol: str, address: str, port: int, co
 
 
 def _by_flow(records: list[Record], flows: list[Any]) -> list[str | None]:
-    """Backends in the order of the flows; records come in the order of their answers."""
+    """Return the backends in the order of the flows; records are in the order of their answers."""
     kinds = {"http": "tcp"}
-    found = {(kinds.get(record.kind, record.kind), record.source, record.sport): record.backend for record in records}
-    return [found[flow[:3]] for flow in flows]
+    by_tuple = {
+        (kinds.get(record.kind, record.kind), record.source, record.sport): record.backend for record in records
+    }
+    return [by_tuple[flow[:3]] for flow in flows]
 
 
 def _document(fleet: Fleet) -> dict[str, Any]:

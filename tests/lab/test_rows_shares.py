@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Row 16: lc and wlc, whose shares the agent deals."""
+"""Row 16: lc and wlc, whose shares the agent sets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lab.waiting import wait_until
 @pytest.mark.usefixtures("no_streams")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_16_lc(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 16: 30 flows held on B1 under lc: the next 30 go elsewhere."""
+    """Row 16: with 30 flows on b1 and lc the next 30 flows reach other backends."""
     stream = listener(lab, "stream", family, 16, ports=[80], port=7000, scheduler="lc", weights=(1, 0, 0))
     fleet.configure([stream])
     lab.route("lb1")
@@ -39,7 +39,7 @@ def test_row_16_lc(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
 
 @pytest.mark.usefixtures("no_streams")
 def test_row_16_wlc(fleet: Fleet, lab: Lab, client: Node) -> None:
-    """Row 16: held flows settle at 3:2:1 within 10 %, from a start where one has all; a joiner is not flooded."""
+    """Row 16: held flows reach 3:2:1 within 10 %, from a start where one backend has all."""
     stream = listener(lab, "stream", 4, 17, ports=[80], port=7000, scheduler="wlc", weights=(0, 0, 1))
     http = listener(lab, "http", 4, 18, scheduler="wlc", weights=(1, 1, 0))
     fleet.configure([stream, http])
@@ -53,7 +53,7 @@ def test_row_16_wlc(fleet: Fleet, lab: Lab, client: Node) -> None:
     for batch in range(1, 8):
         loads.append(start_load(client, "stream", address, count=400, interval=5, timeout=30))
         wait_for_connections(client, 80, 200 + 400 * batch)
-        # Some turns of the agent, which deals shares several times a second.
+        # The agent sets shares several times a second.
         time.sleep(0.6)
     held = held_connections(lab)
     assert sum(held.values()) == 3000
@@ -76,17 +76,17 @@ def test_row_16_joiner(fleet: Fleet, lab: Lab, client: Node) -> None:
     stream["backends"][0]["weight"] = 1
     fleet.configure([stream])
     _wait_for_slots(fleet, "stream", lambda slots: slots["b1"] > slots["b2"])
-    came = run_load(client, "stream", address, count=150, seconds=1)
-    joined = shares([record for record in came if record.kind == "stream"])
+    more = run_load(client, "stream", address, count=150, seconds=1)
+    joined = shares([record for record in more if record.kind == "stream"])
     assert 150 / 3 < joined["b1"] <= 2 * 150 / 3 + 1
     assert not failures(finish(held))
 
 
-def _wait_for_slots(fleet: Fleet, name: str, is_so: Callable[[dict[str, int]], bool]) -> None:
-    """Wait until the agent has dealt a listener's slots so that `is_so` accepts them, by backend."""
+def _wait_for_slots(fleet: Fleet, name: str, accepts: Callable[[dict[str, int]], bool]) -> None:
+    """Wait until the agent has set the slots of a listener so that `accepts` accepts them, by backend."""
 
     def slots() -> dict[str, int]:
         report = fleet.module("lb1", "lb_info", gather=["tables"], listeners=[name])["listeners"][0]
         return {backend["name"]: backend["slots"] for backend in report["backends"]}
 
-    wait_until(slots, "the agent deals the shares", is_so=is_so)
+    wait_until(slots, "the agent sets the shares", accepts=accepts)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where a backend's answer would miss the node: source translation, and the preflight that finds such backends."""
+"""Backends whose answers would miss the node: source translation, and the preflight that finds such backends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lab.traffic import failures, run_load
 
 @pytest.fixture
 def neighbour(lab: Lab) -> Iterator[Node]:
-    """A client on the backends' own network, which answer it straight away, past the node; it reaches VIPs by lb1."""
+    """Yield a client on the backends' network, which they answer directly; it reaches VIPs through lb1."""
     node, gateway = lab.node("b3"), lab.node("lb1").spec.nic(BACK)
     routes = ((VIP_PREFIX4, gateway.v4), (VIP_PREFIX6, gateway.v6))
     for prefix, via in routes:
@@ -30,7 +30,7 @@ def neighbour(lab: Lab) -> Iterator[Node]:
 
 @pytest.fixture
 def astray(lab: Lab) -> Iterator[str]:
-    """The name of a backend that sends every answer through lb2."""
+    """Yield the name of a backend that sends every answer through lb2."""
     node, other = lab.node("b2"), lab.node("lb2").spec.nic(BACK)
     own = lab.node("lb1").spec.nic(BACK)
     rules = node.run(["nft", "list", "table", "inet", "lab"]).stdout
@@ -46,7 +46,7 @@ def astray(lab: Lab) -> Iterator[str]:
 @pytest.mark.nft
 @pytest.mark.parametrize("family", FAMILIES)
 def test_masquerade(fleet: Fleet, lab: Lab, client: Node, neighbour: Node, family: int) -> None:
-    """snat masquerade: backends see the node's address, whoever asks."""
+    """snat masquerade: backends see the node's address, whatever the client."""
     fleet.configure([listener(lab, "web", family, 30, snat="masquerade", scheduler="wrr")])
     lab.route("lb1")
     own = lab.node("lb1").spec.nic(BACK)
@@ -59,7 +59,7 @@ def test_masquerade(fleet: Fleet, lab: Lab, client: Node, neighbour: Node, famil
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_hairpin(fleet: Fleet, lab: Lab, client: Node, neighbour: Node, family: int) -> None:
-    """snat hairpin: clients on the backends' own network are masqueraded, others are not."""
+    """snat hairpin: clients on the backends' network are masqueraded, others are not."""
     address = [target(vip(family, 31), 80)]
     own, far = lab.node("lb1").spec.nic(BACK), client.spec.nic(FRONT)
     fleet.configure([listener(lab, "web", family, 31, scheduler="wrr", snat="hairpin")])
@@ -72,12 +72,12 @@ def test_hairpin(fleet: Fleet, lab: Lab, client: Node, neighbour: Node, family: 
 
 
 def test_preflight_finds_a_backend_whose_answers_miss_the_node(fleet: Fleet, lab: Lab, astray: str) -> None:
-    """The role warns of the one backend that answers by another way, in both families, and of no other."""
+    """The role warns of the backend that answers by another way, in both families, and of no other."""
     listeners = [listener(lab, f"web{family}", family, 32) for family in FAMILIES]
     output = fleet.deploy(listeners, ["lb1"], lb_node_purge="all").output
-    told = [line for line in output.splitlines() if "come back through this node" in line]
+    warnings = [line for line in output.splitlines() if "come back through this node" in line]
     addresses = lab.node(astray).spec.nic(BACK)
-    assert len(told) == 1
-    assert f"WARNING: {addresses.v4}, {addresses.v6}: " in told[0]
-    masqueraded = [{**one, "snat": "masquerade"} for one in listeners]
+    assert len(warnings) == 1
+    assert f"WARNING: {addresses.v4}, {addresses.v6}: " in warnings[0]
+    masqueraded = [{**entry, "snat": "masquerade"} for entry in listeners]
     assert "come back through" not in fleet.deploy(masqueraded, ["lb1"], lb_node_purge="all").output

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The figures of the demo tell right from wrong."""
+"""The figures of the demo distinguish right from wrong."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ WEIGHTS = {"b1": 3, "b2": 2, "b3": 1}
 
 
 def test_traffic_with_exact_shares_is_as_expected() -> None:
-    found = traffic("web", _records(b1=300, b2=200, b3=100), _reports("wrr", 5), _reports("wrr", 305))
-    assert (found.flows, found.failed, found.same_peer) == (600, 0, 600)
-    assert [(row.flows, round(row.expected, 3), row.forwarded) for row in found.rows] == [
+    counted = traffic("web", _records(b1=300, b2=200, b3=100), _reports("wrr", 5), _reports("wrr", 305))
+    assert (counted.flows, counted.failed, counted.same_peer) == (600, 0, 600)
+    assert [(row.flows, round(row.expected, 3), row.forwarded) for row in counted.rows] == [
         (300, 0.5, {"lb1": 300, "lb2": 300}),
         (200, 0.333, {"lb1": 300, "lb2": 300}),
         (100, 0.167, {"lb1": 300, "lb2": 300}),
     ]
-    assert found.as_expected
+    assert counted.as_expected
 
 
 def test_traffic_off_its_shares_is_not() -> None:
@@ -34,9 +34,9 @@ def test_traffic_off_its_shares_is_not() -> None:
 
 def test_phase_counts_its_own_requests() -> None:
     records = [*_records(b1=30, b2=20, b3=10), _record("b1", t=7.0), _record(None, t=2.0)]
-    found = phase("one", records, 0.0, 1.0, 3.0, WEIGHTS)
-    assert (found.requests, found.failed, found.flows) == (61, 1, {"b1": 30, "b2": 20, "b3": 10})
-    assert found.as_expected(0.001)
+    counted = phase("one", records, 0.0, 1.0, 3.0, WEIGHTS)
+    assert (counted.requests, counted.failed, counted.flows) == (61, 1, {"b1": 30, "b2": 20, "b3": 10})
+    assert counted.as_expected(0.001)
     assert not phase("none", records, 0.0, 10.0, 11.0, WEIGHTS).as_expected(0.5)
 
 
@@ -73,7 +73,7 @@ def _records(**counts: int) -> list[Record]:
 
 
 def _reports(scheduler: str, flows: int) -> dict[str, dict[str, Any]]:
-    """What two nodes would tell, with the same count of flows at every backend."""
+    """Return results of lb_info on two nodes, with the same count of flows at every backend."""
     backends = [
         {"name": name, "weight": weight, "slots": weight, "counters": {"flows": flows}}
         for name, weight in WEIGHTS.items()

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lab as data: networks, nodes, addresses. Nothing here touches the machine."""
+"""The lab as data: networks, nodes, addresses. This module does not change the machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUITES = ("bookworm", "trixie")
 
 @dataclass(frozen=True)
 class Network:
-    """One layer-2 segment, dual stack; also the name of the interface on it."""
+    """A layer-2 segment with IPv4 and IPv6. Interfaces on it have its name."""
 
     name: str
     number: int
@@ -24,11 +24,11 @@ class Network:
     prefix6: str
 
     def v4(self, host: int) -> str:
-        """The IPv4 address of host number `host`, without a prefix length."""
+        """Return the IPv4 address of host number `host`, without a prefix length."""
         return f"198.18.{self.number}.{host}"
 
     def v6(self, host: int) -> str:
-        """The IPv6 address whose last group reads like the decimal `host`, without a prefix length."""
+        """Return the IPv6 address whose last group reads like the decimal `host`, without a prefix length."""
         middle = f":{self.number}" if self.number else ""
         return f"2001:db8{middle}::{host}"
 
@@ -60,7 +60,7 @@ class NodeSpec:
     nics: tuple[Nic, ...]
 
     def nic(self, network: Network) -> Nic:
-        """The interface on `network`; KeyError if the node is not on it."""
+        """Return the interface on `network`. Raise KeyError if the node is not on it."""
         for nic in self.nics:
             if nic.network == network:
                 return nic
@@ -77,7 +77,7 @@ class Topology:
         return tuple(node for node in self.nodes if node.kind == kind)
 
     def node(self, name: str) -> NodeSpec:
-        """The node called `name`; KeyError names the ones there are."""
+        """Return the node called `name`. Raise KeyError with the names of all nodes if there is none."""
         for node in self.nodes:
             if node.name == name:
                 return node
@@ -88,7 +88,7 @@ FRONT = Network("front", 0, "198.18.0.0/24", "2001:db8::/64")
 BACK = Network("back", 1, "198.18.1.0/24", "2001:db8:1::/64")
 NETWORKS = (FRONT, BACK)
 
-# Routed to the nodes, never resolved by ARP: what vip_mode `none` serves.
+# Prefixes that are routed to the load balancers and never resolved by ARP, for vip_mode `none`.
 VIP_PREFIX4 = "198.18.100.0/24"
 VIP_PREFIX6 = "2001:db8:100::/64"
 
@@ -97,7 +97,7 @@ CLIENT_MORE_HOSTS = tuple(range(11, 20))
 
 
 def topology(backends: int = 3) -> Topology:
-    """Two load balancers, `backends` backends and one client. ValueError outside the allowed number."""
+    """Return two load balancers, `backends` backends and a client. Raise ValueError outside the allowed number."""
     if not MIN_BACKENDS <= backends <= MAX_BACKENDS:
         raise ValueError(f"backends must be {MIN_BACKENDS} to {MAX_BACKENDS}, not {backends}")
     balancers = [NodeSpec(f"lb{n}", "lb", (_nic(FRONT, n), _nic(BACK, n))) for n in (1, 2)]
@@ -107,24 +107,24 @@ def topology(backends: int = 3) -> Topology:
 
 
 def routed_vip4(host: int) -> str:
-    """An IPv4 address inside the prefix that the client routes to the load balancers."""
+    """Return an IPv4 address inside the prefix that the client routes to the load balancers."""
     return f"198.18.100.{host}"
 
 
 def routed_vip6(host: int) -> str:
-    """An IPv6 address inside the prefix that the client routes to the load balancers."""
+    """Return an IPv6 address inside the prefix that the client routes to the load balancers."""
     return f"2001:db8:100::{host}"
 
 
 def on_link_vip4(host: int) -> str:
-    """An IPv4 address on the front network itself, for vip_mode `address`: host 200 to 254."""
+    """Return an IPv4 address on the front network itself, for vip_mode `address`: host 200 to 254."""
     if not 200 <= host <= 254:
         raise ValueError(f"on-link VIPs are hosts 200 to 254, not {host}")
     return FRONT.v4(host)
 
 
 def on_link_vip6(host: int) -> str:
-    """An IPv6 address on the front network itself, for vip_mode `address`: host 200 to 254."""
+    """Return an IPv6 address on the front network itself, for vip_mode `address`: host 200 to 254."""
     if not 200 <= host <= 254:
         raise ValueError(f"on-link VIPs are hosts 200 to 254, not {host}")
     return FRONT.v6(host)

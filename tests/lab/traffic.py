@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The client's traffic: start `load.py` on a node, read what became of every flow."""
+"""The client's traffic: start `load.py` on a node and read the record of every flow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PROGRAM = ("python3", "/opt/lab/load.py")
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one flow; times in seconds. `kind`: http, udp, tcp (by tuple), stream, stream-open."""
+    """The result of one flow; times are in seconds. `kind`: http, udp, tcp (by tuple), stream, stream-open."""
 
     t: float
     kind: str
@@ -43,18 +43,19 @@ class Record:
 def run_load(node: Node, mode: Mode, targets: Sequence[str], **options: float | int | str | bool) -> list[Record]:
     """Run traffic to its end. Options are those of load.py, e.g. rate=200, seconds=10, count=600, fixed=True.
 
-    A target is `address:port` or `[address]:port`. CommandFailed if the program itself fails; failed flows are records.
+    A target is `address:port` or `[address]:port`. Failed flows have records too. Raise CommandFailed if the program
+    itself fails.
     """
     limit = 120 + float(options.get("seconds", 60))
     return parse(node.run(_arguments(mode, targets, options), timeout=limit).stdout)
 
 
 class LoadEnded(Exception):
-    """Traffic that was to run until it is finished had ended before, so what it was to observe went unobserved."""
+    """Traffic without an end had ended before `finish`, so that it did not observe everything."""
 
 
 class Load:
-    """Traffic that runs. Its records go to a file: a pipe that is not read would stop it."""
+    """Running traffic. Its records go to a file, because a pipe that is not read would stop it."""
 
     def __init__(self, node: Node, arguments: Sequence[str], *, is_endless: bool) -> None:
         self.is_endless = is_endless
@@ -72,7 +73,7 @@ class Load:
             raise LoadEnded(f"ended with {self._process.returncode}: {self._printed()[-2000:]}")
 
     def end(self, timeout: float) -> list[Record]:
-        """End the traffic, or wait for the end of traffic that has one, and return all records."""
+        """End endless traffic, or wait for the end of other traffic, and return all records."""
         if self.is_endless:
             self.expect_running()
             assert self._process.stdin
@@ -103,8 +104,8 @@ _running: set[Load] = set()
 def start_load(node: Node, mode: Mode, targets: Sequence[str], **options: float | int | str | bool) -> Load:
     """Start traffic and return at once; give the result to `finish`.
 
-    With the option `seconds` it ends by itself after them. Without, it runs until it is finished, however long what the
-    test does meanwhile takes.
+    With the option `seconds` the traffic ends after that time. Without it the traffic runs until `finish`, however long
+    the test takes.
     """
     is_endless = "seconds" not in options
     return Load(node, _arguments(mode, targets, {**options, "until-eof": is_endless}), is_endless=is_endless)
@@ -113,7 +114,7 @@ def start_load(node: Node, mode: Mode, targets: Sequence[str], **options: float 
 def finish(load: Load, *, least: int = 0, timeout: float = 300) -> list[Record]:
     """Return the records of started traffic after its end.
 
-    Traffic without an end of its own is ended here, after at least `least` records. LoadEnded if it had ended before.
+    Endless traffic is ended here, after at least `least` records. Raise LoadEnded if it had ended before, and
     subprocess.TimeoutExpired if it does not end within `timeout` seconds.
     """
     if least:
@@ -122,37 +123,37 @@ def finish(load: Load, *, least: int = 0, timeout: float = 300) -> list[Record]:
 
 
 def wait_for_records(
-    load: Load, is_so: Callable[[list[Record]], object], what: str, *, seconds: float = PATIENCE
+    load: Load, accepts: Callable[[list[Record]], object], what: str, *, seconds: float = PATIENCE
 ) -> list[Record]:
-    """Wait until `is_so` accepts the records so far of running traffic and return them. LoadEnded if it ends before."""
+    """Return the records of running traffic when `accepts` accepts them. Raise LoadEnded if it ends before."""
 
     def look() -> list[Record]:
         load.expect_running()
         return load.records()
 
-    return wait_until(look, what, is_so=is_so, seconds=seconds)
+    return wait_until(look, what, accepts=accepts, seconds=seconds)
 
 
 def wait_for_answers(load: Load, count: int, chosen: Callable[[Record], bool] = lambda record: True) -> None:
-    """Wait until `count` more of the chosen flows have become records than there are now."""
+    """Wait until there are `count` more records of the chosen flows than now."""
     before = sum(map(chosen, load.records()))
     wait_for_records(load, lambda records: sum(map(chosen, records)) >= before + count, f"{count} more records")
 
 
 def abandon_loads() -> None:
-    """End all traffic that a failed test has left."""
+    """End all traffic that a failed test has left running."""
     for load in list(_running):
         load.abandon()
 
 
 def run_tuples(node: Node, flows: Iterable[Flow], concurrency: int = 32) -> list[Record]:
-    """Send flows of given (protocol, source, source port, destination, destination port), one record each."""
+    """Send flows (protocol, source, source port, destination, destination port) and return a record of each."""
     text = "".join(" ".join(map(str, flow)) + "\n" for flow in flows)
     return parse(node.run([*_PROGRAM, "tuples", "--concurrency", str(concurrency)], input=text, timeout=600).stdout)
 
 
 def parse(output: str) -> list[Record]:
-    """Records from the program's output. ValueError on a line that is none."""
+    """Return the records in the program's output. Raise ValueError on a line that is not a record."""
     names = [field.name for field in fields(Record)]
     records = []
     for line in output.splitlines():
@@ -166,17 +167,17 @@ def failures(records: Iterable[Record]) -> list[Record]:
 
 
 def shares(records: Iterable[Record]) -> Counter[str]:
-    """How many good flows each backend had."""
+    """Return the number of successful flows of each backend."""
     return Counter(record.backend for record in records if record.ok and record.backend)
 
 
 def _arguments(mode: Mode, targets: Sequence[str], options: dict[str, float | int | str | bool]) -> list[str]:
-    words = [*_PROGRAM, mode]
+    arguments = [*_PROGRAM, mode]
     for target in targets:
-        words += ["--target", target]
+        arguments += ["--target", target]
     for name, value in options.items():
         if value is True:
-            words.append(f"--{name}")
+            arguments.append(f"--{name}")
         elif value is not False:
-            words += [f"--{name}", str(value)]
-    return words
+            arguments += [f"--{name}", str(value)]
+    return arguments

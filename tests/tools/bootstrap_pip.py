@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Give ansible-test a pip bootstrap script where it cannot download its own.
 
-Reads the address and the pip version from the ansible-test beside this interpreter. Does nothing where the script is
-cached already or its host answers; else puts get_pip_stub.py into the cache.
+The address and the pip version come from the ansible-test beside this interpreter. If the script is cached already or
+its host answers, nothing happens; otherwise get_pip_stub.py is put into the cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SECONDS = 15
 
 
 def main() -> None:
-    url, version = wanted()
+    url, version = download()
     cached = Path(f"~/.ansible/test/cache/get_pip_{version.replace('.', '_')}.py").expanduser()
     if cached.exists() or reachable(url % version):
         return
@@ -28,8 +28,8 @@ def main() -> None:
     print(f"pip bootstrap: no download, the one bundled with Python is used ({cached})")
 
 
-def wanted() -> tuple[str, str]:
-    """Return the address, with %s for the version, and the pip version that this ansible-test asks for."""
+def download() -> tuple[str, str]:
+    """Return the address, with %s for the version, and the pip version that this ansible-test downloads."""
     spec = importlib.util.find_spec("ansible_test")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("pip bootstrap: no ansible-test beside this interpreter")

@@ -2,19 +2,19 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Takes the working tree as it is now, for unpack_collection.
+# Pack the working tree as it is now, for unpack_collection.
 pack_collection() {
     tree_files | tar --create --file "$CACHE/collection.tar" --directory "$ROOT" --null --files-from -
 }
 
-# Puts what was packed where ansible and ansible-test find a collection; they resolve symbolic links, so it is a copy.
+# Unpack the collection where ansible and ansible-test look for it; they resolve symbolic links, so it is a copy.
 unpack_collection() {
     mkdir -p "$COLLECTION"
     find "$COLLECTION" -mindepth 1 -delete
     tar --extract --file "$CACHE/collection.tar" --directory "$COLLECTION" --no-same-owner
 }
 
-# NUL-separated. A file that is deleted but still in git's index is left out.
+# List the files of the working tree, NUL-separated, without those that are deleted but still in git's index.
 tree_files() {
     local file
     git -c safe.directory="$ROOT" -C "$ROOT" ls-files --cached --others --exclude-standard --deduplicate -z |

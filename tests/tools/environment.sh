@@ -2,9 +2,9 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Paths and environment of every command; wants ROOT, the clone. A step of the tests has set STEP, its name: it works in
-# folders of its own, so that steps side by side do not meet.
-# Other files use what is set here.
+# Set the paths and the environment of every command. ROOT, the folder of the clone, must be set. A step of the tests
+# sets STEP to its name, and works in separate folders, so that steps can run side by side.
+# The files that source this one use the variables.
 # shellcheck disable=SC2034
 
 CACHE=${EVENFLOW_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/evenflow}
@@ -21,7 +21,7 @@ SYSTEM_PYTHON=/usr/bin/python3
 export EVENFLOW_CACHE=$CACHE
 export EVENFLOW_USER_HOME=${EVENFLOW_USER_HOME:-$HOME}
 export EVENFLOW_USER_PATH=${EVENFLOW_USER_PATH:-$PATH}
-# Ansible, ansible-test, molecule and pip write below the home folder: give them one that "undo" can remove.
+# Ansible, ansible-test, molecule and pip write below the home folder: give them a folder that "undo" can remove.
 export HOME=$WORK/home
 export XDG_CACHE_HOME=$HOME/.cache
 unset XDG_CONFIG_HOME XDG_DATA_HOME XDG_STATE_HOME

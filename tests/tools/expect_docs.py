@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import sys
 
-found = set(json.load(sys.stdin))
-if not sys.argv[1:] or found != set(sys.argv[1:]):
-    raise SystemExit(f"documented: {sorted(found)}, expected: {sorted(sys.argv[1:])}")
-print(f"documented: {', '.join(sorted(found))}")
+documented = set(json.load(sys.stdin))
+if not sys.argv[1:] or documented != set(sys.argv[1:]):
+    raise SystemExit(f"documented: {sorted(documented)}, expected: {sorted(sys.argv[1:])}")
+print(f"documented: {', '.join(sorted(documented))}")

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stand-in for get-pip: runs the pip wheel that came with Python, which installs the wanted pip from the index."""
+"""Stand in for get-pip: run the pip wheel that came with Python, which installs the requested pip from the index."""
 
 import ensurepip
 import glob
@@ -8,7 +8,7 @@ import os
 import runpy
 import sys
 
-# The second is where Debian keeps what ensurepip installs.
+# Debian keeps the wheels of ensurepip in the second folder.
 FOLDERS = (os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"), "/usr/share/python-wheels")
 # Options of get-pip that pip does not know.
 FOREIGN = ("--no-setuptools", "--no-wheel")

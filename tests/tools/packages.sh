@@ -26,7 +26,7 @@ install_packages() {
     record_installed
 }
 
-# Removes what install_packages brought, unless that would take a package that somebody else installed since.
+# Remove the packages that install_packages installed, unless another package that was installed later needs them.
 remove_packages() {
     record_installed
     [[ -s $PACKAGES_RECORD/installed ]] || return 0
@@ -43,7 +43,7 @@ remove_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq purge --yes -o Dpkg::Use-Pty=0 "${ours[@]}" >/dev/null
 }
 
-# Stops unless the packages that the named steps need are there, for a user who cannot install them.
+# Fail if a package that the named steps need is missing, for a user who cannot install packages.
 expect_packages() {
     local absent
     mapfile -t absent < <(absent_packages all "$@")
@@ -52,7 +52,7 @@ expect_packages() {
     exit 2
 }
 
-# absent_packages [STEP...]: what those steps need and is not installed; without names, what anything needs.
+# absent_packages [STEP...]: print the missing packages that these steps need; without names, those of all commands.
 absent_packages() {
     local needed
     mapfile -t needed < <(
@@ -69,7 +69,7 @@ installed_packages() {
     dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | sort -u
 }
 
-# "before" outlives an interrupted installation, so that the next command still knows what that one brought.
+# Record the packages that were installed since the file "before" was written, also by an interrupted installation.
 record_installed() {
     [[ -f $PACKAGES_RECORD/before ]] || return 0
     allow_services

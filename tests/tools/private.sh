@@ -2,7 +2,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# private.sh COMMAND...: runs it in a network of its own, with writes to /etc, /var/lib and /run thrown away.
+# private.sh COMMAND...: run it in a separate network namespace, and discard what it writes to /etc, /var/lib and /run.
 
 set -euo pipefail
 
@@ -11,7 +11,7 @@ if [[ $1 != --inside ]]; then
 fi
 shift
 
-# What this holds mounted, a lab beside it could not take down.
+# A lab that runs at the same time cannot take down what is mounted in this namespace too.
 awk -v store="$EVENFLOW_CACHE/podman/" 'index($5, store) == 1 || index($5, "/run/netns/") == 1 { print $5 }' \
     /proc/self/mountinfo | tac | while read -r point; do umount --lazy -- "$point"; done
 

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run steps of `./dev test` side by side where they leave each other room, and report each as it ends.
+"""Run steps of `./dev test` side by side as far as there is room, and report each when it ends.
 
-Usage: runner.py [--check] [STEP...], or --list. With --check nothing runs: it says whether the steps exist and may run
-as this user.
+Usage: runner.py [--check] [STEP...], or --list. With --check no step runs; it fails if a step does not exist or may not
+run as this user.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from tools.steps import STEPS, Step, choose, startable
 
 STEP_SECONDS = 3600
-# A step that is ended takes its labs down.
+# Time for a step that is interrupted to take its labs down.
 END_SECONDS = 60
 NOT_RUN = 77
 TAIL_LINES = 60
@@ -33,7 +33,7 @@ _STEP_PROGRAM = Path(__file__).with_name("step.sh")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a step ended. `verdict`: passed, failed or not run; `remark` is what there is to say of it."""
+    """How a step ended. `verdict` is passed, failed or not run; `remark` is the reason if it did not pass."""
 
     step: Step
     verdict: str
@@ -42,11 +42,13 @@ class Outcome:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the named steps, or all. Exit status 0 if at least one passed and none failed, 2 for a wrong name."""
+    """Run the named steps, or all, and return 0 if at least one passed and none failed, 2 for a wrong name, else 1."""
     names = [name for name in arguments if name not in ("--check", "--list")]
     if "--list" in arguments:
         for step in STEPS:
-            remarks = [word for word, holds in (("root", step.root), ("only when named", step.named_only)) if holds]
+            remarks = [
+                remark for remark, applies in (("root", step.root), ("only when named", step.named_only)) if applies
+            ]
             print(f"{step.name:<15}{', '.join(remarks)}".rstrip())
         return 0
     try:
@@ -80,7 +82,7 @@ async def _run(steps: list[Step], logs: Path) -> int:
 
 
 async def _schedule(steps: list[Step], logs: Path) -> list[Outcome]:
-    """Run all steps; print each outcome when it is there. Ends the running ones if it is cancelled."""
+    """Run all steps and print each outcome when the step ends. If this task is cancelled, end the running steps."""
     cores = float(os.environ.get("EVENFLOW_CORES") or os.cpu_count() or 1)
     waiting, outcomes = list(steps), []
     running: dict[asyncio.Task[Outcome], Step] = {}
@@ -103,7 +105,7 @@ async def _schedule(steps: list[Step], logs: Path) -> list[Outcome]:
 
 
 async def _step(step: Step, logs: Path) -> Outcome:
-    """Run one step to its end, or end it when its time is over or this task is cancelled."""
+    """Run one step, and end it if it takes too long or this task is cancelled."""
     began = time.monotonic()
     with open(logs / f"{step.name}.log", "wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -132,7 +134,7 @@ async def _step(step: Step, logs: Path) -> Outcome:
 
 
 async def _end(process: Process) -> None:
-    """End a process and all that it started: as Ctrl-C does, so that it can clean up, then without mercy."""
+    """End a process and its descendants: as Ctrl-C does, so that they can clean up, then by SIGTERM and SIGKILL."""
     if process.returncode is not None:
         return
     family = _family(process.pid)
@@ -142,16 +144,16 @@ async def _end(process: Process) -> None:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(process.wait(), seconds)
             break
-    # Some have sessions of their own, which the signals to the group do not reach.
-    for pid, begin in family.items():
-        if _begin(pid) == begin:
+    # Signals to the group do not reach descendants in other sessions.
+    for pid, start_time in family.items():
+        if _start_time(pid) == start_time:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     await process.wait()
 
 
 def _family(pid: int) -> dict[int, str]:
-    """Return a process and its descendants, each with the time of its begin, which tells it from a later one."""
+    """Return a process and its descendants, each with its start time, which identifies it if the id is used again."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (fields := _stat(int(entry.name))):
@@ -159,18 +161,18 @@ def _family(pid: int) -> dict[int, str]:
     family, fresh = {}, [pid]
     while fresh:
         member = fresh.pop()
-        family[member] = _begin(member)
+        family[member] = _start_time(member)
         fresh += parents.get(member, [])
     return family
 
 
-def _begin(pid: int) -> str:
+def _start_time(pid: int) -> str:
     fields = _stat(pid)
     return fields[19] if fields else ""
 
 
 def _stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the state on, none if the process is gone."""
+    """Return the fields of /proc/PID/stat from the state on, or none if the process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -192,7 +194,7 @@ def _report(outcome: Outcome, logs: Path) -> None:
 
 
 def _summary(outcomes: Sequence[Outcome], seconds: float) -> int:
-    """Print the times by step and what passed; return the exit status."""
+    """Print the time and the verdict of each step and return the exit status."""
 
     def names(verdict: str) -> list[str]:
         return [outcome.step.name for outcome in outcomes if outcome.verdict == verdict]
@@ -201,7 +203,7 @@ def _summary(outcomes: Sequence[Outcome], seconds: float) -> int:
     print("\nstep           seconds")
     for outcome in outcomes:
         print(f"{outcome.step.name:<15}{outcome.seconds:7.0f}  {outcome.verdict}")
-    print(f"{'in all':<15}{seconds:7.0f}  {_minutes(seconds)}; one after the other: {_minutes(_sum(outcomes))}\n")
+    print(f"{'in all':<15}{seconds:7.0f}  {_minutes(seconds)}; one after the other: {_minutes(_total(outcomes))}\n")
     print(f"ran:           {' '.join(passed + failed)}")
     print(f"failed:        {' '.join(failed) or 'none'}")
     for outcome in outcomes:
@@ -213,7 +215,7 @@ def _summary(outcomes: Sequence[Outcome], seconds: float) -> int:
     return 0 if passed and not failed else 1
 
 
-def _sum(outcomes: Iterable[Outcome]) -> float:
+def _total(outcomes: Iterable[Outcome]) -> float:
     return sum(outcome.seconds for outcome in outcomes)
 
 

@@ -5,8 +5,8 @@
 source "$TOOLS/packages.sh"
 source "$TOOLS/venv.sh"
 
-# set_up [STEP...]: installs what is absent; touches neither apt nor the package index when nothing is. Without root it
-# only says which Debian packages the steps lack.
+# set_up [STEP...]: install the missing packages; if none is missing, use neither apt nor the package index. Without
+# root, fail if Debian packages that the steps need are missing.
 set_up() {
     mkdir -p "$CACHE" "$HOME" "$LOGS"
     link_pip_settings
@@ -18,7 +18,7 @@ set_up() {
     exec 8>&-
 }
 
-# Keeps this clone's commands from pulling the collection copy from under each other.
+# Prevent two commands with the same cache from replacing each other's copy of the collection.
 hold_cache() {
     exec 9>"$CACHE/.running"
     if ! flock --nonblock 9; then

@@ -2,7 +2,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# step.sh NAME: one step of "./dev test", after its set-up. Exit status 77: could not run, the reason is in NAME.reason.
+# step.sh NAME: run one step of "./dev test", after its set-up. Exit status 77: it could not run, see NAME.reason.
 
 set -euo pipefail
 
@@ -54,10 +54,10 @@ step_units() {
     sessions units
 }
 
-# The library runs on nodes, whose Python may be older than any controller's.
+# The library runs on nodes, whose Python may be older than that of any controller.
 step_units_py39() {
     local interpreter
-    interpreter=$(find_python 3.9) || cannot_run "no Python 3.9 with venv and pip here"
+    interpreter=$(find_python 3.9) || cannot_run "no Python 3.9 with venv and pip is installed"
     export PATH=$PATH:${interpreter%/*}
     sessions sanity -- --test compile --python 3.9
     sessions sanity -- --test import --python 3.9
@@ -77,7 +77,7 @@ step_integration() {
     done
 }
 
-# The artifact must install and work with nothing but its run-time folders.
+# Check that the artifact can be installed and works with nothing but its run-time folders.
 step_artifact() {
     local built=$CACHE/artifact installed=$CACHE/artifact/installed folder file
     rm -rf -- "$built"
@@ -108,17 +108,17 @@ step_artifact() {
     import_artifact "$file"
 }
 
-# Two labs side by side; each takes the next file of tests when it has finished one.
+# Run two labs side by side; each takes the next file of tests when it has finished a file.
 step_lab() {
     lab_tests --numprocesses 2 --dist loadfile --no-loadscope-reorder -m 'not quiet'
 }
 
-# What must not be disturbed; nothing runs beside this step.
+# Run the tests that must not be disturbed; no other step runs beside this step.
 step_lab_quiet() {
     lab_tests -m quiet
 }
 
-# What depends on the version of nft or of what else comes with the nodes' Debian.
+# Run the tests that depend on the version of nft or of other programs of the nodes' Debian.
 step_lab_trixie() {
     EVENFLOW_LAB_SUITE=trixie lab_tests -m 'nft and not quiet'
 }
@@ -129,7 +129,7 @@ step_lab_trixie_all() {
     step_lab_quiet
 }
 
-# A slower soak: larger labs, and an image with more packages.
+# Run the longer tests of maintenance: larger labs, and an image with more packages.
 step_night() {
     lab_pytest -rP tests/lab/test_night.py
 }
@@ -141,7 +141,7 @@ step_molecule() {
     molecule test --scenario-name rolling
 }
 
-# galaxy-importer logs what it dislikes and still succeeds, so its log decides too.
+# galaxy-importer logs errors and still succeeds, so check its log too.
 import_artifact() {
     local log=$LOGS/galaxy-importer.log
     (cd "$CACHE/artifact" && GALAXY_IMPORTER_CONFIG=$TOOLS/galaxy-importer.cfg \
@@ -149,17 +149,17 @@ import_artifact() {
     if grep -E '^(ERROR|WARNING)' "$log"; then return 1; fi
 }
 
-# The same checks with another supported ansible-core, on the newest interpreter here that it supports.
+# Run the checks with another supported ansible-core, on the newest installed interpreter that it supports.
 other_core() {
     local core=$1 interpreter='' version
     local -A pythons=([2.19]='3.13 3.12 3.11' [2.20]='3.14 3.13 3.12' [2.21]='3.14 3.13 3.12')
     if [[ $(ansible-test --version) == "ansible-test version $core."* ]]; then
-        cannot_run "not again: the other steps run with ansible-core $core"
+        cannot_run "the other steps run with ansible-core $core already"
     fi
     for version in ${pythons[$core]}; do
         if interpreter=$(find_python "$version"); then break; fi
     done
-    [[ -n $interpreter ]] || cannot_run "ansible-core $core wants Python ${pythons[$core]// / or }: no such one here"
+    [[ -n $interpreter ]] || cannot_run "ansible-core $core needs Python ${pythons[$core]// / or }; none is installed"
 
     VENV=$CACHE/venv-core-$core
     printf 'ansible-core~=%s.0\n' "$core" | cat - "$TOOLS/requirements-core.txt" >"$LOGS/$STEP.requirements.txt"
@@ -168,7 +168,7 @@ other_core() {
     ansible --version
     step_sanity
     step_units
-    # What modules and Ansible make of each other; the rest of the targets is about the node, whatever the core.
+    # Run the targets about modules under Ansible; the others test the node and do not depend on the core.
     step_integration lb_config lb_drain lb_fleet lb_info
 }
 
@@ -176,7 +176,7 @@ lab_tests() {
     lab_pytest --durations=60 --ignore=tests/lab/test_night.py "$@" tests/lab
 }
 
-# Labs of the step's own, which are taken down however it ends.
+# Run pytest on labs of this step, which are taken down however it ends.
 lab_pytest() {
     cd "$ROOT"
     export EVENFLOW_LAB=${EVENFLOW_LAB:-evenflow}-$STEP PYTHONPATH=$PYTHONPATH:$COLLECTIONS
@@ -189,7 +189,7 @@ labs_down() {
     for lab in "$@"; do "$VENV/bin/python" -m lab --lab "$lab" down; done
 }
 
-# sessions NAME... [-- ARGUMENTS]: sessions of noxfile.py, in the environment of this step.
+# sessions NAME... [-- ARGUMENTS]: run sessions of noxfile.py in the environment of this step.
 sessions() {
     # Where CI is set, formatters only check.
     CI=true "$NOX/bin/nox" --no-venv --stop-on-first-error --noxfile noxfile.py --envdir "$WORK/nox" --session "$@"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The steps of `./dev test`, in the order in which they begin. step.sh has what each of them does."""
+"""The steps of `./dev test`, in the order in which they begin. The file step.sh has the commands of each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """A step and what it takes of the machine.
+    """A step and the resources that it needs.
 
-    `cores`: processor cores that it keeps busy on average; steps run side by side while they fit. `alone`: its tests
-    have bounds in seconds, or look at the whole machine, so nothing runs beside it. `root`: it cannot do without.
-    `named_only`: not part of all steps. `labs`: labs that it has up at the same time, see LABS.
+    `cores`: number of processor cores that it keeps busy on average; steps run side by side as long as cores are free.
+    `alone`: its tests have bounds in seconds, or look at the whole machine, so no other step runs beside it.
+    `root`: it needs root. `named_only`: it runs only if it is named. `labs`: number of labs that it has up at the same
+    time, see LABS.
     """
 
     name: str
@@ -26,12 +27,12 @@ class Step:
 
 
 LABS = 3
-"""Labs that may be up at the same time. A lab takes about 35 inotify instances, and Linux gives a user 128."""
+"""Maximum number of labs that are up at the same time: a lab takes about 35 of the 128 inotify instances of a user."""
 
 STEPS = (
-    # The longest step: two labs, and for a while one that a test brings up; they wait most of the time.
+    # The longest step: two labs, and for a while a third that a test brings up; they wait most of the time.
     Step("lab", cores=0.5, root=True, labs=3),
-    # Cheap steps next: what is wrong shows early.
+    # Short steps follow, so that errors show early.
     Step("changelog"),
     Step("reuse"),
     Step("mypy"),
@@ -54,21 +55,22 @@ STEPS = (
 
 
 def choose(names: list[str]) -> list[Step]:
-    """Return the named steps, or all that are not for naming only, in the order of STEPS.
+    """Return the named steps, or without names all but those with `named_only`, in the order of STEPS.
 
-    ValueError names the steps there are.
+    Raise ValueError with the existing names if a step does not exist.
     """
-    known = {step.name for step in STEPS}
-    unknown = [name for name in names if name not in known]
+    existing = {step.name for step in STEPS}
+    unknown = [name for name in names if name not in existing]
     if unknown:
         raise ValueError(f"no step is called {unknown[0]}; there are: {' '.join(step.name for step in STEPS)}")
     return [step for step in STEPS if step.name in names or not names and not step.named_only]
 
 
 def startable(waiting: list[Step], running: list[Step], cores: float) -> list[Step]:
-    """Return the waiting steps that can begin now beside the running ones, the first of the waiting first.
+    """Return the waiting steps that can begin now beside the running steps, in their order.
 
-    A step that needs more than there is begins when nothing runs. A step for itself waits until all others are done.
+    A step that needs more than the machine has begins when no other step runs. A step that runs alone waits until all
+    others are done.
     """
     begun = list(running)
     for step in waiting:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which steps run, when each begins, and what becomes of them."""
+"""Test which steps run, when each begins, and how each ends."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ ALONE = Step("alone", alone=True)
         ([COMPUTES, OTHER, WAITS], [], 2, [COMPUTES, OTHER]),
         ([COMPUTES, WAITS, OTHER, MORE], [], 2, [COMPUTES, WAITS, MORE]),
         ([OTHER, WAITS], [COMPUTES, MORE], 2, [WAITS]),
-        # A machine with one core does one thing after the other.
+        # On a machine with one core steps run one after the other.
         ([Step("wide", cores=2), OTHER], [], 1, [Step("wide", cores=2)]),
         ([OTHER], [WAITS], 1, []),
-        # What runs alone waits for all others, and others of the kind for it.
+        # A step that runs alone waits for all others, and the next step that runs alone waits for it.
         ([COMPUTES, ALONE], [], 2, [COMPUTES]),
         ([ALONE], [COMPUTES], 8, []),
         ([Step("two labs", labs=2), Step("a lab", labs=1)], [], 8, [Step("two labs", labs=2), Step("a lab", labs=1)]),
@@ -47,7 +47,7 @@ def test_steps_begin_where_they_fit(
 
 
 def test_all_steps_end() -> None:
-    """Every step begins at some time, whatever the number of cores."""
+    """Every step begins, whatever the number of cores."""
     for cores in (1, 2, 4, 64):
         waiting = list(STEPS)
         while waiting:
@@ -72,7 +72,7 @@ def test_every_step_has_a_function() -> None:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """Return a program in place of step.sh, which does what it finds in a file of the step's name."""
+    """Return a program that replaces step.sh and runs the file of the step's name."""
     (tmp_path / "logs").mkdir()
     path = tmp_path / "step.sh"
     path.write_text(f'#!/bin/bash\nsource "{tmp_path}/$1"\n', encoding="utf-8")
@@ -124,7 +124,7 @@ def test_nothing_passed_is_a_failure(program: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_what_runs(program: Path, number: signal.Signals) -> None:
-    """A step gets the time to clean up; what has a session of its own ends too; no further step begins."""
+    """A step has time to clean up, processes in other sessions are ended too, and no further step begins."""
     folder = program.parent
     text = f"trap 'echo cleaned >{folder}/$1.end' EXIT; setsid sleep 4711 & echo $! >{folder}/$1.pid; sleep 4711"
     for name in ("docs", "lint"):
@@ -144,7 +144,7 @@ def test_a_signal_ends_what_runs(program: Path, number: signal.Signals) -> None:
 
 
 def _wait_for_end(pid: int) -> None:
-    """Wait until a process has ended, though its parent may not have asked for its status yet."""
+    """Wait until a process has ended, even if its parent has not read its exit status yet."""
     deadline = time.monotonic() + 30
     while (fields := runner._stat(pid)) and fields[0] != "Z":
         assert time.monotonic() < deadline, f"process {pid} runs"

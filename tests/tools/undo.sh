@@ -2,7 +2,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Leaves the machine as it was before the first command; the clone stays.
+# Restore the machine as it was before the first command; the clone stays.
 undo() {
     if [[ -d $CACHE ]]; then
         hold_cache

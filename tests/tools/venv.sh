@@ -2,19 +2,19 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# make_venv FOLDER INTERPRETER REQUIREMENTS_FILE: leaves a virtual environment that holds exactly this wish.
+# make_venv FOLDER INTERPRETER REQUIREMENTS_FILE: make a virtual environment, unless it is there for the same arguments.
 make_venv() {
-    local folder=$1 interpreter=$2 requirements=$3 wanted
-    wanted=$({ readlink -f "$interpreter" && "$interpreter" -V && cat "$requirements"; } | sha256sum)
-    [[ -f $folder/.stamp && $(<"$folder/.stamp") == "$wanted" ]] && return
+    local folder=$1 interpreter=$2 requirements=$3 stamp
+    stamp=$({ readlink -f "$interpreter" && "$interpreter" -V && cat "$requirements"; } | sha256sum)
+    [[ -f $folder/.stamp && $(<"$folder/.stamp") == "$stamp" ]] && return
     echo "set-up: Python packages into $folder" >&2
     [[ -x $folder/bin/python && $("$folder/bin/python" -V) == "$("$interpreter" -V)" ]] || rm -rf -- "$folder"
     "$interpreter" -m venv "$folder"
     "$folder/bin/python" -m pip install --quiet --requirement "$requirements"
-    printf '%s\n' "$wanted" >"$folder/.stamp"
+    printf '%s\n' "$stamp" >"$folder/.stamp"
 }
 
-# find_python VERSION: prints the path of a working interpreter of that minor version; fails where there is none.
+# find_python VERSION: print the path of a working interpreter of that minor version; fail if there is none.
 find_python() {
     local version=$1 candidate
     while read -r candidate; do
@@ -29,7 +29,7 @@ find_python() {
     return 1
 }
 
-# Newest first. The version manager is asked for real paths, because its shims are not interpreters.
+# Print the interpreters of pyenv, the newest first. Its shims are not interpreters, so use its real paths.
 pyenv_pythons() {
     local version=$1 manager full
     manager=$(PATH=$EVENFLOW_USER_PATH command -v pyenv) || return 0
@@ -39,7 +39,7 @@ pyenv_pythons() {
         done
 }
 
-# The caller's package index must hold although HOME is ours.
+# HOME is replaced, so link the settings of pip, such as the package index, from the caller's home folder.
 link_pip_settings() {
     local settings
     for settings in .pip .config/pip; do

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Installs a Python package, whole or not at all.
+"""Install a Python package, whole or not at all.
 
-Standard input: JSON with ``folder``, ``package`` and ``files``, a dictionary of text by path. Prints ``same`` or
-``changed``; with the argument ``check`` it changes nothing.
+Read JSON with ``folder``, ``package`` and ``files``, a dictionary of text by path, from standard input. Print ``same``
+or ``changed``; with the argument ``check`` change nothing.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import sys
 
 
 def main() -> None:
-    wanted = json.load(sys.stdin)
-    folder, files = wanted["folder"], {**wanted["files"], "__init__.py": ""}
+    request = json.load(sys.stdin)
+    folder, files = request["folder"], {**request["files"], "__init__.py": ""}
     version = hashlib.sha256(json.dumps(files, sort_keys=True).encode("ascii")).hexdigest()[:16]
     link = os.path.join(folder, "current")
-    if os.path.islink(link) and os.readlink(link) == version and is_whole(os.path.join(link, wanted["package"]), files):
+    installed = os.path.join(link, request["package"])
+    if os.path.islink(link) and os.readlink(link) == version and is_whole(installed, files):
         print("same")
         return
     print("changed")
@@ -31,13 +32,13 @@ def main() -> None:
     new = os.path.join(folder, version)
     shutil.rmtree(new, ignore_errors=True)
     for name, text in files.items():
-        path = os.path.join(new, wanted["package"], name)
+        path = os.path.join(new, request["package"], name)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     compileall.compile_dir(new, quiet=2)
     if os.path.lexists(f"{link}.new"):
-        # A run that was interrupted has left it.
+        # An interrupted run has left it behind.
         os.unlink(f"{link}.new")
     os.symlink(version, f"{link}.new")
     os.replace(f"{link}.new", link)
@@ -47,6 +48,7 @@ def main() -> None:
 
 
 def is_whole(package: str, files: dict[str, str]) -> bool:
+    """Return whether a package has all files with these texts."""
     try:
         for name, text in files.items():
             with open(os.path.join(package, name), encoding="utf-8") as file:

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find backends whose answers to clients would pass this node by.
+"""Find backends whose answers to clients would not come back through this node.
 
-Reads {"backends": [ADDRESS, ...]} from the first argument and prints {"missed": [...], "silent": [...]}.
-An echo request goes out from an address that the node has on another network, as a client's packet would. The answer
+Read {"backends": [ADDRESS, ...]} from the first argument and print {"missed": [...], "silent": [...]}.
+An echo request is sent from an address that the node has on another network, as a client's packet would be. The answer
 counts only on the interface by which the backend is reached. A backend that does not answer at all is silent.
 """
 
@@ -23,11 +23,12 @@ def main() -> None:
     backends = json.loads(sys.argv[1])["backends"]
     links = _ip(["address", "show", "up"])
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        found = dict(zip(backends, pool.map(lambda backend: _judged(backend, links), backends)))
-    print(json.dumps({kind: [one for one in backends if found[one] == kind] for kind in ("missed", "silent")}))
+        verdicts = dict(zip(backends, pool.map(lambda backend: _verdict(backend, links), backends)))
+    kinds = ("missed", "silent")
+    print(json.dumps({kind: [backend for backend in backends if verdicts[backend] == kind] for kind in kinds}))
 
 
-def _judged(backend: str, links: list[dict]) -> str:
+def _verdict(backend: str, links: list[dict]) -> str:
     if shutil.which("ping") is None:
         return "silent"
     routes = _ip(["route", "get", backend])
@@ -35,7 +36,7 @@ def _judged(backend: str, links: list[dict]) -> str:
         return "silent"
     device = routes[0]["dev"]
     source = _source(links, "inet6" if ":" in backend else "inet", device)
-    # With one network only there is no address that a client could be like.
+    # With a single network there is no address that could stand for a client's.
     if source is None or _answers(["-I", device, "-I", source, backend]):
         return "returned"
     return "missed" if _answers([backend]) else "silent"

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Many changes in a row on this node, by the library itself; arguments: its folder, their number, a pause, --tables.
+"""Make many changes in a row on this node by the library. Arguments: its folder, number of changes, pause, --tables.
 
-Each change sets the weight of one backend in every listener; weight 0, so out of the slots, among them. With --tables
-each is one of the rules' version instead, so that the whole table is replaced.
+Each change sets the weight of one backend in every listener; with weight 0 the backend has no slots. With --tables each
+change sets another version of the rules instead, so that the whole table is replaced.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Traffic of the lab's client, bounded in count and time; one JSON object a line on standard output.
+"""Traffic of the lab's client, limited in count and time; each line of the output is a record, a JSON object.
 
-With --until-eof the traffic goes on until standard input ends, without a bound in time. SIGTERM ends it as well. Either
-way every flow that was begun ends in a record: a held connection proves at its end, by one more message, that it lives.
+With --until-eof the traffic continues until standard input ends, without a limit in time. SIGTERM ends it as well. In
+both cases every flow has a record, and a held connection exchanges a last message to prove that it is alive.
 
 http    a new connection for every request
-udp     a new socket for every datagram, or with --fixed as many sockets a target as --concurrency, used in turn
-tuples  standard input names flows, one a line: `tcp|udp SOURCE SOURCE_PORT DESTINATION DESTINATION_PORT`
-dns     a query a socket: who.night.test, whose text record names who answers
+udp     a new socket for every datagram, or with --fixed as many sockets per target as --concurrency, used in turn
+tuples  flows on standard input, one per line: `tcp|udp SOURCE SOURCE_PORT DESTINATION DESTINATION_PORT`
+dns     a new socket for every query of who.night.test, whose text record names the backend
 stream  held TCP connections to the stream server, every byte checked
 
-Keys: t (seconds since the epoch, at the start), kind, target, ok, backend, peer and peer_port (whom the backend saw),
-source, sport (this side's port), error (null when ok), seconds; stream has bytes too.
+Keys: t (seconds since the epoch, at the start), kind, target, ok, backend, peer and peer_port (as the backend saw
+them), source, sport (the source port), error (null when ok), seconds; stream has bytes too.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Target:
 
 @dataclass
 class Record:
-    """What became of one flow."""
+    """The result of one flow."""
 
     t: float
     kind: str
@@ -67,17 +67,17 @@ class Record:
     seconds: float = 0.0
     bytes: int | None = None
 
-    def answered(self, words: list[str]) -> None:
-        """Take what a backend says of itself and of its peer."""
-        self.backend, self.peer, self.peer_port = words[0], words[1], int(words[2])
+    def answered(self, fields: list[str]) -> None:
+        """Store the backend's name and the peer from the answer of a backend."""
+        self.backend, self.peer, self.peer_port = fields[0], fields[1], int(fields[2])
 
 
 class WrongAnswer(Exception):
-    """Something answered, but not what was due."""
+    """An answer came, but not the expected one."""
 
 
 class End:
-    """When the traffic is to end: after so many seconds, or earlier by a signal or by the end of standard input."""
+    """The end of the traffic: after a number of seconds, or earlier by a signal or at the end of standard input."""
 
     def __init__(self, seconds: float, until_eof: bool) -> None:
         self._event = asyncio.Event()
@@ -93,7 +93,7 @@ class End:
             self._event.set()
 
     def is_due(self, when: float = 0.0) -> bool:
-        """Say whether the end has come, or will have come at a time of the monotonic clock."""
+        """Return whether the end has come, or will have come at a time of the monotonic clock."""
         return self._event.is_set() or max(when, time.monotonic()) >= self._time
 
     async def sleep(self, seconds: float) -> None:
@@ -118,18 +118,18 @@ def main() -> None:
 
 
 async def _http(options: argparse.Namespace) -> None:
-    async def one(target: Target, _worker: int) -> None:
+    async def send(target: Target, _worker: int) -> None:
         await _recorded(
             Record(time.time(), "http", str(target)), options.timeout, lambda record: _get(record, target, options.path)
         )
 
-    await _spread(options, one)
+    await _spread(options, send)
 
 
 async def _udp(options: argparse.Namespace) -> None:
     kept: dict[tuple[int, Target], tuple[socket.socket, asyncio.Lock]] = {}
 
-    async def one(target: Target, number: int) -> None:
+    async def send(target: Target, number: int) -> None:
         if not options.fixed:
             with _socket(target.family, socket.SOCK_DGRAM) as sock:
                 await ask(sock, target)
@@ -147,24 +147,24 @@ async def _udp(options: argparse.Namespace) -> None:
             lambda record: _ask(record, sock, target, options.size),
         )
 
-    await _spread(options, one)
+    await _spread(options, send)
 
 
 async def _dns(options: argparse.Namespace) -> None:
-    async def one(target: Target, _number: int) -> None:
+    async def send(target: Target, _number: int) -> None:
         with _socket(target.family, socket.SOCK_DGRAM) as sock:
             await _recorded(
                 Record(time.time(), "dns", str(target)), options.timeout, lambda record: _resolve(record, sock, target)
             )
 
-    await _spread(options, one)
+    await _spread(options, send)
 
 
 async def _tuples(options: argparse.Namespace) -> None:
     flows = [line.split() for line in sys.stdin if line.strip()][:MAX_COUNT]
     waiting = iter(flows)
 
-    async def one(protocol: str, source: str, sport: int, target: Target) -> None:
+    async def send(protocol: str, source: str, sport: int, target: Target) -> None:
         await _recorded(
             Record(time.time(), protocol, str(target)),
             options.timeout,
@@ -173,40 +173,40 @@ async def _tuples(options: argparse.Namespace) -> None:
 
     async def worker() -> None:
         for protocol, source, sport, host, port in waiting:
-            await one(protocol, source, int(sport), Target(host, int(port)))
+            await send(protocol, source, int(sport), Target(host, int(port)))
 
     await asyncio.gather(*(worker() for _number in range(options.concurrency)))
 
 
 async def _stream(options: argparse.Namespace) -> None:
     end = End(options.seconds, options.until_eof)
-    # Each step of a stream has its own bound.
+    # Each step of a stream has a separate timeout.
     limit = None if options.until_eof else options.seconds + 2 * options.timeout
 
-    async def one(target: Target) -> None:
+    async def hold(target: Target) -> None:
         record = Record(time.time(), "stream", str(target), bytes=0)
         await _recorded(record, limit, lambda record: _hold(record, target, options, end))
 
-    await asyncio.gather(*(one(options.target[number % len(options.target)]) for number in range(options.count)))
+    await asyncio.gather(*(hold(options.target[number % len(options.target)]) for number in range(options.count)))
 
 
-async def _spread(options: argparse.Namespace, one: Callable[[Target, int], Awaitable[None]]) -> None:
-    """Call `one` over the targets in turn, at the asked-for rate, until count or time is reached.
+async def _spread(options: argparse.Namespace, send: Callable[[Target, int], Awaitable[None]]) -> None:
+    """Call `send` for the targets in turn, at the rate of the options, until count or time is reached.
 
-    Its second argument counts the rounds, modulo the concurrency.
+    The second argument of `send` is the number of the round, modulo the concurrency.
     """
     turns = Turns(options.rate, options.count, End(options.seconds, options.until_eof))
 
     async def worker() -> None:
         async for turn in turns.each():
             round_number, place = divmod(turn, len(options.target))
-            await one(options.target[place], round_number % options.concurrency)
+            await send(options.target[place], round_number % options.concurrency)
 
     await asyncio.gather(*(worker() for _number in range(options.concurrency)))
 
 
 class Turns:
-    """Numbers 0, 1, 2 … shared by all workers, each handed out when its time has come."""
+    """Numbers 0, 1, 2 … that all workers share, each handed out at its time."""
 
     def __init__(self, rate: float, count: int, end: End) -> None:
         self._rate, self._count, self._end = rate, count, end
@@ -237,7 +237,7 @@ async def _recorded(record: Record, timeout: float | None, job: Callable[[Record
     except (asyncio.TimeoutError, TimeoutError):
         record.error = "timeout"
     except OSError as error:
-        # asyncio words a refused connection in its own way, with the address in it
+        # asyncio's text for a refused connection differs and has the address in it
         record.error = os.strerror(error.errno) if error.errno else type(error).__name__
     except (WrongAnswer, ValueError, IndexError, asyncio.IncompleteReadError) as error:
         record.error = f"wrong answer: {error}"
@@ -253,10 +253,11 @@ async def _get(record: Record, target: Target, path: str) -> None:
 
 
 async def _request(record: Record, sock: socket.socket, target: Target, path: str) -> None:
-    """One HTTP/1.1 exchange on a connected socket, read to its end and checked for its length.
+    """Make one HTTP/1.1 request on a connected socket, read the whole answer and check its length.
 
-    The client closes first. What a backend closes first it remembers for a minute; it would then answer a new flow
-    from the same port, to another VIP perhaps, with an old ACK, and the flow's SYN would come a second time.
+    The client closes first. A connection that a backend closes first stays in its TIME_WAIT state for a minute. The
+    backend would then answer a new flow from the same port, even to another VIP, with an old ACK, and the flow's SYN
+    would be sent again.
     """
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(sock, f"GET {path} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
@@ -284,16 +285,16 @@ async def _received(sock: socket.socket, due: str) -> bytes:
 
 
 async def _ask(record: Record, sock: socket.socket, target: Target, size: int) -> None:
-    """One datagram and its answer, matched by a number so that a late answer is not taken for this one."""
+    """Send one datagram and read its answer, matched by a number, so that late answers of others are ignored."""
     loop = asyncio.get_running_loop()
     await _connect(record, sock, target)
     payload = f"{time.monotonic_ns()}-{record.sport}".encode().ljust(size, b".")
     await loop.sock_sendall(sock, payload)
     while True:
         answer = await loop.sock_recv(sock, 65535)
-        words = answer.split(b" ", 4)
-        if len(words) == 5 and words[4] == payload:
-            record.answered([word.decode() for word in words])
+        fields = answer.split(b" ", 4)
+        if len(fields) == 5 and fields[4] == payload:
+            record.answered([field.decode() for field in fields])
             return
 
 
@@ -317,7 +318,7 @@ async def _from_tuple(record: Record, target: Target, protocol: str, source: str
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((source, sport))
         if protocol == "tcp":
-            # closed by a reset, so that the same tuple may be asked again at once
+            # close by a reset, so that the same tuple can be used again at once
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             await _connect(record, sock, target)
             await _request(record, sock, target, "/")
@@ -326,7 +327,7 @@ async def _from_tuple(record: Record, target: Target, protocol: str, source: str
 
 
 async def _hold(record: Record, target: Target, options: argparse.Namespace, end: End) -> None:
-    """Hold one connection until the end and check every byte that comes."""
+    """Hold one connection until the end and check every received byte."""
     sock = _socket(target.family, socket.SOCK_STREAM)
     await asyncio.wait_for(_connect(record, sock, target), options.timeout)
     reader, writer = await asyncio.open_connection(sock=sock)
@@ -352,10 +353,10 @@ async def _echo(
         sent = f"{record.sport}.{number}.".encode()
         sent = (sent * (options.size // len(sent) + 1))[: max(options.size, 1)]
         writer.write(sent)
-        came = await asyncio.wait_for(reader.readexactly(len(sent)), options.timeout)
-        if came != sent:
+        received = await asyncio.wait_for(reader.readexactly(len(sent)), options.timeout)
+        if received != sent:
             raise WrongAnswer(f"other bytes after {record.bytes}")
-        record.bytes += len(came)
+        record.bytes += len(received)
         number += 1
         if not is_last:
             await end.sleep(options.interval)
@@ -369,10 +370,10 @@ async def _listen(
     is_last = False
     while not is_last:
         is_last = end.is_due()
-        came = await asyncio.wait_for(reader.readexactly(11), options.timeout)
-        if came != f"{number:010d}\n".encode():
+        received = await asyncio.wait_for(reader.readexactly(11), options.timeout)
+        if received != f"{number:010d}\n".encode():
             raise WrongAnswer(f"other bytes after {record.bytes}")
-        record.bytes += len(came)
+        record.bytes += len(received)
         number += 1
 
 
@@ -418,19 +419,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     modes = parser.add_subparsers(dest="mode", required=True)
     for mode in ("http", "udp", "dns"):
-        one = modes.add_parser(mode)
-        one.add_argument("--target", type=_target, action="append", required=True, help="repeatable, used in turn")
-        one.add_argument("--rate", type=float, default=0.0, help="flows per second over all targets; 0: no pacing")
-        one.add_argument("--count", type=_count, default=MAX_COUNT)
-        one.add_argument("--seconds", type=_seconds, default=60.0)
-        one.add_argument("--until-eof", action="store_true", help="go on until standard input ends")
-        one.add_argument("--concurrency", type=_count, default=64)
-        one.add_argument("--timeout", type=_seconds, default=5.0)
+        command = modes.add_parser(mode)
+        command.add_argument("--target", type=_target, action="append", required=True, help="repeatable, used in turn")
+        command.add_argument("--rate", type=float, default=0.0, help="flows per second over all targets; 0: no pacing")
+        command.add_argument("--count", type=_count, default=MAX_COUNT)
+        command.add_argument("--seconds", type=_seconds, default=60.0)
+        command.add_argument("--until-eof", action="store_true", help="go on until standard input ends")
+        command.add_argument("--concurrency", type=_count, default=64)
+        command.add_argument("--timeout", type=_seconds, default=5.0)
         if mode == "http":
-            one.add_argument("--path", default="/")
+            command.add_argument("--path", default="/")
         if mode == "udp":
-            one.add_argument("--fixed", action="store_true", help="keep the sockets, so their source ports")
-            one.add_argument("--size", type=int, default=0, help="payload bytes, at least")
+            command.add_argument("--fixed", action="store_true", help="keep the sockets and so the source ports")
+            command.add_argument("--size", type=int, default=0, help="minimum payload in bytes")
     tuples = modes.add_parser("tuples")
     tuples.add_argument("--concurrency", type=_count, default=32)
     tuples.add_argument("--timeout", type=_seconds, default=5.0)
@@ -441,8 +442,8 @@ def _parser() -> argparse.ArgumentParser:
     stream.add_argument("--until-eof", action="store_true", help="go on until standard input ends")
     stream.add_argument("--timeout", type=_seconds, default=5.0, help="for the connection, and for every answer")
     stream.add_argument("--interval", type=float, default=0.1, help="seconds between messages")
-    stream.add_argument("--size", type=int, default=64, help="bytes of a message")
-    stream.add_argument("--push", action="store_true", help="only the server speaks")
+    stream.add_argument("--size", type=int, default=64, help="size of a message in bytes")
+    stream.add_argument("--push", action="store_true", help="only the server sends")
     return parser
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Telling systemd that a service is ready."""
+"""Tell systemd that a service is ready."""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packets that no ordinary client sends, a bounded number a call.
+"""Send packets that no ordinary client sends, a limited number per call.
 
-flags SOURCE PORT DESTINATION PORT   TCP segments with every set of flags that has a SYN only beside an ACK; port 0:
+flags SOURCE PORT DESTINATION PORT   TCP segments with every set of flags that has a SYN only beside an ACK; with port 0
                                      another port for each
-too-big VIP CLIENT PORT              the error that tells who answers CLIENT's UDP port from VIP:53 that it sends too
-                                     much
+too-big VIP CLIENT PORT              the ICMP error "too big" for an answer from VIP:53 to CLIENT's UDP port
 gre DESTINATION                      three packets of a protocol without ports
-sctp DESTINATION PORT                twelve SCTP INITs, each from a port of its own
+sctp DESTINATION PORT                twelve SCTP INITs, each from another port
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def send_gre(destination: str) -> None:
 
 
 def send_sctp(destination: str, port: int) -> None:
-    """RFC 9260 section 3.3.2: a verification tag of 0, a window, one stream each way."""
+    """Send INITs (RFC 9260 section 3.3.2) with a verification tag of 0, a window and a stream in each direction."""
     raw = socket.socket(_family(destination), socket.SOCK_RAW, socket.IPPROTO_SCTP)
     for source_port in range(27000, 27012):
         init = struct.pack("!BBHIIHHI", 1, 0, 20, source_port, 65536, 1, 1, 1)
@@ -80,7 +79,7 @@ def send_sctp(destination: str, port: int) -> None:
 
 
 def _crc32c(data: bytes) -> int:
-    """RFC 9260 appendix A."""
+    """Return the checksum of RFC 9260 appendix A."""
     remainder = 0xFFFFFFFF
     for byte in data:
         remainder ^= byte
@@ -98,12 +97,12 @@ def _packed(address: str) -> bytes:
 
 
 def _pseudo_tail(address: str, length: int) -> tuple[int, int]:
-    """The end of the pseudo-header, RFC 9293 section 3.1 and RFC 8200 section 8.1."""
+    """Return the end of the pseudo-header of RFC 9293 section 3.1 and RFC 8200 section 8.1."""
     return (length, socket.IPPROTO_TCP) if ":" in address else (socket.IPPROTO_TCP, length)
 
 
 def _with_checksum(data: bytes, offset: int, pseudo_header: bytes = b"") -> bytes:
-    """Fill in the Internet checksum, RFC 1071, where two zero bytes stand."""
+    """Return the data with the Internet checksum (RFC 1071) in place of two zero bytes."""
     summed = pseudo_header + data
     total = sum(struct.unpack(f"!{len(summed) // 2}H", summed))
     while total > 0xFFFF:

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Long-lived TCP connections that a client can check byte by byte.
+"""Serve long-lived TCP connections that a client can check byte by byte.
 
-The server first says `<id> <peer> <peer port> <own port>`. The client's first line chooses:
-`echo`: every later byte comes back; `push MS`: numbered lines `%010d`, one every MS milliseconds, without asking.
+The server first sends `<id> <peer> <peer port> <own port>`. The client's first line is a command:
+`echo`: send back every later byte; `push MS`: send numbered lines `%010d`, one every MS milliseconds.
 Argument: the port to serve, on all addresses of both families.
 """
 
@@ -31,13 +31,13 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     peer, own = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
     try:
         writer.write(f"{socket.gethostname()} {peer[0]} {peer[1]} {own[1]}\n".encode())
-        words = (await reader.readline()).decode("ascii", "replace").split()
-        if words == ["echo"]:
+        command = (await reader.readline()).decode("ascii", "replace").split()
+        if command == ["echo"]:
             await _echo(reader, writer)
-        elif len(words) == 2 and words[0] == "push" and words[1].isdigit():
-            await _push(writer, int(words[1]) / 1000)
+        elif len(command) == 2 and command[0] == "push" and command[1].isdigit():
+            await _push(writer, int(command[1]) / 1000)
     except OSError:
-        # the peer went away; that is its business
+        # the client has closed the connection
         pass
     finally:
         writer.close()

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Answers every datagram with who answered and whom it saw: `<id> <peer> <peer port> <own port> <payload>`.
+"""Answer every datagram with the names of both ends: `<id> <peer> <peer port> <own port> <payload>`.
 
 Arguments: the ports to serve, on all addresses of both families.
 """
@@ -47,15 +47,15 @@ def _listen(family: int, port: int) -> socket.socket:
 
 
 def _answer(sock: socket.socket, name: str, port: int) -> None:
-    """Answer what is waiting, a bounded number so that every socket gets its turn."""
+    """Answer waiting datagrams, a limited number so that every socket gets its turn."""
     for _turn in range(_BURST):
         try:
             payload, ancillary, _flags, peer = sock.recvmsg(65535, 256)
         except (BlockingIOError, ConnectionRefusedError):
             return
         head = f"{name} {peer[0]} {peer[1]} {port} ".encode()
-        # the packet information names the address that was asked, and makes it the source of the answer
-        source = [_from_asked(level, kind, data) for level, kind, data in ancillary]
+        # the packet information has the destination of the datagram, and makes it the source of the answer
+        source = [_from_destination(level, kind, data) for level, kind, data in ancillary]
         try:
             sock.sendmsg([head, payload], source, 0, peer)
         except OSError:
@@ -63,7 +63,7 @@ def _answer(sock: socket.socket, name: str, port: int) -> None:
             continue
 
 
-def _from_asked(level: int, kind: int, data: bytes) -> tuple[int, int, bytes]:
+def _from_destination(level: int, kind: int, data: bytes) -> tuple[int, int, bytes]:
     if level == socket.IPPROTO_IP:
         # struct in_pktinfo: interface, local address, header address; interface 0 leaves the route free
         return level, kind, b"\0\0\0\0" + data[8:12] + b"\0\0\0\0"

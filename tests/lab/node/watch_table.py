@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Changes of nftables on this node, as the kernel announces them: seconds since the epoch and the object, a line each.
+"""Print changes of nftables as the kernel reports them: seconds since the epoch and the object, a line for each.
 
-Our table and those that an observer makes are printed. Lost events end the program with an error. It does not keep a
-copy of the ruleset as nft's own monitor does, so there is nothing that an unexpected event could confuse.
+Only the load balancer's table and those that an observer makes are printed. Lost events end the program with an error.
+It keeps no copy of the ruleset as `nft monitor` does, so no unexpected event can confuse it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _RCVBUFFORCE = 33
 _NFTABLES = 10
 _BUFFER = 1 << 24
 
-# Attributes that name an object, after the one that names its table.
+# Numbers of the attributes that name an object, after the name of its table.
 _OBJECTS = {
     0: ("table", ()),
     3: ("chain", (3,)),
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def events(data: bytes) -> Iterator[str]:
-    """Return the texts of a datagram's messages, as nft would write the beginning of the statement."""
+    """Yield a text for each message of a datagram: the beginning of the statement that nft would write."""
     while len(data) >= 16:
         length, kind = struct.unpack_from("=IH", data)
         message, data = data[16:length], data[(length + 3) & ~3 :]
@@ -50,20 +50,20 @@ def events(data: bytes) -> Iterator[str]:
         if kind >> 8 != _NFTABLES or number not in _OBJECTS:
             continue
         name, keys = _OBJECTS[number]
-        found = attributes(message[4:])
-        table = found.get(1, "")
+        values = attributes(message[4:])
+        table = values.get(1, "")
         if table == "evenflow" or table.startswith("watched"):
-            yield " ".join([verb, name, "inet", table, *(found.get(key, "?") for key in keys)])
+            yield " ".join([verb, name, "inet", table, *(values.get(key, "?") for key in keys)])
 
 
 def attributes(data: bytes) -> dict[int, str]:
-    """Return the attributes of a message as text; only those that are names are meant to be read."""
-    found = {}
+    """Return the attributes of a message as text; only attributes that are names are readable."""
+    values = {}
     while len(data) >= 4:
         length, kind = struct.unpack_from("=HH", data)
-        found[kind & 0x3FFF] = data[4:length].rstrip(b"\0").decode("utf-8", "replace")
+        values[kind & 0x3FFF] = data[4:length].rstrip(b"\0").decode("utf-8", "replace")
         data = data[(max(length, 4) + 3) & ~3 :]
-    return found
+    return values
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/bin/sh
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Whoever maintains the machine leaves a file.
+# Check that the file that marks a maintenance does not exist. Argument: path.
 [ ! -e "$1" ]

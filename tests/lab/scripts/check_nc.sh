@@ -1,7 +1,7 @@
 #!/bin/sh
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-# The port is open, by netcat: host, port.
+# Check that the port is open, by netcat. Arguments: host, port.
 if ! nc -z -w 2 "$1" "$2" >/dev/null 2>&1; then
     exit 1
 fi

@@ -7,28 +7,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: background
-short_description: Start a program that goes on after the task, or stop it
+short_description: Start a program that continues after the task, or stop it
 description:
-  - The program ends by its own time limit if no task stops it.
+  - The program ends at its time limit if no task stops it.
 author:
   - The Evenflow authors (@evenflow)
 options:
   command:
-    description: The program and its arguments. It is started.
+    description: The program to start and its arguments.
     type: list
     elements: str
   stdin:
-    description: Text that the program gets on its standard input, which is never closed.
+    description: Text for the program's standard input, which is never closed.
     type: str
     default: ""
   output:
-    description: File for what the program prints.
+    description: File for the output of the program.
     type: path
   pid:
-    description: The process to stop, as it was returned when it was started.
+    description: The id of the process to stop, as returned when it was started.
     type: int
   seconds:
-    description: The longest time that the program may run.
+    description: Maximum time in seconds that the program may run.
     type: int
     default: 1200
 """
@@ -47,7 +47,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 pid:
-  description: The process.
+  description: The id of the process.
   returned: success
   type: int
 """
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def start(command: list[str], stdin: str, output: str, seconds: int) -> int:
-    """Start a program as leader of its own process group and return its id."""
+    """Start a program as leader of a new process group and return its id."""
     readable, writable = os.pipe()
     os.write(writable, stdin.encode("utf-8"))
     with open(output, "wb") as file:
@@ -93,7 +93,7 @@ def start(command: list[str], stdin: str, output: str, seconds: int) -> int:
             stdin=readable,
             stdout=file,
             stderr=file,
-            # The program holds the writing end of its own standard input, so it never sees the end of it.
+            # The program holds the writing end of its standard input, so it never sees the end of the input.
             pass_fds=[writable],
             start_new_session=True,
         )
@@ -101,7 +101,7 @@ def start(command: list[str], stdin: str, output: str, seconds: int) -> int:
 
 
 def stop(pid: int) -> bool:
-    """End a process, wait until it is gone, and return whether it was there and went."""
+    """End a process, wait until it has ended, and return whether it was running and ended."""
     try:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:

@@ -14,7 +14,7 @@ author:
   - The Evenflow authors (@evenflow)
 options:
   config_dir:
-    description: Directory whose files are told, with everything below it.
+    description: Directory whose files are returned, with everything below it.
     type: path
     required: true
 """
@@ -49,7 +49,7 @@ foreign:
   type: list
   elements: str
 addresses:
-  description: The addresses of each interface, without link-local ones.
+  description: The addresses of each interface, without link-local addresses.
   returned: success
   type: dict
 """
@@ -82,23 +82,23 @@ def main() -> None:
 
 
 def files(top: str) -> dict[str, Any]:
-    """Describe each file and directory at and below a directory, by its path from there."""
-    found = {}
+    """Return each file and directory at and below a directory, by its path from there."""
+    entries = {}
     for folder, folders, names in os.walk(top):
         for name in [".", *names, *folders]:
             path = os.path.join(folder, name)
             state = os.lstat(path)
-            found[os.path.relpath(path, top)] = {
+            entries[os.path.relpath(path, top)] = {
                 "mode": stat.filemode(state.st_mode),
                 "changed_ns": state.st_mtime_ns,
                 "inode": state.st_ino,
                 "content": content(path, state.st_mode),
             }
-    return found
+    return entries
 
 
 def content(path: str, mode: int) -> str:
-    """Return a file's text, a link's target, nothing for others."""
+    """Return a file's text, a link's target, or an empty text for others."""
     if stat.S_ISLNK(mode):
         return os.readlink(path)
     if not stat.S_ISREG(mode):
@@ -108,7 +108,7 @@ def content(path: str, mode: int) -> str:
 
 
 def canonical(listing: str) -> list[Any]:
-    """Bring a listing of a table into the form that equal tables have."""
+    """Return a listing of a table in a form that is equal for equal tables."""
     items = []
     for item in json.loads(listing)["nftables"]:
         kind, entry = next(iter(item.items()))
@@ -123,20 +123,20 @@ def canonical(listing: str) -> list[Any]:
 
 
 def sort_key(item: dict[str, Any]) -> tuple[str, str]:
-    """Sort objects by kind and name, rules by their chain."""
+    """Return the key that sorts objects by kind and name, rules by their chain."""
     kind, entry = next(iter(item.items()))
     return kind, entry["chain"] if kind == "rule" else entry["name"]
 
 
 def uncounted(element: Any) -> Any:
-    """Take the value of a counter out of an element; that it has one stays."""
+    """Return an element without the value of its counter, but with the fact that it has a counter."""
     if isinstance(element, dict) and "elem" in element:
         return {"elem": {key: key if key == "counter" else value for key, value in element["elem"].items()}}
     return element
 
 
 def addresses(listing: str) -> dict[str, list[str]]:
-    """Return each interface's addresses, sorted; without link-local ones, which the kernel adds at its own time."""
+    """Return each interface's addresses, sorted, without link-local ones, which the kernel adds at any time."""
     return {
         link["ifname"]: sorted(
             f"{entry['local']}/{entry['prefixlen']}" for entry in link["addr_info"] if entry["scope"] != "link"
@@ -146,7 +146,7 @@ def addresses(listing: str) -> dict[str, list[str]]:
 
 
 def run(module: AnsibleModule, *command: str) -> str:
-    """Return what a command prints; the module fails if it does."""
+    """Return the output of a command; the module fails if the command fails."""
     program = shutil.which(command[0], path="/usr/sbin:/sbin:/usr/bin:/bin")
     if program is None:
         module.fail_json(msg=f"{command[0]}: not found on the node")
