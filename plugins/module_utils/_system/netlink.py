@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Netlink messages to netfilter and back, no more than counting flows and asking for a generation needs.
+"""Exchange netlink messages with netfilter, as far as counting flows and reading the generation need it.
 
 Importing a netlink library costs a run that changes nothing more than all the rest of it (0.2 s), and its decoding of
 a conntrack dump takes 50 µs an entry, this 3.
@@ -30,7 +30,7 @@ PREAMBLE = 4
 
 
 def ask(subsystem: int, message: int, family: int = socket.AF_UNSPEC, attributes: bytes = b"") -> Iterator[bytes]:
-    """Send one request and return the messages that answer it, without their netlink headers.
+    """Send a request and return the messages that answer it, without their netlink headers.
 
     :raises OSError: the kernel refuses.
     """
@@ -46,7 +46,7 @@ def dump(subsystem: int, message: int, attributes: bytes = b"") -> Iterator[byte
 
 
 def do(subsystem: int, message: int, family: int, attributes: bytes) -> None:
-    """Send one request that has no answer but whether it was done.
+    """Send a request whose only answer is whether it succeeded.
 
     :raises OSError: the kernel refuses.
     """
@@ -60,17 +60,17 @@ def attribute(kind: int, payload: bytes) -> bytes:
 
 
 def nested(kind: int, payload: bytes) -> bytes:
-    """Return an attribute that holds attributes."""
+    """Return an attribute that contains attributes."""
     return attribute(kind | _NESTED, payload)
 
 
 def parse(message: bytes, offset: int = 0, kinds: Container[int] = range(_TYPE_MASK + 1)) -> dict[int, bytes]:
     """Return the attributes of a message, or of a nested attribute's payload, by kind.
 
-    :param offset: where the first one begins.
-    :param kinds: the kinds that are wanted.
+    :param offset: of the first attribute.
+    :param kinds: the kinds to return.
     """
-    found = {}
+    attributes = {}
     last = len(message) - _ATTRIBUTE.size
     unpack = _ATTRIBUTE.unpack_from
     while offset <= last:
@@ -79,9 +79,9 @@ def parse(message: bytes, offset: int = 0, kinds: Container[int] = range(_TYPE_M
             break
         kind &= _TYPE_MASK
         if kind in kinds:
-            found[kind] = message[offset + 4 : offset + length]
+            attributes[kind] = message[offset + 4 : offset + length]
         offset += length + 3 & ~3
-    return found
+    return attributes
 
 
 def _request(subsystem: int, message: int, family: int, attributes: bytes, flags: int) -> bytes:
