@@ -44,7 +44,7 @@ def run_module(module: LbModule) -> NoReturn:
         else:
             waited = WaitResult(progress.count(), True, False, 0)
             if not view.agent()["running"] and any(backend.deadline for backend in waited.remaining):
-                module.warn("the agent does not run: nobody ends flows at the deadline, unless lb_drain waits")
+                module.warn("the agent does not run: flows are not ended at the deadline unless lb_drain waits")
     except EvenflowError as error:
         module.fail_json(msg=str(error))
     result.update(_progress(waited, request, options["max_connections"]), elapsed=round(time.monotonic() - began, 1))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""VIPs on an interface: read, put there and announced, taken off."""
+"""Read, add, announce and remove the addresses of interfaces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FAMILIES = {"4": socket.AF_INET, "6": socket.AF_INET6}
 
 
 def read(interfaces: Iterable[str]) -> frozenset[Address]:
-    """Return the addresses on interfaces; those that do not exist have none."""
+    """Return the addresses on interfaces; an interface that does not exist has none."""
     names = sorted(set(interfaces))
     if not names:
         return frozenset()
@@ -35,23 +35,23 @@ def read(interfaces: Iterable[str]) -> frozenset[Address]:
 
 @contextmanager
 def added(addresses: Iterable[Address]) -> Iterator[None]:
-    """Put addresses on their interfaces for what happens inside; if that fails they go again.
+    """Add addresses to their interfaces, and remove them again if what happens inside fails.
 
     :raises NodeError: an interface does not exist, or the kernel refuses.
     """
-    done: list[Address] = []
+    added_addresses: list[Address] = []
     try:
         for address in addresses:
             _request("replace", address)
-            done.append(address)
+            added_addresses.append(address)
         yield
     except BaseException:
-        remove(done)
+        remove(added_addresses)
         raise
 
 
 def remove(addresses: Iterable[Address]) -> None:
-    """Take addresses off their interfaces.
+    """Remove addresses from their interfaces.
 
     :raises NodeError: the kernel refuses.
     """
@@ -60,7 +60,7 @@ def remove(addresses: Iterable[Address]) -> None:
 
 
 def announce(addresses: Iterable[Address]) -> None:
-    """Tell the neighbours where addresses are now: gratuitous ARP (RFC 5227) or an unsolicited NA (RFC 4861)."""
+    """Announce addresses to the neighbours, by gratuitous ARP (RFC 5227) or an unsolicited NA (RFC 4861)."""
     addresses = list(addresses)
     if not addresses:
         return
@@ -69,16 +69,16 @@ def announce(addresses: Iterable[Address]) -> None:
             index = _index(route, address.interface)
             mac = route.get_links(index)[0].get_attr("IFLA_ADDRESS") or ""
             hardware = bytes.fromhex(mac.replace(":", ""))
-            # An interface that is down, or of another kind than Ethernet, has no neighbour to tell.
+            # An interface that is down, or of another kind than Ethernet, has no neighbours.
             if len(hardware) == 6 and any(hardware):
                 with suppress(OSError):
                     _send(address, hardware, index)
 
 
 def check_interface(name: str) -> None:
-    """Refuse an interface that the node does not have.
+    """Check that the node has an interface.
 
-    :raises NodeError: there is none of this name.
+    :raises NodeError: there is no interface of this name.
     """
     with _library().IPRoute() as route:
         _index(route, name)
@@ -93,10 +93,10 @@ def _library() -> Any:
 
 
 def _index(route: Any, interface: str) -> int:
-    found = route.link_lookup(ifname=interface)
-    if not found:
+    indices = route.link_lookup(ifname=interface)
+    if not indices:
         raise NodeError(f"vip_interface: {interface!r} is not an interface of this node")
-    return int(found[0])
+    return int(indices[0])
 
 
 def _request(command: str, address: Address) -> None:

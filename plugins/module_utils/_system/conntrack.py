@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The kernel's table of flows: counts ours by backend, forgets those that were made before their listener came."""
+"""The kernel's table of flows: count the flows of backends, delete entries."""
 
 from __future__ import annotations
 
@@ -31,40 +31,40 @@ _LAST_ACTIVE_STATE = 5
 """CLOSE_WAIT: one side may still send. LAST_ACK, TIME_WAIT and CLOSE come after it."""
 
 _FLUSHES = 4
-"""Up to so many backends the kernel walks its table once for each; for more it is listed once."""
+"""Up to this number of backends the kernel walks its table once for each; for more it is listed once."""
 
 _PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
 def count(marks: Collection[int] = ()) -> dict[int, int]:
-    """Count the active flows of each backend id. A TCP flow that both sides have closed is not active.
+    """Return the number of active flows by backend id. A TCP flow that both sides have closed is not active.
 
-    :param marks: only these ids matter; all if there are none.
+    :param marks: the ids that matter; all if empty.
     """
     flows: Counter[int] = Counter()
     for message in _dump(next(iter(marks)), 0xFFFFFFFF) if len(marks) == 1 else _dump(OURS, OURS):
-        found = netlink.parse(message, netlink.PREAMBLE, (_MARK, _PROTOINFO))
-        mark = _mark(found)
-        if mark & OURS and _is_active(found):
+        attributes = netlink.parse(message, netlink.PREAMBLE, (_MARK, _PROTOINFO))
+        mark = _mark(attributes)
+        if mark & OURS and _is_active(attributes):
             flows[mark] += 1
     return dict(flows)
 
 
 def delete_unmarked(destinations: Collection[Destination]) -> int:
-    """Delete the entries of flows to some destinations that nobody has marked, so that they are scheduled.
+    """Delete the unmarked entries of flows to destinations, so that these flows are scheduled.
 
-    :returns: how many were deleted.
+    :returns: the number of deleted entries.
     """
     if not destinations:
         return 0
-    wanted: dict[bytes, list[Destination]] = {}
+    by_address: dict[bytes, list[Destination]] = {}
     for destination in destinations:
-        wanted.setdefault(address_bytes(destination.address), []).append(destination)
+        by_address.setdefault(address_bytes(destination.address), []).append(destination)
     deleted = 0
     for message in _dump(0, 0xFFFFFFFF):
-        found = netlink.parse(message, netlink.PREAMBLE, (_TUPLE_ORIG, _MARK, _ID))
-        if not _mark(found) and _goes_to(found[_TUPLE_ORIG], wanted):
-            deleted += _delete(message[0], found)
+        attributes = netlink.parse(message, netlink.PREAMBLE, (_TUPLE_ORIG, _MARK, _ID))
+        if not _mark(attributes) and _goes_to(attributes[_TUPLE_ORIG], by_address):
+            deleted += _delete(message[0], attributes)
     return deleted
 
 
@@ -80,14 +80,14 @@ def delete_flows(kinds_by_id: Mapping[int, Collection[FlowKind]]) -> None:
             _flush(mark)
         return
     for message in _dump(OURS, OURS):
-        found = netlink.parse(message, netlink.PREAMBLE, (_TUPLE_ORIG, _MARK, _ID))
-        kinds = kinds_by_id.get(_mark(found))
-        if kinds and (len(kinds) == len(FlowKind) or _kind(found[_TUPLE_ORIG]) in kinds):
-            _delete(message[0], found)
+        attributes = netlink.parse(message, netlink.PREAMBLE, (_TUPLE_ORIG, _MARK, _ID))
+        kinds = kinds_by_id.get(_mark(attributes))
+        if kinds and (len(kinds) == len(FlowKind) or _kind(attributes[_TUPLE_ORIG]) in kinds):
+            _delete(message[0], attributes)
 
 
 def _flush(mark: int) -> None:
-    """Let the kernel delete what has a mark. Without one it would delete everything."""
+    """Let the kernel delete the entries with a mark. Without a mark it would delete all entries."""
     if not mark & OURS:
         raise NodeError(f"conntrack: {mark:#010x} is not the id of a backend")
     try:
@@ -97,7 +97,7 @@ def _flush(mark: int) -> None:
 
 
 def _marked(mark: int, mask: int) -> bytes:
-    """Return the attributes that choose entries by their mark."""
+    """Return the attributes that select entries by their mark."""
     return netlink.attribute(_MARK, struct.pack("!I", mark)) + netlink.attribute(_MARK_MASK, struct.pack("!I", mask))
 
 
@@ -107,46 +107,53 @@ def _kind(original: bytes) -> FlowKind:
     return FlowKind.STREAM if is_stream else FlowKind.DATAGRAM
 
 
-def _mark(found: dict[int, bytes]) -> int:
-    return int.from_bytes(found.get(_MARK, b""), "big")
+def _mark(attributes: dict[int, bytes]) -> int:
+    return int.from_bytes(attributes.get(_MARK, b""), "big")
 
 
-def _goes_to(original: bytes, wanted: dict[bytes, list[Destination]]) -> bool:
+def _goes_to(original: bytes, destinations: dict[bytes, list[Destination]]) -> bool:
+    """Return whether an entry's original tuple goes to one of the destinations.
+
+    :param destinations: by their address in network order.
+    """
     parts = netlink.parse(original)
     addresses = netlink.parse(parts[_TUPLE_IP])
     address = addresses.get(_IPV4_DESTINATION) or addresses.get(_IPV6_DESTINATION) or b""
-    if address not in wanted:
+    if address not in destinations:
         return False
     protocol = netlink.parse(parts[_TUPLE_PROTO])
     number = protocol[_PROTO_NUMBER][0]
     port = int.from_bytes(protocol.get(_PROTO_DESTINATION_PORT, b"\0\0"), "big")
     return any(
-        one.protocol == "any"
-        or (number == _PROTOCOL_NUMBERS[one.protocol] and one.ports.first <= port <= one.ports.last)
-        for one in wanted[address]
+        destination.protocol == "any"
+        or (
+            number == _PROTOCOL_NUMBERS[destination.protocol]
+            and destination.ports.first <= port <= destination.ports.last
+        )
+        for destination in destinations[address]
     )
 
 
-def _is_active(found: dict[int, bytes]) -> bool:
-    if _PROTOINFO not in found:
+def _is_active(attributes: dict[int, bytes]) -> bool:
+    if _PROTOINFO not in attributes:
         return True
-    tcp = netlink.parse(found[_PROTOINFO]).get(_PROTOINFO_TCP)
+    tcp = netlink.parse(attributes[_PROTOINFO]).get(_PROTOINFO_TCP)
     return tcp is None or netlink.parse(tcp)[_TCP_STATE][0] <= _LAST_ACTIVE_STATE
 
 
 def _dump(mark: int, mask: int) -> Iterator[bytes]:
-    """List entries with a mark; a kernel that does not filter lists more."""
+    """Yield the entries with a mark; a kernel that does not filter yields more."""
     try:
         yield from netlink.dump(_SUBSYSTEM, _GET, _marked(mark, mask))
     except OSError as error:
         raise NodeError(f"conntrack: the flows cannot be listed: {error.strerror}") from error
 
 
-def _delete(family: int, found: dict[int, bytes]) -> bool:
-    """Delete one entry, by tuple and id; whether it was still there. Without a tuple the kernel would delete all."""
-    tuple_of_entry = netlink.nested(_TUPLE_ORIG, found[_TUPLE_ORIG])
+def _delete(family: int, attributes: dict[int, bytes]) -> bool:
+    """Delete an entry by tuple and id, and return whether it was still there. Without a tuple all would be deleted."""
+    tuple_of_entry = netlink.nested(_TUPLE_ORIG, attributes[_TUPLE_ORIG])
     try:
-        netlink.do(_SUBSYSTEM, _DELETE, family, tuple_of_entry + netlink.attribute(_ID, found[_ID]))
+        netlink.do(_SUBSYSTEM, _DELETE, family, tuple_of_entry + netlink.attribute(_ID, attributes[_ID]))
     except OSError as error:
         if error.errno == errno.ENOENT:
             return False
