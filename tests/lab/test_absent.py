@@ -20,6 +20,7 @@ from lab.fleet import Fleet
 from lab.rows import FAMILIES, backend_address, listener, target, wait_for_connections, wait_for_states
 from lab.topology import on_link_vip4, on_link_vip6
 from lab.traffic import Load, failures, finish, run_load, shares, start_load
+from lab.waiting import wait_until
 
 SCRIPT = Path(__file__).parent / "scripts" / "check_port.sh"
 STREAMS = 4
@@ -89,8 +90,16 @@ def node(own_lab: Lab, own_fleet: Fleet, fresh: Snapshot) -> Node:
     )
     for family in FAMILIES:
         wait_for_states(own_lab, f"held{family}", "healthy")
+    # The agent writes the files for the next boot some seconds after a change of health.
+    wait_until(lambda: _boots_with_backends(node), "the boot files are up to date")
     assert _changes(node, fresh).keys() == fresh.keys()
     return node
+
+
+def _boots_with_backends(node: Node) -> bool:
+    """Return whether the streams' listeners accept flows after the next boot."""
+    ruleset = node.run(["grep", "-rh", "goto l_", "/var/lib/evenflow/restore/current/parts"], check=False).stdout
+    return all(f"goto l_held{family}" in ruleset for family in FAMILIES)
 
 
 def _listeners(lab: Lab, **options: Any) -> list[dict[str, Any]]:
