@@ -52,8 +52,8 @@ options:
       - Maximum number of flows of the backend, 0 to 2147483647. V(0) means no limit.
       - When a backend has reached its limit, new flows go to the others; the first SYN of a flow may have to be sent
         again. When all have, new flows are rejected.
-      - Flows that exist when the limit is changed count. Those that have ended since then stop counting at the next run
-        of a module.
+      - Flows that exist when the limit is changed count. Those that have ended since then stop counting when the agent
+        next looks at the node, or at the next run of a module.
       - A new backend has V(0).
     type: int
   failover:
@@ -138,8 +138,7 @@ options:
       - V(none) and V(client_ip_port_proto) use both addresses, both ports and the protocol.
       - V(client_ip_proto) uses both addresses and the protocol, V(client_ip) both addresses, and
         V(client_ip_no_destination) the address of the client.
-      - C(scheduler=sh) and C(scheduler=dh) always hash one address, which is equal in flows that are equal in any of
-        these.
+      - With C(scheduler=sh) and C(scheduler=dh) this option matters only for sessions.
       - A scheduler that does not hash requires C(tracking_mode=per_session) for every value but V(none).
       - A new listener has V(none).
     type: str

@@ -33,7 +33,7 @@ def run_module(module: LbModule) -> NoReturn:
         if not module.check_mode:
             node.end_flows(outcome)
         result = {**module.change_result(outcome), "timeout": request.seconds(outcome.config_after)}
-        _add_deadlines(result, request, outcome)
+        _add_moved_deadlines(result, request, outcome)
         progress = DrainProgress(view, request, outcome.config_after)
         has_to_wait = options["wait"] and request.state == DrainState.DRAINED and not module.check_mode
         if has_to_wait:
@@ -101,19 +101,19 @@ def _fault(waited: WaitResult, request: DrainRequest) -> str:
     )
 
 
-def _add_deadlines(result: dict[str, Any], request: DrainRequest, outcome: Outcome) -> None:
-    """Add to a result that drains which had begun before get another time-out."""
-    names = request.keys(outcome.config_after)
+def _add_moved_deadlines(result: dict[str, Any], request: DrainRequest, outcome: Outcome) -> None:
+    """Mark a result as changed if drains that had begun get another deadline, and show it in the diff."""
+    keys = request.keys(outcome.config_after)
     before, after = (
-        {name: runtime.drains[name] for name in names & runtime.drains.keys()}
+        {key: runtime.drains[key] for key in keys & runtime.drains.keys()}
         for runtime in (outcome.runtime_before, outcome.runtime_after)
     )
-    moved = sorted(name for name in before.keys() & after.keys() if before[name].deadline != after[name].deadline)
+    moved = sorted(key for key in before.keys() & after.keys() if before[key].deadline != after[key].deadline)
     if moved:
         result["changed"] = True
         for side, drains in (("before", before), ("after", after)):
             if "diff" in result:
-                result["diff"][side]["drain_timeouts"] = {name: _seconds(drains[name]) for name in moved}
+                result["diff"][side]["drain_timeouts"] = {key: _seconds(drains[key]) for key in moved}
 
 
 def _seconds(drain: Drain) -> int | None:

@@ -14,9 +14,9 @@ Reports = Mapping[str, Dict[str, Any]]
 _NODE_SETTINGS = ("hash_seed",)
 _PRESENT, _ABSENT = "present", "absent"
 
-_LISTENER_KEYS = ("name", "backends", "pool", "active_flows")
-_BACKEND_KEYS = ("name", "address", "port", "id", "since", "active_flows", "health", "drain_remaining_sec")
-"""Keys that identify a backend, follow from others, or differ between nodes that agree."""
+_LISTENER_IGNORED = ("name", "backends", "pool", "active_flows")
+_BACKEND_IGNORED = ("name", "address", "port", "id", "since", "active_flows", "health", "drain_remaining_sec")
+"""Keys that identify a listener or backend, follow from others, or differ between nodes that agree."""
 
 
 def disagreements(reports: Reports) -> list[str]:
@@ -51,9 +51,9 @@ def _options(listener: dict[str, Any]) -> list[tuple[str, Any]]:
     """Return everything that must be equal on all nodes; a listener or backend comes before its options."""
     place = f"listener {listener['name']}"
     options: list[tuple[str, Any]] = [(place, _PRESENT)]
-    options += [(f"{place}: {name}", value) for name, value in listener.items() if name not in _LISTENER_KEYS]
+    options += [(f"{place}: {name}", value) for name, value in listener.items() if name not in _LISTENER_IGNORED]
     for backend in listener["backends"]:
         inner = f"{place}: backend {backend['name']} {backend['address']} port {backend['port']}"
         options.append((inner, _PRESENT))
-        options += [(f"{inner}: {name}", value) for name, value in backend.items() if name not in _BACKEND_KEYS]
+        options += [(f"{inner}: {name}", value) for name, value in backend.items() if name not in _BACKEND_IGNORED]
     return options

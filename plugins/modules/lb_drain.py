@@ -131,7 +131,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 drained:
-  description: Whether no backend has more flows than O(max_connections).
+  description: Whether every backend is drained, and is dead or has no more flows than O(max_connections).
   returned: success, or failure because O(timeout) is over
   type: bool
   sample: true

@@ -59,12 +59,12 @@ class Prober:
                 continue
             if series:
                 series.stop()
-            is_new = state == HealthState.INITIAL or series is not None
-            if is_new:
+            starts_at_once = state == HealthState.INITIAL or series is not None
+            if starts_at_once:
                 begin, new = now + new / FIRST_PER_SECOND, new + 1
             else:
                 begin = now + _phase(key) * target.check.check_interval_sec
-            self._series[key] = _Series(target, self._check, self._begun, self._ended, begin, is_new)
+            self._series[key] = _Series(target, self._check, self._begun, self._ended, begin, starts_at_once)
 
     def stop(self) -> None:
         """Stop all checks."""
@@ -101,7 +101,7 @@ class _Series:
     :param begun: called when a check begins, with the seconds that have passed since its time.
     :param ended: called with the result of each check.
     :param begin: when to begin the first check, in the event loop's time.
-    :param is_new: whether the first check does not wait for the target's place in the interval.
+    :param starts_at_once: whether the first check begins before the target's place in the interval.
     """
 
     def __init__(
@@ -111,14 +111,14 @@ class _Series:
         begun: Callable[[float], None],
         ended: Callable[[Target, CheckResult], None],
         begin: float,
-        is_new: bool,
+        starts_at_once: bool,
     ) -> None:
         self.target = target
         self._check = check
         self._begun = begun
         self._ended = ended
         self._begin = begin
-        self._is_out_of_place = is_new
+        self._is_out_of_place = starts_at_once
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._timer = self._loop.call_at(begin, self._start)

@@ -18,7 +18,7 @@ Document = Dict[str, Dict[str, Any]]
 
 
 def complete(name: str, stored: Any) -> dict[str, Any]:
-    """Return a stored listener with the defaults of options that the version that stored it did not have.
+    """Return a stored listener with defaults for options that are newer than its file.
 
     :param name: the name under which the listener is stored.
     :raises ValueError: the value is not a listener that this or an earlier version can have stored.

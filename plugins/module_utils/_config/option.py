@@ -22,7 +22,7 @@ class Option:
     :ivar type: ``str``, ``int``, ``float``, ``bool``, ``list`` or ``dict``, as in an argument spec.
     :ivar default: the value in a new listener or backend; ``None`` if there is none or it follows from other options.
     :ivar choices: the allowed values; empty if they are not limited to a list.
-    :ivar hints: by value that is not allowed, what to add to the error if the value is a likely mistake.
+    :ivar hints: text that is appended to the error for certain wrong values, by value.
     :ivar bounds: the smallest and the largest allowed number.
     :ivar elements: the type of the elements of a list.
     :ivar options: the options of a dict. A value replaces the dict as a whole, so options that are left out get their

@@ -93,7 +93,10 @@ def _check_ports(listener: dict[str, Any], prefix: str, faults: Faults) -> None:
 
 
 def _check_overlap(address: str, protocol: str, entries: list[tuple[PortRange, bool, str]], faults: Faults) -> None:
-    """Check ports in ascending order. If two listeners share a port, the error is that of the listener in the input."""
+    """Report listeners that share a port, at the one that the user's input has.
+
+    :param entries: ports, whether the input has their listener, and its name; in ascending order of ports.
+    """
     widest = entries[0]
     for entry in entries[1:]:
         if entry[0].first <= widest[0].last and entry[2] != widest[2]:

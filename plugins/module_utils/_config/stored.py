@@ -47,7 +47,7 @@ def parse_stored_listener(name: str, listener: Any) -> dict[str, Any]:
 
 
 def _check_nulls(place: str, stored: dict[str, Any], options: dict[str, Option]) -> None:
-    """Refuse a null where a user's null means that the option is not given, and a stored value is always given."""
+    """Refuse null for options that always have a stored value. In the input of a user null means "not given"."""
     for name, option in options.items():
         value = stored[name]
         if value is None and (option.default is not None or option.required or options is BACKEND):

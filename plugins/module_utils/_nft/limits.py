@@ -24,6 +24,13 @@ FULL = "full"
 """The set of backends that are skipped, because they were full."""
 
 
+FULL_TIMEOUT = 60
+"""Seconds for which a full backend is skipped, unless one of its TCP flows ends before.
+
+If it is still full after that, the next flow is dropped, because the kernel has counted it; its retry goes elsewhere.
+"""
+
+
 @dataclass(frozen=True)
 class Limit:
     """A limit of connections.
@@ -84,7 +91,7 @@ def uncounted(
             continue
         flows = active() if flows is None else flows
         alive = sum(flows.get(mark, 0) for mark in limit.marks)
-        # With as many alive as when counting began, none of those need have ended.
+        # If at least as many live, all of the uncounted flows may be among them; else at most those that live.
         left = known if is_kept and alive >= known else alive
         if left:
             numbers[limit.name] = left

@@ -13,7 +13,7 @@ from __future__ import annotations
 from .._config.model import Listener
 from .._config.settings import Settings
 from .._schedule.scheduler import SlotTable
-from .limits import BACKENDS, FULL, listener_key, listener_set_name, over
+from .limits import BACKENDS, FULL, FULL_TIMEOUT, listener_key, listener_set_name, over
 from .objects import Chain, Group, Set, SetKind
 
 SESSION_TIMEOUT = 600
@@ -21,12 +21,6 @@ SESSION_TIMEOUT = 600
 
 SESSIONS = 65536
 """Maximum number of sessions of a listener."""
-
-FULL_TIMEOUT = 60
-"""Seconds for which a full backend is skipped, unless one of its TCP flows ends before.
-
-If it is still full after that, the next flow is dropped, because the kernel has counted it; its retry goes elsewhere.
-"""
 
 _HEADER = {"4": "ip", "6": "ip6"}
 _FIVE = "{ip} saddr . {ip} daddr . meta l4proto . th sport . th dport"
@@ -54,6 +48,11 @@ _SNAPLEN = 128
 def chain_name(listener: str) -> str:
     """Return the name of the chain that a listener's new flows enter."""
     return f"l_{listener}"
+
+
+def after_choice_name(listener: str) -> str:
+    """Return the name of the chain that a flow enters once its backend is chosen, where a session may choose it."""
+    return f"f_{listener}"
 
 
 def slots_name(listener: str) -> str:
@@ -88,7 +87,7 @@ def _chains(listener: Listener, slots: SlotTable, settings: Settings) -> dict[st
     choice = [*_draw(listener, slots, settings), *_spill(listener)]
     if not listener.keeps_sessions:
         return {name: Chain((*choice, *end))}
-    after_choice = f"f_{listener.name}"
+    after_choice = after_choice_name(listener.name)
     chosen = (*choice, *_remember(listener, settings), f"goto {after_choice}")
     return {
         after_choice: Chain(tuple(end)),

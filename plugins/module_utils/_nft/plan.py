@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The plan: the one place that decides what must change on a node. Pure, from the desired and the live state."""
+"""The plan: the one place that decides what must change in the table and on interfaces. Pure."""
 
 from __future__ import annotations
 
@@ -201,7 +201,10 @@ def _update_elements(transaction: Transaction, name: str, desired: Set, live: Se
 
 
 def _clear_full(transaction: Transaction, desired: Set, live: Set) -> None:
-    """Take backends whose limit was edited out of the full ones, whether they are in or not: they may have room now."""
+    """Remove each backend whose limit was edited from the full ones, because it may have room now.
+
+    It is added first, because nft refuses to delete an element that does not exist.
+    """
     after, before = content(desired.elements), content(live.elements)
     edited = [key for key in after if key in before and after[key] != before[key]]
     transaction.add_elements(FULL, dict.fromkeys(edited))

@@ -105,23 +105,24 @@ STATIC_CHAINS = {
             "ip6 daddr vmap @anyproto6",
         )
     ),
-    # 58 is ICMPv6, by number: without /etc/protocols nft knows no name for it.
-    # A VIP that is not an address of this node has no stack behind it that could answer for its unserved ports.
-    # A packet without an entry that comes from a backend would reach the client un-NATed. Where the listener serves
-    # more than single ports, the backend's other traffic is let through: only its peers of late are guarded.
     "unserved": Chain(
         (
+            # The node's own stack would answer an invalid packet with a reset, which kills the live flow.
             "ct state invalid ip daddr @vips4 drop",
             "ct state invalid ip6 daddr @vips6 drop",
             "ct state new ip daddr @dedicated4 meta l4proto != icmp goto refuse",
+            # 58 is ICMPv6, by number: without /etc/protocols nft knows no name for it.
             "ct state new ip6 daddr @dedicated6 meta l4proto != 58 goto refuse",
+            # A VIP that is not an address of this node has no stack behind it that could answer for unserved ports.
             "ct state new fib daddr type != local ip daddr @routed4 goto refuse",
             "ct state new fib daddr type != local ip6 daddr @routed6 goto refuse",
+            # What follows is about packets of backends without an entry, which would reach the client un-NATed.
             "ct state new tcp flags & (syn | ack) == syn return",
             "meta l4proto tcp ip saddr . meta l4proto . th sport @closed4 goto refuse",
             "meta l4proto tcp ip6 saddr . meta l4proto . th sport @closed6 goto refuse",
             "ip saddr . meta l4proto . th sport @endpoints4 drop",
             "ip6 saddr . meta l4proto . th sport @endpoints6 drop",
+            # Listeners with more than single ports: only addresses seen in the last 5 minutes are guarded.
             "ip saddr . ip daddr @peers4 drop",
             "ip6 saddr . ip6 daddr @peers6 drop",
         )

@@ -75,7 +75,7 @@ class Transaction:
         self.statements.extend(other.statements)
 
     def checkpoint(self) -> None:
-        """Declare that nothing stated so far is in use before something that follows, so that it may be run before."""
+        """Allow a split here: the statements so far have no effect on packets until later ones use what they add."""
         self._checkpoints.append(len(self.statements))
 
     def batches(self) -> list[Transaction]:

@@ -52,8 +52,7 @@ class BootFiles:
     def write_ruleset(self, files: PendingFiles, ruleset: list[Part]) -> None:
         """Write the ruleset that ``nft -f`` loads. It is on the disk when this returns, and has no place yet.
 
-        A part that is there from the last time is not computed again, a file of such parts not written again. That
-        goes for nothing if a file was damaged.
+        Unchanged parts keep their text, and unchanged files are linked. If a file is damaged, all are written anew.
         """
         by_file, sizes = _by_file(ruleset), self._sizes()
         is_intact = self._read_main() == self._main(sizes)

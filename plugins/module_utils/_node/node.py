@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The change flow of a node: read its files and its kernel, plan, apply, save. Every change goes through this.
+"""How a node is changed: read its files and its kernel, plan, apply, save. Every change goes through this.
 
 A change may die at any point, by a signal or a power cut. Its steps are in an order in which every point is one from
 which the next change, or a reboot and the next change, reaches the configuration before or after it:
@@ -56,11 +56,13 @@ from . import agent_status, repairs
 from .applied import Applied, Snapshot, take_snapshot
 from .boot_files import BootFiles
 from .garbage import gc_paused
-from .interrupted import Unfinished
+from .unfinished import Unfinished
 
 Timeouts = Callable[[Document], Mapping[str, Optional[float]]]
+"""Returns time-outs of drains by backend key from the configuration after; see :class:`~.._state.transition.Event`."""
+
 Guard = Callable[[Configuration, Configuration], None]
-"""Is given the effective configuration before and after; raises :class:`InvalidInput`."""
+"""Gets the effective configuration before and after; raises :class:`InvalidInput` to refuse the change."""
 
 
 class SaveBoot(Enum):
@@ -88,7 +90,7 @@ class ChangeRequest:
     :ivar expected: fingerprint that the configuration before must have.
     :ivar learned: health of backends that is newer than the saved one.
     :ivar save_boot: when to write the boot files.
-    :ivar slow_start: see :func:`~.._state.transition.transition`, as for ``timeouts``.
+    :ivar slow_start: how backends that join reach their share.
     :ivar timeouts: returns the time-outs of drains, from the configuration after.
     :ivar guard: refuses an effective configuration.
     """
@@ -110,7 +112,8 @@ class Outcome:
     :ivar difference: between the two configurations.
     :ivar plan: what had to be done on the node.
     :ivar fingerprint: of the configuration after.
-    :ivar repairs: what other programs had changed, as texts; empty where the change itself asks for the plan.
+    :ivar repairs: what differed on the node without a reason in the change, as texts: what other programs did, a table
+        of another version, an interrupted change.
     :ivar rejected: the records of the runtime state that were damaged, as texts.
     """
 
@@ -377,7 +380,7 @@ class Node:
         begun = {
             name: drain
             for name, drain in after.drains.items()
-            # A pool's drain begins anew with the next look at its health, which must not wait for the disk.
+            # The drain of a pool follows from health, and a change of health must not wait for the disk.
             if drain.cause in (DrainCause.DRAINED, DrainCause.REMOVED) and before.drains.get(name) != drain
         }
         if begun:

@@ -121,7 +121,7 @@ class DrainRequest:
         }
 
     def guard(self, before: Configuration, after: Configuration) -> None:
-        """Refuse a change that leaves a listener fewer healthy backends than it must keep, and fewer than it has.
+        """Refuse a change that takes healthy backends from a listener and leaves it fewer than ``min_eligible``.
 
         :param before: the effective configuration before.
         :param after: the effective configuration after.

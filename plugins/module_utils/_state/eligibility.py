@@ -39,7 +39,7 @@ def select(listener: Listener) -> Selection:
 
     With failover backends these are the healthy primaries as long as enough of them are healthy, else the healthy
     failovers, else the healthy primaries that are left. If no backend is healthy, these are all primaries, or none
-    with ``drop_traffic_if_unhealthy``. The source is section 1 of docs/behaviour.md.
+    with ``drop_traffic_if_unhealthy``. The source is docs/behaviour.md, "Selection".
 
     :param listener: the effective listener.
     """
@@ -47,7 +47,7 @@ def select(listener: Listener) -> Selection:
     primaries = tuple(backend for backend in candidates if not backend.failover)
     healthy = tuple(backend for backend in primaries if is_healthy(backend))
     standby = tuple(backend for backend in candidates if backend.failover and is_healthy(backend))
-    # A ratio of millionths times a count is off by less than this.
+    # Tolerance for rounding: ratios have six decimals.
     is_enough = len(healthy) >= listener.failover_policy.failover_ratio * len(primaries) - 1e-6
     if healthy and (is_enough or not standby):
         return Selection(healthy)

@@ -6,7 +6,7 @@
 
 To keep a flow is to do nothing. To move it is to delete its conntrack entry, so that its next packet is scheduled anew.
 To end it is to reset both sides of a TCP flow at their next packets and to refuse the packets of others, and then to
-delete the entry. The source of the table is section 2 of docs/behaviour.md.
+delete the entry. The source of the table is docs/behaviour.md, "The table of flow fates".
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Drain:
 
 @dataclass(frozen=True)
 class Runtime:
-    """The runtime state of a node. Backends are named by :func:`~.._config.model.backend_key`.
+    """The runtime state of a node. Backends are named by :func:`~.._config.model.backend_key_of`.
 
     :ivar shares: the shares last dealt to the listeners with lc and wlc.
     :ivar uncounted: number of flows that a limit's element does not count, by the limit's name.

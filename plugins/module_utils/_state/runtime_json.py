@@ -31,7 +31,7 @@ SINCE_BOOT = ("shares", "uncounted", "ending")
 
 _MAX_MESSAGE = 4096
 _OLD_SECTIONS = {"past": "expired", "standby": "failed_over", "settled": "completed_fates"}
-_OLD_RECORDS = {
+_RECORD_FIELDS = {
     "health": ("state", "since", "streak", "message", "weight"),
     "drains": ("since", "deadline", "cause", "removed"),
     "completed_fates": ("stream", "datagram"),
@@ -39,7 +39,7 @@ _OLD_RECORDS = {
 
 
 class NewerFormat(ValueError):
-    """The JSON was written by a newer version, or is none that any version has written."""
+    """The format number is not one that this version reads."""
 
 
 def sections_as_json(runtime: Runtime, sections: Tuple[str, ...]) -> Dict[str, Any]:
@@ -89,7 +89,7 @@ def _migrated(content: Dict[str, Any]) -> Dict[str, Any]:
     if format_ == FORMAT:
         return content
     content = {_OLD_SECTIONS.get(name, name): section for name, section in content.items()}
-    for name, fields in _OLD_RECORDS.items():
+    for name, fields in _RECORD_FIELDS.items():
         if isinstance(content.get(name), dict):
             content[name] = {
                 key: dict(zip(fields, record)) if isinstance(record, list) and len(record) == len(fields) else record
@@ -133,14 +133,14 @@ def _check_ramps(fields: Dict[str, Any], rejected: List[str]) -> None:
             rejected.append(f"{name}: {key!r}: not in {other}")
 
 
-def _backend(value: Any) -> str:
-    """Check the name of a backend as :func:`~.._config.model.backend_key_of` writes it."""
+def _backend_key(value: Any) -> str:
+    """Check the key of a backend as :func:`~.._config.model.backend_key_of` writes it."""
     name, _slash, endpoint = value.partition("/") if isinstance(value, str) else ("", "", "")
     address, _slash, port = endpoint.partition("/")
     if not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65535):
-        raise ValueError(f"{_shown(value)} is not the name of a backend")
+        raise ValueError(f"{_shown(value)} is not the key of a backend")
     if backend_key_of(listener_name(name), unicast_address(address), int(port)) != value:
-        raise ValueError(f"{_shown(value)} is not the name of a backend in the form in which it is written")
+        raise ValueError(f"{_shown(value)} is not the key of a backend in the form in which it is written")
     return str(value)
 
 
@@ -194,7 +194,7 @@ def _fields(record: Any, *names: str) -> List[Any]:
 
 
 def _health(_key: str, record: Any) -> Health:
-    state, since, streak, message, weight = _fields(record, *_OLD_RECORDS["health"])
+    state, since, streak, message, weight = _fields(record, *_RECORD_FIELDS["health"])
     if not isinstance(message, str) or len(message) > _MAX_MESSAGE:
         raise ValueError(f"message: {_shown(message)} is not text of at most {_MAX_MESSAGE} characters")
     return Health(
@@ -207,7 +207,7 @@ def _health(_key: str, record: Any) -> Health:
 
 
 def _drain(key: str, record: Any) -> Drain:
-    since, deadline, cause, removed = _fields(record, *_OLD_RECORDS["drains"])
+    since, deadline, cause, removed = _fields(record, *_RECORD_FIELDS["drains"])
     cause = DrainCause(_word(cause, *DrainCause))
     if (removed is not None) != (cause in (DrainCause.REMOVED, DrainCause.GONE)):
         raise ValueError(f"cause {str(cause)!r} does not go with removed {_shown(removed)}")
@@ -225,7 +225,7 @@ def _removed(key: str, record: Any) -> Dict[str, Any]:
 
 
 def _fate(_key: str, record: Any) -> BackendFate:
-    return BackendFate(*(Fate(_word(value, *Fate)) for value in _fields(record, *_OLD_RECORDS["completed_fates"])))
+    return BackendFate(*(Fate(_word(value, *Fate)) for value in _fields(record, *_RECORD_FIELDS["completed_fates"])))
 
 
 def _slots(_key: str, record: Any) -> Dict[int, int]:
@@ -272,12 +272,12 @@ def _shares_as_json(shares: Shares) -> Dict[str, Any]:
 # There are thousands of records, and a look-up is faster than a call of the enumeration.
 _STATES = {str(state): state for state in HealthState}
 
-_NAMES: Dict[str, Callable[[Any], str]] = {"expired": _backend, "failed_over": _listener}
+_NAMES: Dict[str, Callable[[Any], str]] = {"expired": _backend_key, "failed_over": _listener}
 _RECORDS: Dict[str, Tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
-    "health": (_backend, _health),
-    "drains": (_backend, _drain),
-    "joined": (_backend, lambda _key, value: _time(value)),
-    "ramps": (_backend, lambda _key, value: _whole(value, 1, RAMP_STEPS)),
+    "health": (_backend_key, _health),
+    "drains": (_backend_key, _drain),
+    "joined": (_backend_key, lambda _key, value: _time(value)),
+    "ramps": (_backend_key, lambda _key, value: _whole(value, 1, RAMP_STEPS)),
     "completed_fates": (_mark, _fate),
     "shares": (_listener, _slots),
     "uncounted": (_limit, lambda _key, value: _whole(value, 1)),

@@ -27,7 +27,11 @@ GUARD_SECONDS = 300.0
 
 
 class SlowStart(StrEnum):
-    """How backends that join reach their share: by the clock now, by the agent later, or at once without an agent."""
+    """How backends that join reach their share.
+
+    The agent lets it RISE with time. A module HOLDs it where the agent left it. Without an agent, which would raise it,
+    backends have it AT_ONCE.
+    """
 
     RISE = "rise"
     HOLD = "hold"

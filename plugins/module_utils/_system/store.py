@@ -73,7 +73,7 @@ class Store:
     def configuration(self) -> Document:
         """Return the configuration; without a file it is empty. It must not be modified.
 
-        What is not as :meth:`write_configuration` left it obeys the rules for what users write.
+        A file that another program has edited, so that its digest differs, is validated like the input of a user.
 
         :raises NodeError: the file cannot be understood. It is left as it is.
         """
@@ -157,7 +157,8 @@ class Store:
     def save_runtime(self, after: Runtime, before: Runtime | None) -> None:
         """Write the runtime state.
 
-        Drains are on the disk when this returns; a state without drains comes again and waits for no disk.
+        If there are drains, the file is on the disk when this returns. Without drains it is not synced, because
+        everything else in it can be learned again.
 
         :param before: what the files hold; ``None`` if that is not known.
         """
