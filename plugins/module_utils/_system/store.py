@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Collection
 
 from .._config.address import Address
@@ -208,9 +208,12 @@ class Store:
 
     def remove_leftovers(self) -> None:
         """Remove the new files of a change that died before they took their places."""
+        new = {f"{name}.new" for name in _OWN_FILES}
         for folder in (self.config_dir, self.state_dir, self.run_dir):
-            for name in _OWN_FILES:
-                remove_file(os.path.join(folder, f"{name}.new"))
+            # The agent may not write to the configuration's folder. What stays is overwritten by the next change.
+            with suppress(OSError):
+                for name in new.intersection(os.listdir(folder)):
+                    remove_file(os.path.join(folder, name))
 
     def read_run(self, name: str) -> Any:
         """Return the content of a file that lasts until the next boot; ``None`` without one."""

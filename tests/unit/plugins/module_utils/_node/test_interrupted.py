@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -265,6 +266,25 @@ def test_killed_at_every_step(story: Story, change: str, recovery: str) -> None:
             break
     print(f"{change}, {recovery}: killed before {step} steps; {ends['before']} end before it, {ends['after']} after")
     assert ends["before"] > 5 and ends["after"] > 3
+
+
+def test_the_agent_finishes_a_change_though_it_may_not_write_the_configuration(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its service sees the configuration's folder read-only."""
+    edit, unlink = next(iter(CHANGES.values())), os.unlink
+    for step in range(3, 30, 9):
+        story.reset()
+        story.killed(edit, step)
+
+        def read_only(path: str, *arguments: Any, folder: str = str(story.machine.folder), **options: Any) -> None:
+            if os.path.dirname(path) == folder:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+            unlink(path, *arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", read_only)
+            Node(str(story.machine.folder)).reconcile({}, save=False)
 
 
 def test_an_interrupted_change_is_no_repair_of_what_others_did(story: Story) -> None:
