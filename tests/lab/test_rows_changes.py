@@ -17,6 +17,7 @@ from lab.rows import (
     FAMILIES,
     agent_stopped,
     backend_address,
+    forget_removed,
     leaked,
     listener,
     put_library,
@@ -127,6 +128,7 @@ def test_a_module_run_restores_a_lost_table(fleet: Fleet, lab: Lab, client: Node
 @pytest.mark.nft
 def test_row_46_reboot(fleet: Fleet, lab: Lab, client: Node, vips_on_interfaces: Any) -> None:
     """Row 46: a rebooted node forwards and has its VIPs before a module runs on it, also after a power cut."""
+    forget_removed(fleet, lab.node("lb1"))
     listeners = [listener(lab, f"web{family}", family, 46, scheduler="wrr") for family in FAMILIES]
     on_link = [
         {**listener(lab, f"on-link{family}", family, 46, port=80), "address": address, "ports": [8081]}

@@ -20,6 +20,7 @@ from lab.rows import (
     FAMILIES,
     RUNTIME,
     agent_pid,
+    forget_removed,
     heal,
     http_check,
     listener,
@@ -41,7 +42,7 @@ def own_vips(fleet: Fleet, lab: Lab) -> Iterator[None]:
     """Set lb1 to add VIPs to its interface, and make sure that only these tests change its table."""
     role: dict[str, Any] = {"tags": ["configure", "listeners"], "lb_node_purge": "all"}
     fleet.deploy([], ["lb1"], **role, lb_node_vip_mode="address", lb_node_vip_interface="front")
-    _forget_removed(fleet, lab.node("lb1"))
+    forget_removed(fleet, lab.node("lb1"))
     yield
     fleet.deploy([], ["lb1"], **role, lb_node_vip_mode="none")
 
@@ -207,14 +208,6 @@ def test_row_49_a_configuration_that_cannot_be_read(
         node.put(path, good, mode="0640")
     wait_until(lambda: not _agent_status(node)["error"], "the agent reports no error any more")
     assert _state(node) == before
-
-
-def _forget_removed(fleet: Fleet, node: Node) -> None:
-    """Remove the guards for backends that earlier tests removed, which would leave the table in five minutes."""
-    node.run(["systemctl", "stop", AGENT])
-    node.run(["rm", "-f", RUNTIME])
-    fleet.module(node.name, "lb_config", listeners=[])
-    node.run(["systemctl", "start", AGENT])
 
 
 def _state(node: Node) -> list[str]:

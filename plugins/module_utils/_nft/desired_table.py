@@ -49,7 +49,8 @@ def desired_table(
     elements: _Elements = {name: {} for name in SHARED_SETS}
     table = DesiredTable(Group(dict(STATIC_CHAINS), {}), {}, {})
     for listener in configuration.listeners:
-        inputs = _inputs(listener, ids, settings, listener.address in owned, runtime)
+        selection = derived.get(select, listener)
+        inputs = _inputs(listener, selection, ids, settings, listener.address in owned, runtime)
         part = derived.get(_listener_part, listener, inputs)
         table.listeners[listener.name] = part.group
         table.timeouts.update(part.timeouts)
@@ -72,12 +73,14 @@ def desired_table(
 class _Inputs(NamedTuple):
     """All that a listener's part of the table depends on beside the effective listener.
 
+    :ivar selection: its eligible backends.
     :ivar marks: ids of its backends, in their order.
     :ivar is_owned: whether its VIP is on an interface of this node because we put it there.
     :ivar shares: slots by backend id that were dealt to it; ``None`` if none were.
     :ivar uncounted: flows that its limits do not count, by the limits' names.
     """
 
+    selection: Selection
     marks: tuple[int, ...]
     settings: Settings
     is_owned: bool
@@ -97,19 +100,20 @@ class _ListenerPart:
     elements: _Elements
 
 
-def _inputs(listener: Listener, ids: BackendIds, settings: Settings, is_owned: bool, runtime: Runtime) -> _Inputs:
+def _inputs(
+    listener: Listener, selection: Selection, ids: BackendIds, settings: Settings, is_owned: bool, runtime: Runtime
+) -> _Inputs:
     marks = _marks(listener, listener.backends, ids)
     uncounted = {}
     if runtime.uncounted:
         names = (listener.name, *map(backend_limit_name, marks))
         uncounted = {name: runtime.uncounted[name] for name in names if name in runtime.uncounted}
-    return _Inputs(tuple(marks), settings, is_owned, runtime.shares.get(listener.name), uncounted)
+    return _Inputs(selection, tuple(marks), settings, is_owned, runtime.shares.get(listener.name), uncounted)
 
 
 def _listener_part(listener: Listener, inputs: _Inputs) -> _ListenerPart:
-    marks, settings = list(inputs.marks), inputs.settings
+    selection, marks, settings = inputs.selection, list(inputs.marks), inputs.settings
     ids = {(listener.name, *backend.endpoint): mark for backend, mark in zip(listener.backends, marks)}
-    selection = select(listener)
     slots = slot_table(listener, selection.backends, ids, settings.hash_seed, inputs.shares)
     elements: _Elements = defaultdict(dict)
     _add_listener(elements, listener, _verdict(listener, selection), settings, inputs.is_owned)

@@ -20,6 +20,11 @@ class Pool(StrEnum):
     FAILOVER = "failover"
 
 
+# Thousands of backends are compared with these: looking a member up in its class takes longer than the comparison.
+_INITIAL = HealthState.INITIAL
+_USABLE = ("", HealthState.HEALTHY)
+
+
 @dataclass(frozen=True)
 class Selection:
     """The eligible backends of a listener.
@@ -60,12 +65,12 @@ def select(listener: Listener) -> Selection:
 
 def is_candidate(backend: Backend) -> bool:
     """Return whether a backend can be eligible: it is enabled, has a share and has left the initial state."""
-    return backend.admin_state == "enabled" and backend.has_share and backend.health != HealthState.INITIAL
+    return backend.admin_state == "enabled" and backend.has_share and backend.health != _INITIAL
 
 
 def is_healthy(backend: Backend) -> bool:
     """Return whether a backend is healthy by its check; a backend without a check is."""
-    return backend.health in ("", HealthState.HEALTHY)
+    return backend.health in _USABLE
 
 
 def pool_of(backend: Backend) -> Pool:

@@ -270,12 +270,12 @@ def _with_ramps(present: Configuration, serving: frozenset[str], runtime: Runtim
 
 def _with_fates(present: Configuration, runtime: Runtime, now: float, derived: Derived) -> Runtime:
     """Begin to end the flows that must end, and complete the fates of those that move or were reset long enough."""
-    due_fates = {
-        (listener.name, *backend.endpoint): (key, backend, fate)
-        for listener in present.listeners_and_leaving
-        for key, backend, fate in zip(listener.backend_keys, listener.backends, derived.get(fates_now, listener))
-        if fate
-    }
+    due_fates = {}
+    for listener in present.listeners_and_leaving:
+        backend_fates = derived.get(fates, listener, derived.get(select, listener))
+        for key, backend, fate in zip(listener.backend_keys, listener.backends, backend_fates):
+            if fate:
+                due_fates[(listener.name, *backend.endpoint)] = key, backend, fate
     ids = backend_ids(present) if due_fates else {}
     ending: dict[int, float] = {}
     completed: dict[int, BackendFate] = {}
@@ -296,11 +296,6 @@ def _with_fates(present: Configuration, runtime: Runtime, now: float, derived: D
         for key, drain in runtime.drains.items()
     }
     return replace(runtime, ending=ending, completed_fates=completed, drains=drains)
-
-
-def fates_now(listener: Listener) -> tuple[BackendFate, ...]:
-    """Return the fate of each backend's flows of an effective listener, as it is."""
-    return fates(listener, select(listener))
 
 
 def _moves_only(fate: BackendFate) -> BackendFate:

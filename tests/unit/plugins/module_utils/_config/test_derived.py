@@ -17,6 +17,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table i
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.limits import backend_limit_name
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state import effective as effective_module
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.effective import effective
+from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import Selection
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health, HealthState
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import Runtime
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, configuration, listener
@@ -110,8 +111,14 @@ def test_a_table_does_not_depend_on_earlier_derived_objects(data: st.DataObject,
 CHECKS = st.sampled_from([None, check(), check("http", dynamic_weight=True)])
 
 
+def _web(**options: Any) -> Listener:
+    backends = [backend(f"198.19.0.{number}", max_connections=5) for number in (1, 2)]
+    return configuration(listener("web", *backends, **options)).listeners[0]
+
+
 # Two values of each input, for which the listener below has different parts.
 INPUTS: dict[str, tuple[Any, Any]] = {
+    "selection": (Selection(_web().backends), Selection(_web().backends[:1])),
     "marks": ((0x80000001, 0x80000002), (0x80000001, 0x80000003)),
     "settings": (Settings(hash_seed=1), Settings(hash_seed=2)),
     "is_owned": (True, False),
@@ -124,11 +131,6 @@ APPLIED: dict[str, tuple[Any, Any]] = {
     "step": (None, 3),
     "is_drain_expired": (False, True),
 }
-
-
-def _web(**options: Any) -> Listener:
-    backends = [backend(f"198.19.0.{number}", max_connections=5) for number in (1, 2)]
-    return configuration(listener("web", *backends, **options)).listeners[0]
 
 
 @pytest.mark.parametrize("field", table_module._Inputs._fields)
