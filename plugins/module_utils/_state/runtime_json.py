@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from .._config.address import address_bytes
 from .._config.model import backend_key_of
+from .._config.option import shown
 from .._config.stored import parse_stored_listener
 from .._config.values import listener_name, unicast_address
 from .fate import BackendFate, Fate
@@ -65,7 +66,7 @@ def checked_sections(content: Any, sections: Tuple[str, ...]) -> Tuple[Dict[str,
     """
     rejected: List[str] = []
     if not isinstance(content, dict):
-        return {}, [f"{_shown(content)} is not a runtime state"]
+        return {}, [f"{shown(content)} is not a runtime state"]
     content = _migrated(content)
     rejected += [f"{name}: not a section" for name in sorted(content.keys() - set(sections))]
     fields: Dict[str, Any] = {}
@@ -84,7 +85,7 @@ def _migrated(content: Dict[str, Any]) -> Dict[str, Any]:
     """Return JSON of an older format in the present one, without the keys that are not sections."""
     format_ = content.get("format", 1)
     if isinstance(format_, bool) or format_ not in (1, FORMAT):
-        raise NewerFormat(f"format {_shown(format_)} is not {FORMAT}, the one this version reads")
+        raise NewerFormat(f"format {shown(format_)} is not {FORMAT}, the one this version reads")
     content = {name: section for name, section in content.items() if name not in ("format", "digest")}
     if format_ == FORMAT:
         return content
@@ -100,7 +101,7 @@ def _migrated(content: Dict[str, Any]) -> Dict[str, Any]:
 
 def _checked_names(section: str, content: Any, rejected: List[str]) -> frozenset[str]:
     if not isinstance(content, list):
-        rejected.append(f"{section}: {_shown(content)} is not a list")
+        rejected.append(f"{section}: {shown(content)} is not a list")
         return frozenset()
     names = set()
     for name in content:
@@ -113,7 +114,7 @@ def _checked_names(section: str, content: Any, rejected: List[str]) -> frozenset
 
 def _checked_records(section: str, content: Any, rejected: List[str]) -> Dict[Any, Any]:
     if not isinstance(content, dict):
-        rejected.append(f"{section}: {_shown(content)} is not a dictionary")
+        rejected.append(f"{section}: {shown(content)} is not a dictionary")
         return {}
     read_key, read_record = _RECORDS[section]
     records = {}
@@ -121,7 +122,7 @@ def _checked_records(section: str, content: Any, rejected: List[str]) -> Dict[An
         try:
             records[read_key(key)] = read_record(key, record)
         except ValueError as error:
-            rejected.append(f"{section}: {_shown(key)}: {error}")
+            rejected.append(f"{section}: {shown(key)}: {error}")
     return records
 
 
@@ -138,15 +139,15 @@ def _backend_key(value: Any) -> str:
     name, _slash, endpoint = value.partition("/") if isinstance(value, str) else ("", "", "")
     address, _slash, port = endpoint.partition("/")
     if not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65535):
-        raise ValueError(f"{_shown(value)} is not the key of a backend")
+        raise ValueError(f"{shown(value)} is not the key of a backend")
     if backend_key_of(listener_name(name), unicast_address(address), int(port)) != value:
-        raise ValueError(f"{_shown(value)} is not the key of a backend in the form in which it is written")
+        raise ValueError(f"{shown(value)} is not the key of a backend in the form in which it is written")
     return str(value)
 
 
 def _listener(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{_shown(value)} is not the name of a listener")
+        raise ValueError(f"{shown(value)} is not the name of a listener")
     return listener_name(value)
 
 
@@ -155,48 +156,48 @@ def _limit(value: Any) -> str:
     if isinstance(value, str) and value.startswith("0x"):
         mark = int(value, 16) if len(value) == 10 else 0
         if f"{mark:#010x}" != value:
-            raise ValueError(f"{_shown(value)} is not the id of a backend")
+            raise ValueError(f"{shown(value)} is not the id of a backend")
         return value
     return _listener(value)
 
 
 def _mark(value: Any) -> int:
     if not (isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) == 10):
-        raise ValueError(f"{_shown(value)} is not the id of a backend")
+        raise ValueError(f"{shown(value)} is not the id of a backend")
     mark = int(value)
     if not 0x80000000 <= mark < 0xFFFFFFFF or str(mark) != value:
-        raise ValueError(f"{_shown(value)} is not the id of a backend")
+        raise ValueError(f"{shown(value)} is not the id of a backend")
     return mark
 
 
 def _whole(value: Any, least: int, most: int = 2**63) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"{_shown(value)} is not a whole number of {least}–{most}")
+        raise ValueError(f"{shown(value)} is not a whole number of {least}–{most}")
     return value
 
 
 def _time(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 2**53:
-        raise ValueError(f"{_shown(value)} is not a time")
+        raise ValueError(f"{shown(value)} is not a time")
     return float(value)
 
 
 def _word(value: Any, *words: str) -> str:
     if not isinstance(value, str) or value not in words:
-        raise ValueError(f"{_shown(value)} is not one of {', '.join(words)}")
+        raise ValueError(f"{shown(value)} is not one of {', '.join(words)}")
     return value
 
 
 def _fields(record: Any, *names: str) -> List[Any]:
     if not isinstance(record, dict) or record.keys() != set(names):
-        raise ValueError(f"{_shown(record)} does not have the fields {', '.join(names)}")
+        raise ValueError(f"{shown(record)} does not have the fields {', '.join(names)}")
     return [record[name] for name in names]
 
 
 def _health(_key: str, record: Any) -> Health:
     state, since, streak, message, weight = _fields(record, *_RECORD_FIELDS["health"])
     if not isinstance(message, str) or len(message) > _MAX_MESSAGE:
-        raise ValueError(f"message: {_shown(message)} is not text of at most {_MAX_MESSAGE} characters")
+        raise ValueError(f"message: {shown(message)} is not text of at most {_MAX_MESSAGE} characters")
     return Health(
         HealthState(_word(state, *HealthState)),
         _time(since),
@@ -210,7 +211,7 @@ def _drain(key: str, record: Any) -> Drain:
     since, deadline, cause, removed = _fields(record, *_RECORD_FIELDS["drains"])
     cause = DrainCause(_word(cause, *DrainCause))
     if (removed is not None) != (cause in (DrainCause.REMOVED, DrainCause.GONE)):
-        raise ValueError(f"cause {str(cause)!r} does not go with removed {_shown(removed)}")
+        raise ValueError(f"cause {str(cause)!r} does not go with removed {shown(removed)}")
     if removed is not None:
         removed = _removed(key, removed)
     return Drain(_time(since), None if deadline is None else _time(deadline), cause, removed)
@@ -220,7 +221,7 @@ def _removed(key: str, record: Any) -> Dict[str, Any]:
     listener = parse_stored_listener(key.split("/")[0], record)
     names = [backend_key_of(listener["name"], item["address"], item["port"]) for item in listener["backends"]]
     if names != [key] or len(address_bytes(listener["address"])) != len(address_bytes(key.split("/")[1])):
-        raise ValueError(f"removed: {_shown(names)} is not this backend alone")
+        raise ValueError(f"removed: {shown(names)} is not this backend alone")
     return listener
 
 
@@ -230,13 +231,8 @@ def _fate(_key: str, record: Any) -> BackendFate:
 
 def _slots(_key: str, record: Any) -> Dict[int, int]:
     if not isinstance(record, dict):
-        raise ValueError(f"{_shown(record)} is not a dictionary")
+        raise ValueError(f"{shown(record)} is not a dictionary")
     return {_mark(mark): _whole(slots, 0) for mark, slots in record.items()}
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _built_health(records: Dict[str, Any]) -> Dict[str, Health]:
