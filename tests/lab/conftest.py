@@ -16,6 +16,7 @@ import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
+from lab.rows import forget_flows, forget_removed
 from lab.traffic import abandon_loads
 
 # Seconds that a file takes on 2 cores. The longest files begin first, so that the labs finish together.
@@ -64,13 +65,23 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def fleet(lab: Lab) -> Iterator[Fleet]:
-    """Yield the lab's load balancers, deployed by the role, without a listener at the start and at the end."""
-    deployed = Fleet(lab)
-    deployed.deploy([], lb_node_purge="all")
-    yield deployed
-    deployed.configure([])
+def deployed(lab: Lab) -> Iterator[Fleet]:
+    """Yield the lab's load balancers, deployed by the role."""
+    fleet = Fleet(lab)
+    fleet.deploy([], lb_node_purge="all")
+    yield fleet
+    fleet.configure([])
     lab.route("both")
+
+
+@pytest.fixture(scope="module")
+def fleet(deployed: Fleet, lab: Lab) -> Fleet:
+    """Return the deployed load balancers without listeners, flows, drains or counters of the file before."""
+    deployed.configure([])
+    forget_flows(lab)
+    for node in lab.nodes("lb"):
+        forget_removed(deployed, node)
+    return deployed
 
 
 @pytest.fixture(autouse=True)

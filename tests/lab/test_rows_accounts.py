@@ -58,12 +58,14 @@ def test_row_40_log(fleet: Fleet, lab: Lab, client: Node) -> None:
 def test_counters(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Counters have flows, packets and bytes of both directions, and continue when listeners change."""
 
+    name = f"counted{family}"
+
     def counted() -> dict[str, Any]:
-        report = fleet.module("lb1", "lb_info", gather=["counters"], listeners=["dns"])["listeners"][0]
+        report = fleet.module("lb1", "lb_info", gather=["counters"], listeners=[name])["listeners"][0]
         by_backend = {backend["name"]: backend["counters"] for backend in report["backends"]}
         return {"listener": report["counters"], **by_backend}
 
-    dns = listener(lab, "dns", family, 45, protocol="udp", ports=[53], port=8053, scheduler="wrr", weights=(1, 1))
+    dns = listener(lab, name, family, 45, protocol="udp", ports=[53], port=8053, scheduler="wrr", weights=(1, 1))
     fleet.configure([])
     fleet.configure([dns])
     lab.route("lb1")
@@ -72,10 +74,10 @@ def test_counters(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     first = counted()
     assert first["b1"]["flows"] == first["b2"]["flows"] == 10
     header = 28 if family == 4 else 48
-    for name, flows in (("listener", 20), ("b1", 10), ("b2", 10)):
-        assert first[name]["packets_in"] == first[name]["packets_out"] == flows
-        assert first[name]["bytes_in"] == flows * (header + 100)
-        assert first[name]["bytes_out"] > flows * (header + 100)
+    for part, flows in (("listener", 20), ("b1", 10), ("b2", 10)):
+        assert first[part]["packets_in"] == first[part]["packets_out"] == flows
+        assert first[part]["bytes_in"] == flows * (header + 100)
+        assert first[part]["bytes_out"] > flows * (header + 100)
     dns["backends"][0]["weight"] = 0
     other = listener(lab, "other", family, 44)
     for change in ([dns], [dns, other], [{**dns, "scheduler": "mh"}, other]):
