@@ -23,7 +23,10 @@ from .waiting import PATIENCE, wait_until
 FAMILIES = (4, 6)
 
 RUNTIME = "/var/lib/evenflow/runtime.json"
-"""The file with the runtime state of a node: health, drains and ramps."""
+"""The file with the runtime state of a node: drains and ramps."""
+
+HEALTH = "/var/lib/evenflow/health.json"
+"""The file with the health of a node's backends."""
 
 # Unanswered packets of five servers: each has sent several times.
 _SPOKEN = 20
@@ -121,7 +124,7 @@ def states(lab: Lab, name: str, node: str = "lb1") -> str:
 
     They are read from the node's file, because a run of the module takes seconds.
     """
-    records = json.loads(lab.node(node).get(RUNTIME))["health"].items()
+    records = json.loads(lab.node(node).get(HEALTH))["health"].items()
     by_address = sorted((key.split("/")[1], health["state"]) for key, health in records if key.startswith(f"{name}/"))
     return " ".join(state for _address, state in by_address)
 
@@ -150,7 +153,7 @@ def wait_for_connections(client: Node, port: int, count: int) -> None:
 def forget_removed(fleet: Fleet, node: Node) -> None:
     """Remove the guards for backends that earlier tests removed, which would leave the table in five minutes."""
     node.run(["systemctl", "stop", "evenflow.service"])
-    node.run(["rm", "-f", RUNTIME])
+    node.run(["rm", "-f", RUNTIME, HEALTH])
     fleet.module(node.name, "lb_config", listeners=[])
     node.run(["systemctl", "start", "evenflow.service"])
 

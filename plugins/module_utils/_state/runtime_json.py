@@ -21,11 +21,15 @@ from .fate import BackendFate, Fate
 from .health import Health, HealthState
 from .runtime import RAMP_STEPS, Drain, DrainCause, Runtime, Shares
 
-FORMAT = 2
-"""Version of the format. Format 1 had no number, other names of sections, and lists for records."""
+FORMAT = 3
+"""Version of the format. Format 2 had the health among the lasting sections; format 1 had no number, other names of
+sections, and lists for records."""
 
-LASTING = ("drains", "expired", "failed_over", "joined", "ramps", "completed_fates", "health")
+LASTING = ("drains", "expired", "failed_over", "joined", "ramps", "completed_fates")
 """The sections that hold across a reboot."""
+
+HEALTH = ("health",)
+"""The section that checks write, which may have thousands of records. It holds across a reboot."""
 
 SINCE_BOOT = ("shares", "uncounted", "ending")
 """The sections that hold until the next boot."""
@@ -67,7 +71,11 @@ def checked_sections(content: Any, sections: Tuple[str, ...]) -> Tuple[Dict[str,
     rejected: List[str] = []
     if not isinstance(content, dict):
         return {}, [f"{shown(content)} is not a runtime state"]
+    is_older = content.get("format") != FORMAT
     content = _migrated(content)
+    if is_older and sections == LASTING:
+        # Older formats have the health beside the lasting sections.
+        sections += HEALTH
     rejected += [f"{name}: not a section" for name in sorted(content.keys() - set(sections))]
     fields: Dict[str, Any] = {}
     for name in sections:
@@ -84,10 +92,10 @@ def checked_sections(content: Any, sections: Tuple[str, ...]) -> Tuple[Dict[str,
 def _migrated(content: Dict[str, Any]) -> Dict[str, Any]:
     """Return JSON of an older format in the present one, without the keys that are not sections."""
     format_ = content.get("format", 1)
-    if isinstance(format_, bool) or format_ not in (1, FORMAT):
+    if isinstance(format_, bool) or format_ not in (1, 2, FORMAT):
         raise NewerFormat(f"format {shown(format_)} is not {FORMAT}, the one this version reads")
     content = {name: section for name, section in content.items() if name not in ("format", "digest")}
-    if format_ == FORMAT:
+    if format_ != 1:
         return content
     content = {_OLD_SECTIONS.get(name, name): section for name, section in content.items()}
     for name, fields in _RECORD_FIELDS.items():

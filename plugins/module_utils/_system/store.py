@@ -22,6 +22,7 @@ from .._errors import InvalidInput, NodeError
 from .._state.runtime import Runtime
 from .._state.runtime_json import FORMAT as RUNTIME_FORMAT
 from .._state.runtime_json import (
+    HEALTH,
     LASTING,
     SINCE_BOOT,
     NewerFormat,
@@ -41,7 +42,7 @@ _REMEDY = "restore it from listeners.json.previous beside it, or remove it and r
 _VIPS_REMEDY = "remove it, and the addresses that the node no longer needs"
 _OWN_FILES = (
     *("listeners.json", "listeners.json.previous", "vips.json", "vips.batch", "runtime.json"),
-    *("since_boot.json", "applied.json", "unfinished.json"),
+    *("health.json", "since_boot.json", "applied.json", "unfinished.json"),
 )
 _INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-9;-~]{1,15}")
 """Names of interfaces: what the kernel takes and ``ip -batch`` reads as one word."""
@@ -60,9 +61,11 @@ class Store:
         self.run_dir = "/run/evenflow" if usual else os.path.join(config_dir, "run")
         self.listeners_file = os.path.join(config_dir, "listeners.json")
         self._vips_file = os.path.join(self.state_dir, "vips.json")
+        # In the order in which they are written: if the health were first, a backend could join without its ramp.
         self._runtime_files = (
             (os.path.join(self.state_dir, "runtime.json"), LASTING),
             (os.path.join(self.run_dir, "since_boot.json"), SINCE_BOOT),
+            (os.path.join(self.state_dir, "health.json"), HEALTH),
         )
         self._edited: tuple[Any, Document] | None = None
 

@@ -10,6 +10,7 @@ import ipaddress
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import Drain, DrainCause, Runtime
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime_json import (
     FORMAT,
+    HEALTH,
     LASTING,
     SINCE_BOOT,
     checked_sections,
@@ -82,6 +84,7 @@ RUNTIME = Runtime(
     completed_fates={IDS[B3]: BackendFate(Fate.END, Fate.MOVE)},
 )
 SETTINGS = {"hash_seed": 7, "vip_mode": "address", "vip_interface": "lan", "vip_dedicated": None, "log_group": 5}
+SECTIONS = LASTING + SINCE_BOOT + HEALTH
 OTHERS: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 65536, 2**31, 2**32, 2**63, 10**30, 10**400, 1.5, -0.5, 1e300),
     *(float("nan"), float("inf"), "", "0", "all", "x" * 5000, "\0", "\ud800", "../x", "web", B1, VIP6, "0.0.0.0"),
@@ -177,9 +180,9 @@ def test_configuration(store: Store) -> None:
     assert store.configuration() == NODE
 
 
-@pytest.mark.parametrize("name", ["runtime.json", "since_boot.json"])
+@pytest.mark.parametrize("name", ["runtime.json", "health.json", "since_boot.json"])
 def test_runtime(store: Store, name: str) -> None:
-    path = os.path.join(store.state_dir if name == "runtime.json" else store.run_dir, name)
+    path = os.path.join(store.run_dir if name == "since_boot.json" else store.state_dir, name)
     assert store.read_runtime() == (RUNTIME, [])
     refused = rejected = accepted = 0
     seen = {repr(RUNTIME)}
@@ -195,8 +198,8 @@ def test_runtime(store: Store, name: str) -> None:
         if repr(runtime) not in seen:
             seen.add(repr(runtime))
             assert_usable(NODE, runtime)
-            sections = sections_as_json(runtime, LASTING + SINCE_BOOT)
-            assert checked_sections({"format": FORMAT, **sections}, LASTING + SINCE_BOOT) == (vars(runtime), []), place
+            sections = sections_as_json(runtime, SECTIONS)
+            assert checked_sections({"format": FORMAT, **sections}, SECTIONS) == (vars(runtime), []), place
         if place and place[0] in RUNTIME.__dataclass_fields__:
             # All other sections, and all other records of the same section, are unchanged.
             for field in RUNTIME.__dataclass_fields__:
@@ -289,7 +292,7 @@ def test_files_that_are_not_json(store: Store) -> None:
             with pytest.raises(NodeError, match=f"{full}: not JSON"):
                 {"listeners.json": store.configuration, "node.json": store.settings}.get(path, store.vips)()
             full.write_bytes(original)
-    for path in ("state/runtime.json", "run/since_boot.json"):
+    for path in ("state/runtime.json", "state/health.json", "run/since_boot.json"):
         full = Path(store.config_dir, path)
         original = full.read_bytes()
         full.write_bytes(original[:-9])
@@ -300,7 +303,18 @@ def test_files_that_are_not_json(store: Store) -> None:
     assert store.read_runtime() == (RUNTIME, [])
 
 
-def test_the_runtime_state_of_the_previous_release_is_migrated(store: Store) -> None:
+def test_format_2_of_the_runtime_state_is_migrated(store: Store) -> None:
+    """Format 2 has the health beside the drains; what is written afterwards replaces it."""
+    sections = sections_as_json(RUNTIME, LASTING + HEALTH)
+    Path(store.state_dir, "runtime.json").write_text(json.dumps({"format": 2, **sections}), encoding="ascii")
+    Path(store.state_dir, "health.json").unlink()
+    assert store.read_runtime() == (RUNTIME, [])
+    healed = replace(RUNTIME, health={f"web/{B2}/8080": Health(HealthState.HEALTHY, 1002.0)})
+    store.save_runtime(healed, RUNTIME)
+    assert store.read_runtime() == (healed, [])
+
+
+def test_format_1_of_the_runtime_state_is_migrated(store: Store) -> None:
     """Format 1 has no format number, uses lists for records and has other names for three sections."""
     old = {
         "health": {
@@ -326,6 +340,7 @@ def test_the_runtime_state_of_the_previous_release_is_migrated(store: Store) -> 
     }
     Path(store.state_dir, "runtime.json").write_text(json.dumps(old), encoding="ascii")
     Path(store.run_dir, "since_boot.json").write_text(json.dumps(since_boot), encoding="ascii")
+    Path(store.state_dir, "health.json").unlink()
     assert store.read_runtime() == (RUNTIME, [])
 
 
@@ -338,7 +353,7 @@ def test_a_damaged_health_record_is_reported_and_no_drain_is_lost(
     machine.node.change(put(web))
     machine.node.reconcile({f"web/{B2}/0": Health(HealthState.HEALTHY, 5.0)}, save=True)
     before = machine.view.runtime()
-    path = machine.folder / "state" / "runtime.json"
+    path = machine.folder / "state" / "health.json"
     damaged = json.loads(path.read_text("utf-8"))
     damaged["health"][f"web/{B2}/0"]["state"] = "dead"
     path.write_text(json.dumps(damaged), encoding="ascii")
@@ -356,9 +371,9 @@ def test_a_newer_format_of_the_runtime_state_stops_a_change(tmp_path: Path, monk
     machine.install(monkeypatch)
     machine.node.change(put(listener("web", backend(B1, admin_state="drained"))))
     path = machine.folder / "state" / "runtime.json"
-    path.write_text(path.read_text("utf-8").replace('"format": 2', '"format": 3'), encoding="ascii")
+    path.write_text(path.read_text("utf-8").replace('"format": 3', '"format": 4'), encoding="ascii")
     files, held = machine.files(), machine.nft.read_table()
-    with pytest.raises(NodeError, match="runtime.json: format 3 is not 2, the one this version reads; was it written"):
+    with pytest.raises(NodeError, match="runtime.json: format 4 is not 3, the one this version reads; was it written"):
         Node(str(machine.folder)).change(put(listener("web", backend(B1), backend(B2))))
     assert (machine.files(), machine.nft.read_table()) == (files, held)
 

@@ -23,6 +23,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime import EMPTY_RUNTIME, Runtime
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime_json import (
     FORMAT,
+    HEALTH,
     LASTING,
     SINCE_BOOT,
     checked_sections,
@@ -55,7 +56,7 @@ def ids_by_address(configured: Document) -> dict[str, int]:
 
 def written_and_read(runtime: Runtime) -> Runtime:
     """Return a runtime state after it was written to JSON and read with all checks."""
-    sections = LASTING + SINCE_BOOT
+    sections = LASTING + SINCE_BOOT + HEALTH
     content = json.loads(json.dumps({"format": FORMAT, **sections_as_json(runtime, sections)}))
     fields, rejected = checked_sections(content, sections)
     assert not rejected
