@@ -171,7 +171,11 @@ class Listener:
     @cached_property
     def backend_keys(self) -> tuple[str, ...]:
         """The keys of its backends, see :func:`backend_key_of`, in the backends' order."""
-        return tuple(backend_key_of(self.name, *backend.endpoint) for backend in self.backends)
+        return tuple(self.key_of(backend) for backend in self.backends)
+
+    def key_of(self, backend: Backend) -> str:
+        """Return the key of a backend of this listener; `backend_keys` makes those of all."""
+        return backend_key_of(self.name, *backend.endpoint)
 
     @property
     def is_limited(self) -> bool:

@@ -61,7 +61,7 @@ from .unfinished import Unfinished
 Timeouts = Callable[[Document], Mapping[str, Optional[float]]]
 """Returns time-outs of drains by backend key from the configuration after; see :class:`~.._state.transition.Event`."""
 
-Guard = Callable[[Configuration, Configuration], None]
+Guard = Callable[[Configuration, Configuration, Derived], None]
 """Gets the effective configuration before and after; raises :class:`InvalidInput` to refuse the change."""
 
 
@@ -290,7 +290,7 @@ class Node:
         runtime_after = transition(runtime_before, event, conntrack.count, derived)
         effective_after = effective(after, runtime_after, derived)
         if request.guard:
-            request.guard(effective_before, effective_after)
+            request.guard(effective_before, effective_after, derived)
         runtime_after = replace(runtime_after, uncounted=_uncounted(effective_after, live, runtime_after))
         outcome = Outcome(
             config_before,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Iterator
 
+from .._config.derived import Derived
 from .._config.document import Document
 from .._config.model import Backend, Configuration, Listener, backend_key_of
 from .._config.str_enum import StrEnum
@@ -120,11 +121,12 @@ class DrainRequest:
             if backend["admin_state"] == "drained"
         }
 
-    def guard(self, before: Configuration, after: Configuration) -> None:
+    def guard(self, before: Configuration, after: Configuration, derived: Derived) -> None:
         """Refuse a change that takes healthy backends from a listener and leaves it fewer than ``min_eligible``.
 
         :param before: the effective configuration before.
         :param after: the effective configuration after.
+        :param derived: what the change has derived from both.
         :raises InvalidInput: there is such a listener.
         """
         listeners_before = {listener.name: listener for listener in before.listeners}
@@ -132,7 +134,7 @@ class DrainRequest:
         for listener in after.listeners:
             if listener is listeners_before[listener.name]:
                 continue
-            had, kept = self._counted(listeners_before[listener.name]), self._counted(listener)
+            had, kept = (self._counted(each, derived) for each in (listeners_before[listener.name], listener))
             if listener.admin_state == "enabled" and len(kept) < min(self.min_eligible, len(had)):
                 names = f" ({', '.join(backend.name for backend in kept)})" if kept else ""
                 errors.append(
@@ -142,10 +144,10 @@ class DrainRequest:
         if errors:
             raise InvalidInput(errors)
 
-    def _counted(self, listener: Listener) -> list[Backend]:
+    def _counted(self, listener: Listener, derived: Derived) -> list[Backend]:
         return [
             backend
-            for backend in select(listener).backends
+            for backend in derived.get(select, listener).backends
             if is_healthy(backend) and self.out_elsewhere.isdisjoint((backend.name, backend.address))
         ]
 

@@ -128,9 +128,10 @@ def _drains(event: Event, runtime: Runtime) -> dict[str, Drain]:
         if drain.cause == DrainCause.REMOVED or (drain.cause == DrainCause.GONE and not drain.is_expired(event.now))
     }
     for listener in event.config_after.listeners:
-        for backend, key in zip(listener.backends, listener.backend_keys):
+        for backend in listener.backends:
             if backend.admin_state != "drained" and not runtime.drains:
                 continue
+            key = listener.key_of(backend)
             begun = runtime.drains.get(key)
             drains.pop(key, None)
             if backend.admin_state == "drained":
@@ -164,9 +165,10 @@ def _removals(event: Event, runtime: Runtime) -> dict[str, Drain]:
             continue
         endpoints = {backend.endpoint for backend in after.backends} if after else set()
         options_of_backends = document[listener.name]["backends"]
-        for backend, key, options in zip(listener.backends, listener.backend_keys, options_of_backends):
+        for backend, options in zip(listener.backends, options_of_backends):
             if backend.endpoint in endpoints:
                 continue
+            key = listener.key_of(backend)
             is_ending = ids.get((listener.name, *backend.endpoint)) in runtime.ending
             if backend.admin_state == "disabled" and not is_ending:
                 continue
@@ -273,9 +275,9 @@ def _with_fates(present: Configuration, runtime: Runtime, now: float, derived: D
     due_fates = {}
     for listener in present.listeners_and_leaving:
         backend_fates = derived.get(fates, listener, derived.get(select, listener))
-        for key, backend, fate in zip(listener.backend_keys, listener.backends, backend_fates):
+        for backend, fate in zip(listener.backends, backend_fates):
             if fate:
-                due_fates[(listener.name, *backend.endpoint)] = key, backend, fate
+                due_fates[(listener.name, *backend.endpoint)] = listener.key_of(backend), backend, fate
     ids = backend_ids(present) if due_fates else {}
     ending: dict[int, float] = {}
     completed: dict[int, BackendFate] = {}

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.derived import Derived
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_drain
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import InvalidInput
@@ -129,7 +130,7 @@ def _guard(drain: DrainRequest, **health: str) -> None:
         effective(Configuration.from_document(configured), runtime)
         for configured in (checked, drain.edit(checked, Faults()))
     )
-    drain.guard(before, after)
+    drain.guard(before, after, Derived())
 
 
 def test_the_guard_counts_eligible_backends() -> None:
