@@ -32,6 +32,7 @@ _SECONDS = {
     "test_rows_changes.py": 170,
     "test_rows_drain.py": 170,
     "test_rows_repair.py": 120,
+    "test_rows_admission.py": 160,
     "test_rows_ports.py": 110,
     "test_rows_selection.py": 110,
     "test_rows_leaks.py": 100,

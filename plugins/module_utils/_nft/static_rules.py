@@ -12,6 +12,7 @@ from typing import Any
 from .._config.identity import OURS
 from .._config.model import Listener
 from .._config.ports import ALL, PortRange
+from .admission import EXCEEDED
 from .limits import BACKENDS, FULL
 from .objects import Chain
 
@@ -91,6 +92,7 @@ STATIC_CHAINS = {
         )
     ),
     "refuse": Chain(("meta l4proto tcp reject with tcp reset", "reject with icmpx port-unreachable")),
+    "exceeded": EXCEEDED,
     "silent": Chain(("drop",)),
     "gate": Chain(("ct state established ct mark @ended goto refuse",)),
     "dispatch": Chain(
