@@ -33,6 +33,7 @@ _SECONDS = {
     "test_rows_drain.py": 170,
     "test_rows_repair.py": 120,
     "test_rows_admission.py": 160,
+    "test_rows_forward.py": 150,
     "test_rows_ports.py": 110,
     "test_rows_selection.py": 110,
     "test_rows_leaks.py": 100,

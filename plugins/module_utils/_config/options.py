@@ -64,6 +64,7 @@ CHECK_OPTIONS = {
 }
 """The options of each type of health check, without those that all types have."""
 CHECKS_WITHOUT_PORT = ("ping", "script")
+FORWARD_POLICIES = ("none", "vips")
 VIP_MODES = ("none", "address")
 PURGES = ("none", "backends", "listeners", "all")
 
@@ -188,6 +189,7 @@ NODE = {
     "vip_mode": Option("str", default="none", choices=VIP_MODES),
     "vip_interface": Option("str", default="", check=interface_name),
     "vip_dedicated": Option("bool"),
+    "forward_policy": Option("str", default="none", choices=FORWARD_POLICIES),
     "log_group": Option("int", default=5, bounds=(0, 65535)),
 }
 """The settings of a node, as the role writes them to ``node.json``."""

@@ -22,6 +22,7 @@ from .._schedule.scheduler import slot_table
 from .._state.eligibility import Selection, accepts, drops, is_healthy, select
 from .._state.fate import fates
 from .._state.runtime import EMPTY_RUNTIME, Runtime
+from . import forward_policy
 from .limits import BACKENDS, backend_limit_name, over
 from .listener_chains import chain_name, group, log_name, refresh_name, timeouts
 from .objects import DesiredTable, Group, Set, SetKind
@@ -47,7 +48,7 @@ def desired_table(
     derived = derived or Derived()
     ids = backend_ids(configuration)
     elements: _Elements = {name: {} for name in SHARED_SETS}
-    table = DesiredTable(Group(dict(STATIC_CHAINS), {}), {}, {})
+    table = DesiredTable(Group(dict(STATIC_CHAINS), {}), forward_policy.group(configuration, settings), {}, {})
     for listener in configuration.listeners:
         selection = derived.get(select, listener)
         inputs = _inputs(listener, selection, ids, settings, listener.address in owned, runtime)
