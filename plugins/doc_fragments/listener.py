@@ -327,6 +327,75 @@ options:
       - Flows that exist when the limit is changed count, as with the limit of a backend.
       - A new listener has V(0).
     type: int
+  source_ranges:
+    description:
+      - The networks whose clients may use the listener, in CIDR notation and of the family of its address, at most
+        65536. New flows of other clients are rejected, whatever the scheduler, and make no conntrack entry. An empty
+        list admits every client.
+      - Networks may overlap. A network with bits set after its prefix is refused; an address without a prefix is a
+        network of one address. Clients on the node itself need to be in a network too.
+      - The list is replaced as a whole. When a network is taken out, its existing flows continue.
+      - A new listener has an empty list.
+    type: list
+    elements: str
+  max_connection_rate:
+    description:
+      - Maximum number of new flows per second, for the listener as a whole. Further flows are rejected if they are TCP
+        or SCTP, and dropped otherwise. This protects the backends. A flood of forged packets uses the rate up, so
+        that clients are refused; C(max_connection_rate_per_client) protects clients.
+      - The dictionary is replaced as a whole. An empty dictionary removes the limit.
+    type: dict
+    suboptions:
+      rate:
+        description:
+          - New flows per second, 1 to 1000000. Required.
+        type: int
+      burst:
+        description:
+          - Number of flows that may come at once, 1 to 1000000. The default is the rate.
+        type: int
+  max_connection_rate_per_client:
+    description:
+      - Maximum number of new flows per second of each client. Further flows are refused as with
+        C(max_connection_rate), and do not count there.
+      - The node counts 65536 clients of a listener at a time, and forgets a client that has had no new flow for as long
+        as its burst takes to come back, at most a minute. While a flood of forged sources fills this table, clients
+        that are not in it are not limited.
+      - The dictionary is replaced as a whole. An empty dictionary removes the limit. Any change lets every client begin
+        with a full burst.
+    type: dict
+    suboptions:
+      rate:
+        description:
+          - New flows per second, 1 to 1000000. Required.
+        type: int
+      burst:
+        description:
+          - Number of flows that may come at once, 1 to 1000000. The default is the rate.
+        type: int
+      prefix:
+        description:
+          - The number of bits of the source address that make a client, 1 to 32 for IPv4 and 1 to 128 for IPv6. The
+            default is all of them.
+        type: int
+  max_connections_per_client:
+    description:
+      - Maximum number of flows of each client. Further flows are refused as with C(max_connection_rate).
+      - The node counts 65536 clients of a listener at a time. While a flood of forged sources fills this table, clients
+        that are not in it are not limited.
+      - The dictionary is replaced as a whole. An empty dictionary removes the limit. Flows that exist when the limit is
+        changed, or when the table of the node is replaced, do not count.
+    type: dict
+    suboptions:
+      limit:
+        description:
+          - Number of flows, 1 to 4096. Required.
+        type: int
+      prefix:
+        description:
+          - The number of bits of the source address that make a client, 1 to 32 for IPv4 and 1 to 128 for IPv6. The
+            default is all of them.
+        type: int
   slow_start_sec:
     description:
       - Seconds in which the share of a backend that joins grows to its full size, 0 to 3600. With V(0) the backend has

@@ -36,7 +36,10 @@ options:
         C(no_monitor). Each backend has the time of its last change of status, the result of its last check, the number
         of its active flows, and the seconds until the end of a drain.
       - V(connections) returns the numbers of active flows that the kernel tracks.
-      - V(counters) returns the numbers of new flows, and of packets and bytes from clients and to clients.
+      - V(counters) returns the numbers of new flows, and of packets and bytes from clients and to clients. C(refused)
+        has the number of packets of new flows that a listener has refused, by the option that refused them
+        (C(source_ranges), C(max_connection_rate) and others). The counters start at zero when the table of the node is
+        built anew.
       - V(tables) returns the sizes of slot tables, the number of slots of each backend, and the largest deviation of a
         share from its exact value.
     type: list

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from typing import Any
@@ -17,9 +18,6 @@ from lab.model import Flow, Model
 from lab.rows import FAMILIES, backend_address, forget_flows, listener, target, vip, wait_for_connections
 from lab.topology import CLIENT_MORE_HOSTS, FRONT
 from lab.traffic import Mode, Record, failures, finish, run_load, run_tuples, shares, start_load
-
-SEED = 24301
-"""The role's default hash seed."""
 
 # Chi-square above which p is below 0.001, by degrees of freedom.
 CHI_SQUARE = {1: 10.828, 2: 13.816}
@@ -142,7 +140,7 @@ def test_row_15_nodes_and_model_agree(fleet: Fleet, lab: Lab, client: Node, fami
     address = vip(family, 15)
     count = 500 if affinity == "none" else 100
     flows = _flows(client, family, "udp", address, 53, count) + _flows(client, family, "tcp", address, 80, count)
-    model = Model(_document(fleet), SEED)
+    model = Model(_document(fleet), _seed(lab))
     names = {backend_address(lab, name, family): name for name in ("b1", "b2", "b3")}
     expected = [names[model.backend(Flow(*flow))] for flow in flows]
     for node in ("lb1", "lb2"):
@@ -217,6 +215,12 @@ def _by_flow(records: list[Record], flows: list[Any]) -> list[str | None]:
         (kinds.get(record.kind, record.kind), record.source, record.sport): record.backend for record in records
     }
     return [by_tuple[flow[:3]] for flow in flows]
+
+
+def _seed(lab: Lab) -> int:
+    """Return the seed that the role has made for the fleet."""
+    seed: int = json.loads(lab.node("lb1").get("/etc/evenflow/node.json"))["hash_seed"]
+    return seed
 
 
 def _document(fleet: Fleet) -> dict[str, Any]:

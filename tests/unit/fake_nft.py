@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -177,6 +178,9 @@ class FakeNft:
                 self._chain(target)
             if (parsed is None or isinstance(parsed, Element)) != (fake_set.kind == "set"):
                 raise NftRefused(f"{element} does not fit {fake_set.kind} {name}")
+            if "flags interval" in fake_set.declaration and " . " not in fake_set.declaration:
+                if any(_overlap(key, other) for other in fake_set.elements if other != key):
+                    raise NftRefused(f"{name}: {key} overlaps another interval")
             if fake_set.elements.setdefault(key, parsed) != parsed:
                 raise NftRefused(f"{name}: {key} exists with another value")
 
@@ -198,6 +202,18 @@ class FakeNft:
         if fake_set is None:
             raise NftRefused(f"no set {name}")
         return fake_set
+
+
+def _overlap(one: str, other: str) -> bool:
+    (first, last), (other_first, other_last) = _bounds(one), _bounds(other)
+    return first <= other_last and other_first <= last
+
+
+def _bounds(interval: str) -> tuple[int, int]:
+    """Return the first and the last address of an interval."""
+    first, _hyphen, last = interval.partition("-")
+    network = ipaddress.ip_network(first)
+    return int(network.network_address), int(ipaddress.ip_address(last) if last else network.broadcast_address)
 
 
 def _targets(text: str) -> list[str]:

@@ -18,12 +18,17 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options impo
     TRACKING_MODES,
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.ports import PortRange, parse_ports
+from ansible_collections.evenflow.l4lb.plugins.module_utils._config.source_ranges import sort_key
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, document, listener
 from hypothesis import strategies as st
 
 _POOLS = {
     "4": [f"198.19.0.{number}" for number in range(1, 5)],
     "6": [f"2001:db8:1::{number}" for number in range(1, 4)],
+}
+_RANGES = {
+    "4": ["0.0.0.0/0", "198.18.0.0/24", "198.18.0.0/25", "198.18.0.128/25", "198.18.1.0/24", "198.18.3.7/32"],
+    "6": ["::/0", "2001:db8::/64", "2001:db8::1/128", "2001:db8:0:1::/64", "::ffff:0.0.0.0/96"],
 }
 _WEIGHTS = st.sampled_from([0, 1, 2, 3, 100])
 
@@ -60,8 +65,12 @@ def _options(draw: st.DrawFn) -> dict[str, Any]:
     protocol = draw(st.sampled_from(PROTOCOLS))
     tracking = draw(st.sampled_from(TRACKING_MODES))
     affinities = AFFINITIES if scheduler in HASH_SCHEDULERS or tracking == "per_session" else ("none",)
+    address = draw(st.sampled_from([VIP, "198.18.0.11", VIP6]))
+    ranges = st.lists(st.sampled_from(_RANGES[family(address)]), unique=True, max_size=4)
+    rate = {"rate": draw(st.sampled_from([1, 100])), "burst": draw(st.sampled_from([None, 1, 1000]))}
+    prefix = {"prefix": draw(st.sampled_from([None, 24]))}
     return {
-        "address": draw(st.sampled_from([VIP, "198.18.0.11", VIP6])),
+        "address": address,
         "protocol": protocol,
         "ports": ["all"] if protocol == "any" else draw(st.sampled_from(_PORTS)),
         "admin_state": draw(st.sampled_from(["enabled", "enabled", "disabled"])),
@@ -70,6 +79,10 @@ def _options(draw: st.DrawFn) -> dict[str, Any]:
         "tracking_mode": tracking,
         "idle_timeout_sec": draw(st.sampled_from([None, 60, 600])),
         "max_connections": draw(st.sampled_from([0, 0, 5])),
+        "source_ranges": sorted(draw(ranges), key=sort_key),
+        "max_connection_rate": draw(st.sampled_from([None, rate])),
+        "max_connection_rate_per_client": draw(st.sampled_from([None, {**rate, **prefix}])),
+        "max_connections_per_client": draw(st.sampled_from([None, {"limit": 5, **prefix}])),
         "snat": draw(st.sampled_from(SNATS)),
         "log_config": {"enable": draw(st.booleans()), "sample_rate": draw(st.sampled_from([0.0, 0.25, 1.0]))},
     }

@@ -45,7 +45,8 @@ def test_the_role_documents_the_types_choices_and_defaults_of_the_library() -> N
     for name, entry in argument_spec(NODE).items():
         role_entry = options[f"lb_node_{name}"]
         assert {key: role_entry.get(key) for key in ("type", "choices")} == {"choices": None, **entry}
-        assert role_entry.get("default") == NODE[name].default
+        # The role makes a seed for each fleet.
+        assert role_entry.get("default") == (None if name == "hash_seed" else NODE[name].default)
     assert options["lb_node_purge"]["choices"] == list(PURGES)
 
 
@@ -56,7 +57,7 @@ def test_the_role_documents_its_own_defaults() -> None:
 
 
 def test_the_role_writes_every_setting_with_the_defaults_of_the_library() -> None:
-    settings = _render(_variables(), "_lb_node_settings")
+    settings = _render(_variables(_lb_node_seed=str(NODE["hash_seed"].default)), "_lb_node_settings")
     assert list(settings) == list(NODE)
     assert parse_settings(json.loads(json.dumps(settings))) == Settings()
 
@@ -94,6 +95,37 @@ def test_the_role_refuses_the_interfaces_that_the_library_refuses(mode: str, int
     else:
         refused = []
     assert [text.partition(":")[0] for text in _render(variables, "_lb_node_complaints")] == refused
+
+
+def _seed_of(*known: str | None, settings: list[dict[str, Any]] | None = None) -> list[str]:
+    """Return the seeds that the role finds on the nodes of a play, or else on the others."""
+    hosts = {f"lb{number}": {} if seed is None else {"_lb_node_seed": seed} for number, seed in enumerate(known)}
+    variables = {"ansible_play_hosts_all": list(hosts), "hostvars": hosts}
+    if settings is not None:
+        variables["_lb_node_fleet_read"] = {"results": settings}
+    seeds: list[str] = _render(_variables(**variables), "_lb_node_seeds")
+    return seeds
+
+
+def test_the_seed_of_a_fleet_is_what_its_nodes_have() -> None:
+    node = {"rc": 0, "stdout": '{\n  "hash_seed": 77,\n  "vip_mode": "none"\n}', "item": "lb9"}
+    empty = {"rc": 1, "stdout": "", "item": "lb8"}
+    away = {"unreachable": True, "item": "lb7"}
+    assert _seed_of("", "") == []
+    assert _seed_of("", None, "5") == ["5"]
+    assert _seed_of("5", "5", "6") == ["5", "6"]
+    assert _seed_of("", settings=[empty, away]) == []
+    assert _seed_of("", settings=[empty, node, away]) == ["77"]
+    assert _seed_of("5", settings=[node]) == ["5"]
+
+
+@pytest.mark.parametrize(
+    ("rc", "stdout", "seed"),
+    [(1, "", ""), (0, '{"hash_seed": 0}', "0"), (0, '{"hash_seed":4294967295}', "4294967295"), (0, "{}", 24301)],
+)
+def test_the_seed_of_a_node_is_the_one_in_its_settings(rc: int, stdout: str, seed: str | int) -> None:
+    variables = _variables(_lb_node_settings_read={"rc": rc, "stdout": stdout})
+    assert _render(variables, "_lb_node_seed_in_settings") == seed
 
 
 def test_the_role_refuses_flow_numbers_out_of_the_range_that_it_documents() -> None:

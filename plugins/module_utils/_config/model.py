@@ -123,6 +123,29 @@ class FailoverPolicy:
 
 
 @dataclass(frozen=True)
+class ConnectionRate:
+    """How many new flows are accepted: this many per second, and this many at once.
+
+    :ivar prefix: the bits of the source address that make a client; 0 where all clients share the rate.
+    """
+
+    rate: int
+    burst: int
+    prefix: int = 0
+
+
+@dataclass(frozen=True)
+class ConnectionsPerClient:
+    """How many flows a client may have.
+
+    :ivar prefix: the bits of the source address that make a client.
+    """
+
+    limit: int
+    prefix: int
+
+
+@dataclass(frozen=True)
 class Listener:
     """A virtual service: one address, one protocol, some ports."""
 
@@ -143,6 +166,10 @@ class Listener:
     health_check: HealthCheck | None
     failover_policy: FailoverPolicy
     max_connections: int
+    source_ranges: tuple[str, ...]
+    max_connection_rate: ConnectionRate | None
+    max_connection_rate_per_client: ConnectionRate | None
+    max_connections_per_client: ConnectionsPerClient | None
     slow_start_sec: int
     snat: str
     log_config: LogConfig
@@ -250,9 +277,26 @@ def backend_key_of(listener: str, address: str, port: int) -> str:
 def _listener(options: dict[str, Any]) -> Listener:
     fields = dict(options, ports=parse_ports(options["ports"]), log_config=LogConfig(**options["log_config"]))
     fields["failover_policy"] = FailoverPolicy(**options["failover_policy"])
+    fields["source_ranges"] = tuple(options["source_ranges"])
+    fields.update(_admission(options))
     fields["backends"] = tuple(Backend(**backend) for backend in options["backends"])
     check = options["health_check"]
     if check is not None:
         lists = {"status": tuple(check["status"]), "command": tuple(check["command"])}
         fields["health_check"] = HealthCheck(**{**check, **lists})
     return Listener(**fields)
+
+
+def _admission(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what limits clients, with the defaults that follow from other options."""
+    whole = 128 if family(options["address"]) == "6" else 32
+    rate, per_client = options["max_connection_rate"], options["max_connection_rate_per_client"]
+    limit = options["max_connections_per_client"]
+    return {
+        "max_connection_rate": rate and ConnectionRate(rate["rate"], rate["burst"] or rate["rate"]),
+        "max_connection_rate_per_client": per_client
+        and ConnectionRate(
+            per_client["rate"], per_client["burst"] or per_client["rate"], per_client["prefix"] or whole
+        ),
+        "max_connections_per_client": limit and ConnectionsPerClient(limit["limit"], limit["prefix"] or whole),
+    }

@@ -24,6 +24,7 @@ from .values import (
     ratio,
     request_path,
     service_name,
+    source_ranges,
     status_list,
     unicast_address,
 )
@@ -63,11 +64,32 @@ CHECK_OPTIONS = {
 }
 """The options of each type of health check, without those that all types have."""
 CHECKS_WITHOUT_PORT = ("ping", "script")
+FORWARD_POLICIES = ("none", "vips")
 VIP_MODES = ("none", "address")
 PURGES = ("none", "backends", "listeners", "all")
 
 MAX_RING_SIZE = 65521
 MAX_CONNECTIONS = 0x7FFFFFFF
+
+MAX_RATE = 1000000
+MAX_CONNECTIONS_PER_CLIENT = 4096
+"""The kernel walks a list of the client's flows for each new one: 4,096 take 10 µs."""
+
+CONNECTION_RATE = {
+    "rate": Option("int", required=True, bounds=(1, MAX_RATE)),
+    "burst": Option("int", bounds=(1, MAX_RATE)),
+}
+"""The default of ``burst`` is the rate."""
+
+_CLIENT_PREFIX = {"prefix": Option("int", bounds=(1, 128))}
+"""How many bits of the source address make a client. The default is all of them."""
+
+CONNECTION_RATE_PER_CLIENT = {**CONNECTION_RATE, **_CLIENT_PREFIX}
+
+CONNECTIONS_PER_CLIENT = {
+    "limit": Option("int", required=True, bounds=(1, MAX_CONNECTIONS_PER_CLIENT)),
+    **_CLIENT_PREFIX,
+}
 
 LOG_CONFIG = {
     "enable": Option("bool", default=False),
@@ -122,6 +144,10 @@ LISTENER = {
     "health_check": Option("dict", options=HEALTH_CHECK),
     "failover_policy": Option("dict", default=defaults(FAILOVER_POLICY), options=FAILOVER_POLICY),
     "max_connections": Option("int", default=0, bounds=(0, MAX_CONNECTIONS)),
+    "source_ranges": Option("list", default=[], elements="str", check=source_ranges),
+    "max_connection_rate": Option("dict", options=CONNECTION_RATE),
+    "max_connection_rate_per_client": Option("dict", options=CONNECTION_RATE_PER_CLIENT),
+    "max_connections_per_client": Option("dict", options=CONNECTIONS_PER_CLIENT),
     "slow_start_sec": Option("int", default=0, bounds=(0, 3600)),
     "snat": Option("str", default="none", choices=SNATS),
     "log_config": Option("dict", default=defaults(LOG_CONFIG), options=LOG_CONFIG),
@@ -163,6 +189,7 @@ NODE = {
     "vip_mode": Option("str", default="none", choices=VIP_MODES),
     "vip_interface": Option("str", default="", check=interface_name),
     "vip_dedicated": Option("bool"),
+    "forward_policy": Option("str", default="none", choices=FORWARD_POLICIES),
     "log_group": Option("int", default=5, bounds=(0, 65535)),
 }
 """The settings of a node, as the role writes them to ``node.json``."""

@@ -37,6 +37,7 @@ def check_document(document: Document, before: Document, faults: Faults) -> None
             _check_health_check(listener, f"{prefix}health_check.", faults)
         if listener["address"]:
             _check_backends(listener, faults)
+            _check_clients(listener, prefix, faults)
         if listener["address"] and listener["protocol"]:
             for ports in parse_ports(listener["ports"]) if listener["ports"] else ():
                 entry = (ports, faults.mentions(name), name)
@@ -170,6 +171,20 @@ def _check_health_check(listener: dict[str, Any], prefix: str, faults: Faults) -
                 f"{prefix}port",
                 f"0 is not allowed with ports {', '.join(listener['ports'])}: name the port to check, 1–65535",
             )
+
+
+def _check_clients(listener: dict[str, Any], prefix: str, faults: Faults) -> None:
+    """Check that what is about addresses of clients is of the listener's family."""
+    ip_version = family(listener["address"])
+    others = [network for network in listener["source_ranges"] if family(network) != ip_version]
+    if others:
+        faults.add(
+            f"{prefix}source_ranges", f"{others[0]} is not IPv{ip_version}, as the listener's {listener['address']} is"
+        )
+    for option in ("max_connection_rate_per_client", "max_connections_per_client"):
+        bits = (listener[option] or {}).get("prefix")
+        if bits and bits > 32 and ip_version == "4":
+            faults.add(f"{prefix}{option}.prefix", f"{bits} is not in 1–32, the bits of an IPv4 address")
 
 
 def _check_backends(listener: dict[str, Any], faults: Faults) -> None:

@@ -23,6 +23,8 @@ class Settings:
     :ivar vip_interface: the interface that gets the VIPs.
     :ivar vip_dedicated: whether every port of a VIP that no listener serves is rejected. ``None`` means: unless the
         VIP is an address that the node had before.
+    :ivar forward_policy: ``none`` leaves alone what crosses the node; ``vips`` drops what is neither of a listener nor
+        started by a backend.
     :ivar log_group: the NFLOG group to which flows are logged.
     """
 
@@ -30,6 +32,7 @@ class Settings:
     vip_mode: str = NODE["vip_mode"].default
     vip_interface: str = NODE["vip_interface"].default
     vip_dedicated: bool | None = NODE["vip_dedicated"].default
+    forward_policy: str = NODE["forward_policy"].default
     log_group: int = NODE["log_group"].default
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from .option import InvalidValue, shown, text_of
 from .ports import format_ports, parse_ports
+from .source_ranges import MAX_RANGES, parse_range, sort_key
 
 
 def listener_name(value: str) -> str:
@@ -175,3 +176,14 @@ def port_list(value: list[Any]) -> list[str]:
         return format_ports(parse_ports(value))
     except ValueError as error:
         raise InvalidValue(str(error)) from error
+
+
+def source_ranges(value: list[Any]) -> list[str]:
+    """Return networks in CIDR notation in ascending order, without duplicates."""
+    try:
+        networks = {parse_range(text_of(item)) for item in value}
+    except ValueError as error:
+        raise InvalidValue(str(error)) from error
+    if len(networks) > MAX_RANGES:
+        raise InvalidValue(f"{len(networks)} networks are more than {MAX_RANGES}")
+    return sorted(networks, key=sort_key)

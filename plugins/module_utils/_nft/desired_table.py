@@ -22,10 +22,11 @@ from .._schedule.scheduler import slot_table
 from .._state.eligibility import Selection, accepts, drops, is_healthy, select
 from .._state.fate import fates
 from .._state.runtime import EMPTY_RUNTIME, Runtime
+from . import forward_policy
 from .limits import BACKENDS, backend_limit_name, over
 from .listener_chains import chain_name, group, log_name, refresh_name, timeouts
 from .objects import DesiredTable, Group, Set, SetKind
-from .static_rules import KERNEL_OWNED, SHARED_SETS, STATIC_CHAINS, dispatch_key
+from .static_rules import KERNEL_OWNED, SHARED_SETS, STATIC_CHAINS, SYMMETRIC_PORTS, dispatch_key
 
 _Elements = Dict[str, Dict[Any, Any]]
 """Elements of shared sets, by the sets' names."""
@@ -47,7 +48,7 @@ def desired_table(
     derived = derived or Derived()
     ids = backend_ids(configuration)
     elements: _Elements = {name: {} for name in SHARED_SETS}
-    table = DesiredTable(Group(dict(STATIC_CHAINS), {}), {}, {})
+    table = DesiredTable(Group(dict(STATIC_CHAINS), {}), forward_policy.group(configuration, settings), {}, {})
     for listener in configuration.listeners:
         selection = derived.get(select, listener)
         inputs = _inputs(listener, selection, ids, settings, listener.address in owned, runtime)
@@ -199,9 +200,15 @@ def _sets_of_backends(listener: Listener) -> list[str]:
     names = ["acct_new", "acct_in", "acct_out"]
     if listener.snat != "none":
         names.append(f"snat_{listener.snat}")
-    if listener.is_wide:
-        names.append("wide")
+    if listener.is_wide or _is_symmetric(listener):
+        names.append("learned")
     return names
+
+
+def _is_symmetric(listener: Listener) -> bool:
+    """Return whether backends may use the port on which they answer as clients too."""
+    endpoints = _endpoints(listener, listener.backends)
+    return listener.protocol == "udp" and any(port in SYMMETRIC_PORTS for _address, _protocol, port in endpoints)
 
 
 def _persisting(listener: Listener, selection: Selection, ids: BackendIds) -> list[int]:

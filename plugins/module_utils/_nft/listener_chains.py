@@ -4,8 +4,9 @@
 
 """A listener's own chains, sets and time-outs: all that a rule must name, so that only another rule can change it.
 
-The rules of a chain are in the order in which a new flow meets them: session, choice of a slot, other choice if the
-backend is full, limits, time-out. Two more chains see later packets: one refreshes the session, one logs the flow.
+The rules of a chain are in the order in which a new flow meets them: admission, session, choice of a slot, other choice
+if the backend is full, limits, time-out. Two more chains see later packets: the first refreshes the session, the second
+logs the flow.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from .._config.model import Listener
 from .._config.settings import Settings
 from .._schedule.scheduler import SlotTable
+from . import admission
 from .limits import BACKENDS, FULL, FULL_TIMEOUT, listener_key, listener_set_name, over
 from .objects import Chain, Group, Set, SetKind
 
@@ -75,23 +77,25 @@ def group(listener: Listener, slots: SlotTable, settings: Settings, uncounted: i
 
     :param uncounted: number of flows that the element of its limit does not count.
     """
-    chains = {**_chains(listener, slots, settings), **_later_chains(listener, settings)}
-    return Group(chains, _sets(listener, slots, uncounted))
+    admitted = admission.group(listener)
+    chains = {**admitted.chains, **_chains(listener, slots, settings), **_later_chains(listener, settings)}
+    return Group(chains, {**admitted.sets, **_sets(listener, slots, uncounted)})
 
 
 def _chains(listener: Listener, slots: SlotTable, settings: Settings) -> dict[str, Chain]:
     name = chain_name(listener.name)
     if not slots.size:
         return {name: Chain(("drop",))}
+    admit = [f"jump {name}" for name in admission.group(listener).chains]
     end = [*_limits(listener), *_idle_timeout(listener), "goto to_backend"]
     choice = [*_draw(listener, slots, settings), *_spill(listener)]
     if not listener.keeps_sessions:
-        return {name: Chain((*choice, *end))}
+        return {name: Chain((*admit, *choice, *end))}
     after_choice = after_choice_name(listener.name)
     chosen = (*choice, *_remember(listener, settings), f"goto {after_choice}")
     return {
         after_choice: Chain(tuple(end)),
-        name: Chain((*_session(listener, settings, after_choice), *chosen)),
+        name: Chain((*admit, *_session(listener, settings, after_choice), *chosen)),
     }
 
 

@@ -96,7 +96,7 @@ def _pair(element: Any) -> tuple[Any, Any]:
 def _value(data: Any) -> Any:
     """Return a value of nft's JSON as the library writes it: a tuple for a concatenation, text for a verdict.
 
-    What the library never writes, such as a prefix that another program added, becomes its JSON text.
+    What the library never writes becomes its JSON text.
     """
     if not isinstance(data, dict):
         return data
@@ -108,6 +108,8 @@ def _value(data: Any) -> Any:
         return tuple(parts)
     if "range" in data:
         return "-".join(str(end) for end in data["range"])
+    if "prefix" in data:
+        return f"{data['prefix']['addr']}/{data['prefix']['len']}"
     if "elem" in data:
         return _value(data["elem"]["val"])
     kind, target = next(iter(data.items()))

@@ -116,12 +116,14 @@ class Group:
 class DesiredTable:
     """The table as the kernel should hold it.
 
-    :ivar shared: what does not belong to any listener.
+    :ivar shared: what every node has, whatever its listeners and settings.
+    :ivar forward: what the forward policy of the node needs.
     :ivar listeners: what belongs to each listener, by its name.
     :ivar timeouts: declarations of ct time-outs by name.
     """
 
     shared: Group
+    forward: Group
     listeners: dict[str, Group]
     timeouts: dict[str, str]
 
@@ -136,7 +138,7 @@ class DesiredTable:
         return {name: each for group in self._groups() for name, each in group.sets.items()}
 
     def _groups(self) -> list[Group]:
-        return [self.shared, *self.listeners.values()]
+        return [self.shared, self.forward, *self.listeners.values()]
 
     def as_live(self) -> LiveTable:
         """Return the live table that the kernel lists once it holds this one."""

@@ -2,7 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The parts that build a table: one for what all listeners share, one for each listener, one for shared elements."""
+"""The parts that build a table.
+
+One for what all listeners share, one for each listener, one for shared elements, and one for the forward policy, if
+the node has one.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +50,12 @@ def parts(table: DesiredTable) -> list[Part]:
         Part("2_elements", digest(shared), partial(_shared_elements, table), "2_elements"),
     ]
     for name, group in table.listeners.items():
-        depends_on = repr(([chain.comments for chain in group.chains.values()], group.sets))
         file = f"1_{zlib.crc32(name.encode('ascii')) % LISTENER_FILES:02x}"
-        all_parts.append(Part(f"1_{name}", digest(depends_on), partial(_listener, group), file))
+        all_parts.append(Part(f"1_{name}", _group_digest(group), partial(_group, group), file))
+    if table.forward.chains:
+        # After all others, because a first load in batches would drop what listeners do not serve yet.
+        forward = table.forward
+        all_parts.append(Part("3_forward", _group_digest(forward), partial(_group, forward), "3_forward"))
     return sorted(all_parts, key=lambda part: part.name)
 
 
@@ -77,7 +84,11 @@ def _static(table: DesiredTable) -> Transaction:
     return transaction
 
 
-def _listener(group: Group) -> Transaction:
+def _group_digest(group: Group) -> str:
+    return digest(repr(([chain.comments for chain in group.chains.values()], group.sets)))
+
+
+def _group(group: Group) -> Transaction:
     transaction = Transaction()
     for name, added in group.sets.items():
         add_set(transaction, name, added)

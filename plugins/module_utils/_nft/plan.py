@@ -164,7 +164,7 @@ def _update(desired: DesiredTable, live: LiveTable) -> Transaction:
     transaction = Transaction()
     for name in sorted(desired.timeouts.keys() - live.timeouts):
         transaction.add_timeout(name, desired.timeouts[name])
-    for group in desired.listeners.values():
+    for group in (desired.forward, *desired.listeners.values()):
         _update_group(transaction, group, live)
     for name, shared in desired.shared.sets.items():
         _update_elements(transaction, name, shared, live.sets[name])

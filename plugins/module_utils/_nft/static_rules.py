@@ -12,6 +12,7 @@ from typing import Any
 from .._config.identity import OURS
 from .._config.model import Listener
 from .._config.ports import ALL, PortRange
+from .admission import EXCEEDED
 from .limits import BACKENDS, FULL
 from .objects import Chain
 
@@ -51,7 +52,8 @@ SHARED_SETS = {
             "to{}": "type mark : {};",
             "endpoints{}": "type {} . inet_proto . inet_service;",
             "closed{}": "type {} . inet_proto . inet_service;",
-            "peers{}": "type {0} . {0}; size 65536; flags dynamic,timeout; timeout 5m;",
+            "served{}": "type {} . inet_proto . inet_service; size 65536; flags dynamic,timeout; timeout 1h;",
+            "peers{}": "type {0} . {0} . inet_proto; size 65536; flags dynamic,timeout; timeout 5m;",
             "hairpins{}": "type {0} . {0} . iface_index; size 65536; flags dynamic,timeout; timeout 10s;",
         }
     ),
@@ -59,7 +61,7 @@ SHARED_SETS = {
     "ended": "type mark;",
     "refreshed": "type mark : verdict;",
     "logged": "type mark : verdict;",
-    "wide": "type mark;",
+    "learned": "type mark;",
     "snat_masquerade": "type mark;",
     "snat_hairpin": "type mark;",
     # Without size and flags: with them the kernel drops empty counts or refuses the set.
@@ -73,8 +75,18 @@ SHARED_SETS = {
 }
 """Sets and maps that all listeners share, with their declarations."""
 
-KERNEL_OWNED = ("peers4", "peers6", "hairpins4", "hairpins6", FULL)
+KERNEL_OWNED = ("served4", "served6", "peers4", "peers6", "hairpins4", "hairpins6", FULL)
 """Sets whose elements rules add; they expire."""
+
+SYMMETRIC_PORTS = (53, 123, 500, 1701, 4500, 5060)
+"""UDP ports that both sides of a flow may use, as DNS, NTP, IKE, L2TP and SIP do.
+
+A backend that answers on such a port also uses it as a client.
+"""
+
+_SYMMETRIC = f"udp sport . udp dport {{ {', '.join(f'{port} . {port}' for port in SYMMETRIC_PORTS)} }}"
+# ICMP has its type and code where others have the source port. 58 is ICMPv6.
+_HAS_ENDPOINT = "{ tcp, udp, sctp, icmp, 58 }"
 
 _REFRESH = "ct direction original ct state != related ct mark vmap @refreshed"
 _LOG = "ct state new ct original packets 1 ct mark vmap @logged"
@@ -91,6 +103,7 @@ STATIC_CHAINS = {
         )
     ),
     "refuse": Chain(("meta l4proto tcp reject with tcp reset", "reject with icmpx port-unreachable")),
+    "exceeded": EXCEEDED,
     "silent": Chain(("drop",)),
     "gate": Chain(("ct state established ct mark @ended goto refuse",)),
     "dispatch": Chain(
@@ -104,6 +117,9 @@ STATIC_CHAINS = {
             "ip6 daddr . meta l4proto vmap @allports6",
             "ip6 daddr vmap @anyproto6",
         )
+    ),
+    "from_peer": Chain(
+        ("ip saddr . ip daddr . meta l4proto @peers4 drop", "ip6 saddr . ip6 daddr . meta l4proto @peers6 drop")
     ),
     "unserved": Chain(
         (
@@ -120,11 +136,29 @@ STATIC_CHAINS = {
             "ct state new tcp flags & (syn | ack) == syn return",
             "meta l4proto tcp ip saddr . meta l4proto . th sport @closed4 goto refuse",
             "meta l4proto tcp ip6 saddr . meta l4proto . th sport @closed6 goto refuse",
+            f"{_SYMMETRIC} goto from_peer",
             "ip saddr . meta l4proto . th sport @endpoints4 drop",
             "ip6 saddr . meta l4proto . th sport @endpoints6 drop",
-            # Listeners with more than single ports: only addresses seen in the last 5 minutes are guarded.
-            "ip saddr . ip daddr @peers4 drop",
-            "ip6 saddr . ip6 daddr @peers6 drop",
+            # Listeners with more than single ports: the endpoints that have answered in the last hour.
+            "ip saddr . meta l4proto . th sport @served4 drop",
+            "ip6 saddr . meta l4proto . th sport @served6 drop",
+            f"meta l4proto != {_HAS_ENDPOINT} goto from_peer",
+        )
+    ),
+    "learn_peer": Chain(
+        (
+            "update @peers4 { ip saddr . ip daddr . meta l4proto }",
+            "update @peers6 { ip6 saddr . ip6 daddr . meta l4proto }",
+        )
+    ),
+    # Answers alone are noted, because clients can send to any port in the name of any address.
+    "learn": Chain(
+        (
+            "tcp flags & rst != 0 return",
+            f"{_SYMMETRIC} goto learn_peer",
+            f"meta l4proto != {_HAS_ENDPOINT} goto learn_peer",
+            "update @served4 { ip saddr . meta l4proto . th sport }",
+            "update @served6 { ip6 saddr . meta l4proto . th sport }",
         )
     ),
     # Before the packet is translated: it has the tuple that the session is known by.
@@ -144,6 +178,7 @@ STATIC_CHAINS = {
         "type nat hook postrouting priority 100; policy accept;",
     ),
     # Invalid packets carry no mark, so they have a rule of their own.
+    # Endpoints that configuration cannot name are learned from answers.
     # Where a flow ends there may be room again.
     # A flow that leaves by the interface on which it came: its answer could pass this node by.
     "late_in": Chain(
@@ -151,9 +186,8 @@ STATIC_CHAINS = {
             "ct state invalid jump unserved",
             "ct direction original ct mark @acct_in",
             "ct direction reply ct mark @acct_out",
+            "ct direction reply ct state established ct mark @learned jump learn",
             f"tcp flags & (fin | rst) != 0 ct mark @{FULL} delete @{FULL} {{ ct mark }}",
-            "ct state new ct mark @wide update @peers4 { ip daddr . ip saddr }",
-            "ct state new ct mark @wide update @peers6 { ip6 daddr . ip6 saddr }",
             "ct state new ct mark @snat_hairpin update @hairpins4 { ip saddr . ip daddr . meta iif }",
             "ct state new ct mark @snat_hairpin update @hairpins6 { ip6 saddr . ip6 daddr . meta iif }",
             f"ct state new ct mark & {OURS:#010x} == 0 jump unserved",

@@ -17,7 +17,7 @@ from .._config.document import Document, fingerprint
 from .._config.identity import backend_ids
 from .._config.model import Backend, Configuration, Listener, backend_key_of
 from .._config.settings import Settings
-from .._nft import live_table
+from .._nft import admission, live_table
 from .._schedule.scheduler import SlotTable, slot_table
 from .._state.effective import effective
 from .._state.eligibility import Pool, accepts, is_candidate, is_healthy, select
@@ -202,9 +202,15 @@ def _counters(facts: _Facts, listener: Listener) -> Section:
         flows, _bytes = facts.counters("acct_new").get(mark, (0, 0))
         ways = (*facts.counters("acct_in").get(mark, (0, 0)), *facts.counters("acct_out").get(mark, (0, 0)))
         lines.append(dict(zip(names, (flows, *ways))))
-    return {"counters": {name: sum(line[name] for line in lines) for name in names}}, [
-        {"counters": line} for line in lines
-    ]
+    totals: dict[str, Any] = {name: sum(line[name] for line in lines) for name in names}
+    return {"counters": {**totals, "refused": _refused(facts, listener)}}, [{"counters": line} for line in lines]
+
+
+def _refused(facts: _Facts, listener: Listener) -> dict[str, int]:
+    """Return the number of flows that were refused, by the option for which they were."""
+    options = admission.reasons(listener)
+    counters = facts.counters(admission.counters_name(listener.name)) if options else {}
+    return {option: counters.get(admission.REASONS[option], (0, 0))[0] for option in options}
 
 
 def _tables(facts: _Facts, listener: Listener) -> Section:

@@ -5,6 +5,7 @@
 
 flags SOURCE PORT DESTINATION PORT   TCP segments with every set of flags that has a SYN only beside an ACK; with port 0
                                      another port for each
+udp-from SOURCE PORT DESTINATION PORT  a datagram, also from a port that a server has
 too-big VIP CLIENT PORT              the ICMP error "too big" for an answer from VIP:53 to CLIENT's UDP port
 gre DESTINATION                      three packets of a protocol without ports
 sctp DESTINATION PORT                twelve SCTP INITs, each from another port
@@ -25,6 +26,8 @@ def main() -> None:
     kind, *arguments = sys.argv[1:]
     if kind == "flags":
         send_flags(arguments[0], int(arguments[1]), arguments[2], int(arguments[3]))
+    elif kind == "udp-from":
+        send_udp(arguments[0], int(arguments[1]), arguments[2], int(arguments[3]))
     elif kind == "too-big":
         send_too_big(arguments[0], arguments[1], int(arguments[2]))
     elif kind == "gre":
@@ -45,6 +48,14 @@ def send_flags(source: str, source_port: int, destination: str, port: int) -> No
             segment = struct.pack("!HHIIBBHHH", *ports, 1, 1, 0x50, flags, 1024, 0, 0)
             length = struct.pack("!II" if ":" in source else "!HH", *_pseudo_tail(source, len(segment)))
             raw.sendto(_with_checksum(segment, 16, ends + length), (destination, 0))
+
+
+def send_udp(source: str, source_port: int, destination: str, port: int) -> None:
+    raw = socket.socket(_family(source), socket.SOCK_RAW, socket.IPPROTO_UDP)
+    raw.bind((source, 0))
+    datagram = struct.pack("!HHHH", source_port, port, 8, 0)
+    length = struct.pack("!II", 8, socket.IPPROTO_UDP)
+    raw.sendto(_with_checksum(datagram, 6, _packed(source) + _packed(destination) + length), (destination, 0))
 
 
 def send_too_big(vip: str, client: str, port: int) -> None:

@@ -12,6 +12,8 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.option impor
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options import (
     AFFINITIES,
     BACKEND,
+    CONNECTION_RATE_PER_CLIENT,
+    CONNECTIONS_PER_CLIENT,
     FAILOVER_POLICY,
     HEALTH_CHECK,
     LISTENER,
@@ -21,7 +23,14 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options impo
 from hypothesis import given
 from hypothesis import strategies as st
 
-OPTIONS = {"listener": LISTENER, "backend": BACKEND, "failover": FAILOVER_POLICY, "check": HEALTH_CHECK}
+OPTIONS = {
+    "listener": LISTENER,
+    "backend": BACKEND,
+    "failover": FAILOVER_POLICY,
+    "check": HEALTH_CHECK,
+    "rate": CONNECTION_RATE_PER_CLIENT,
+    "clients": CONNECTIONS_PER_CLIENT,
+}
 
 EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
     # Row 5: for each option, the values that pass unchanged and the values that are refused.
@@ -77,6 +86,39 @@ EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
     ("listener", "tracking_mode", ["per_connection", "per_session"], ["", "PER_SESSION", "none"]),
     ("listener", "idle_timeout_sec", [60, 57600], [0, 59, 57601, 60.5, True, None]),
     ("listener", "max_connections", [0, 1, 2147483647], [-1, 2147483648, True, "many", None]),
+    (
+        "listener",
+        "source_ranges",
+        [[], ["198.18.0.0/15"], ["0.0.0.0/0"], ["198.18.0.0/24", "198.18.0.0/25", "2001:db8::/32"]],
+        [
+            "198.18.0.0/24",
+            [""],
+            ["all"],
+            ["198.18.0.1/24"],
+            ["198.18.0.0/33"],
+            ["198.18.0.0/-1"],
+            ["198.18.0.0/255.255.255.0"],
+            ["198.18.0.0/024 "],
+            ["198.18.0.0/24\n"],
+            ["198.18.0/24"],
+            ["2001:db8::1/64"],
+            ["2001:db8::/129"],
+            ["fe80::%eth0/64"],
+            ["198.18.0.0-198.18.0.9"],
+            [1.5],
+            [None],
+            [["198.18.0.0/24"]],
+            None,
+        ],
+    ),
+    ("listener", "max_connection_rate", [{}, {"rate": 1}], ["", 1, True, [], None]),
+    ("listener", "max_connection_rate_per_client", [{}, {"rate": 1}], ["", 1, True, [], None]),
+    ("listener", "max_connections_per_client", [{}, {"limit": 1}], ["", 1, True, [], None]),
+    ("rate", "rate", [1, 1000000], [0, -1, 1000001, 1.5, True, "fast", None]),
+    ("rate", "burst", [1, 1000000], [0, -1, 1000001, 1.5, True]),
+    ("rate", "prefix", [1, 32, 128], [0, 129, "/24", True]),
+    ("clients", "limit", [1, 4096], [0, 4097, True, None]),
+    ("clients", "prefix", [1, 32, 128], [0, 129, "/24", True]),
     ("listener", "snat", ["none", "masquerade", "hairpin"], ["", "auto", "full"]),
     ("listener", "log_config", [{}, {"enable": True}], ["", True, [], None]),
     (

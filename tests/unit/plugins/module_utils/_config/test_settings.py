@@ -50,6 +50,7 @@ def test_valid_settings_are_kept(data: dict[str, Any]) -> None:
         ({"vip_interface": "a/b"}, ["vip_interface: 'a/b' is not the name of an interface"]),
         ({"vip_interface": 7}, ["vip_interface: 7 is not text"]),
         ({"vip_dedicated": "yes"}, ["vip_dedicated: 'yes' is not true or false"]),
+        ({"forward_policy": "vip"}, ["forward_policy: 'vip' is not one of none, vips"]),
         ({"log_group": 65536}, ["log_group: 65536 is not in 0–65535"]),
         (
             {"hash_seed": 1.5, "vip_mode": "address", "vip_interface": ""},

@@ -82,7 +82,8 @@ class TestParsing:
             "listeners[2].colour: unknown option; allowed: name, description, address, protocol, ports, admin_state, "
             "scheduler, minimum_ring_size, session_affinity, tracking_mode, idle_timeout_sec, "
             "connection_persistence_on_unhealthy_backends, connection_draining_timeout_sec, drain_mode, health_check, "
-            "failover_policy, max_connections, slow_start_sec, snat, log_config, backends, ignore",
+            "failover_policy, max_connections, source_ranges, max_connection_rate, max_connection_rate_per_client, "
+            "max_connections_per_client, slow_start_sec, snat, log_config, backends, ignore",
             "listeners[2].ports: '0' is not a port of 1–65535 or a range a-b of them, or all alone",
             "listeners[2].name: 'ok' is listed twice",
             "listeners[3]: 'text' is not a dictionary",
@@ -279,6 +280,39 @@ class TestWholeConfiguration:
         parse_listeners([{"name": "web", "backends": [{"address": "198.19.0.1"}, {"address": VIP}]}], faults)
         check_document(document(listener("web", backend("198.19.0.1"), backend(VIP))), {}, faults)
         assert faults.errors == [f"listeners[0].backends[1].address: {VIP} is the listener's own address"]
+
+    @pytest.mark.parametrize(
+        ("vip", "options", "error"),
+        [
+            (
+                VIP,
+                {"source_ranges": ["198.18.0.0/24", "2001:db8::/64"]},
+                f"source_ranges: 2001:db8::/64 is not IPv4, as the listener's {VIP} is",
+            ),
+            (
+                VIP6,
+                {"source_ranges": ["0.0.0.0/0"]},
+                f"source_ranges: 0.0.0.0/0 is not IPv6, as the listener's {VIP6} is",
+            ),
+            (
+                VIP,
+                {"max_connection_rate_per_client": {"rate": 1, "burst": None, "prefix": 33}},
+                "max_connection_rate_per_client.prefix: 33 is not in 1–32, the bits of an IPv4 address",
+            ),
+            (
+                VIP,
+                {"max_connections_per_client": {"limit": 1, "prefix": 128}},
+                "max_connections_per_client.prefix: 128 is not in 1–32, the bits of an IPv4 address",
+            ),
+            (VIP6, {"max_connections_per_client": {"limit": 1, "prefix": 128}}, None),
+        ],
+    )
+    def test_clients_are_of_the_family_of_the_listener(
+        self, vip: str, options: dict[str, Any], error: str | None
+    ) -> None:
+        """Row 5."""
+        errors = document_errors(document(listener("web", address=vip, **options)))
+        assert errors == ([f"listener web.{error}"] if error else [])
 
     def test_at_most_as_many_backends_as_a_table_has_slots(self) -> None:
         backends = [backend("198.19.0.1", port) for port in range(MAX_RING_SIZE)]

@@ -61,6 +61,8 @@ def test_the_table_of_two_listeners() -> None:
             ("198.19.0.2", "tcp", 8080): None,
         },
         "endpoints6": {("2001:db8:1::1", "udp", 53): None},
+        # DNS servers also ask from port 53.
+        "learned": {third: None},
         "acct_new": {first: None, second: None, third: None},
         "acct_in": {first: None, second: None, third: None},
         "acct_out": {first: None, second: None, third: None},
@@ -100,7 +102,7 @@ def test_sctp() -> None:
     assert shared_elements(table)["listeners4"] == {(VIP, "sctp", 2905): "goto l_ss7"}
     assert shared_elements(table)["ranges4"] == {(VIP, "sctp", "3000-3010"): "goto l_ss7"}
     assert shared_elements(table)["to4"] == {mark: "198.19.0.1"}
-    assert shared_elements(table)["wide"] == {mark: None}
+    assert shared_elements(table)["learned"] == {mark: None}
     single = table_of({**ss7, "ports": ["2905"], "backends": [backend("198.19.0.1", 2906)], "idle_timeout_sec": 60})
     assert list(shared_elements(single)["to4port"].values()) == [("198.19.0.1", 2906)]
     assert shared_elements(single)["endpoints4"] == {("198.19.0.1", "sctp", 2906): None}
@@ -200,7 +202,26 @@ def test_listeners_are_dispatched_by_port_protocol_or_address() -> None:
     assert contents["allports4"] == {(VIP, "udp"): "goto l_every"}
     assert contents["anyproto6"] == {VIP6: "goto l_whole"}
     assert "endpoints4" not in contents
-    assert len(contents["wide"]) == 3
+    assert len(contents["learned"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("protocol", "ports", "port", "is_learned"),
+    [
+        ("udp", ["123"], 0, True),
+        ("udp", ["1053"], 53, True),
+        ("udp", ["53"], 8053, False),
+        ("udp", ["80"], 0, False),
+        ("tcp", ["53"], 0, False),
+        ("tcp", ["80", "8000-8999"], 0, True),
+    ],
+)
+def test_answers_are_noted_where_the_configuration_cannot_say_what_to_guard(
+    protocol: str, ports: list[str], port: int, is_learned: bool
+) -> None:
+    """Answers cost time, so others than listeners with ranges and UDP services that are clients too do without."""
+    contents = shared_elements(table_of(listener("web", backend("198.19.0.1", port), protocol=protocol, ports=ports)))
+    assert ("learned" in contents) == is_learned
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_a_comment_depends_on_the_rule_its_position_and_the_chain() -> None:
 
 def test_a_desired_table_as_a_live_table() -> None:
     web = Group({"l_web": Chain(("drop",))}, {"m": MAP})
-    table = DesiredTable(Group({"c": CHAIN}, {}), {"web": web}, {"t": "protocol udp;"}).as_live()
+    table = DesiredTable(Group({"c": CHAIN}, {}), Group({}, {}), {"web": web}, {"t": "protocol udp;"}).as_live()
     assert table.chains["c"] == LiveChain(CHAIN.comments, CHAIN.hook)
     assert set(table.chains) == {"c", "l_web"}
     assert table.sets["m"].elements == ELEMENTS

@@ -114,7 +114,17 @@ def test_the_counters(tmp_path: Path, no_kernel: dict[str, dict[int, tuple[int, 
         "bytes_in": 4000,
         "packets_out": 42,
         "bytes_out": 90080,
+        "refused": {},
     }
+
+
+def test_refused_flows_are_counted_by_the_option(
+    tmp_path: Path, no_kernel: dict[str, dict[int, tuple[int, int]]]
+) -> None:
+    limits = {"source_ranges": ["198.18.0.0/24"], "max_connections_per_client": {"limit": 1, "prefix": None}}
+    no_kernel.update({name: {} for name in ("acct_new", "acct_in", "acct_out")}, refused_web={1: (7, 420), 3: (2, 80)})
+    web = report_of(tmp_path, document({**WEB, **limits}), ("counters",))["listeners"][0]
+    assert web["counters"]["refused"] == {"source_ranges": 7, "max_connections_per_client": 2}
 
 
 @pytest.mark.parametrize(("names", "expected"), [(["web", "none"], ["web"]), ([], []), (None, ["api", "off", "web"])])

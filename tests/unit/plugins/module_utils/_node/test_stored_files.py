@@ -83,7 +83,14 @@ RUNTIME = Runtime(
     ending={IDS[B1]: 1002.0},
     completed_fates={IDS[B3]: BackendFate(Fate.END, Fate.MOVE)},
 )
-SETTINGS = {"hash_seed": 7, "vip_mode": "address", "vip_interface": "lan", "vip_dedicated": None, "log_group": 5}
+SETTINGS = {
+    "hash_seed": 7,
+    "vip_mode": "address",
+    "vip_interface": "lan",
+    "vip_dedicated": None,
+    "forward_policy": "vips",
+    "log_group": 5,
+}
 SECTIONS = LASTING + SINCE_BOOT + HEALTH
 OTHERS: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 65536, 2**31, 2**32, 2**63, 10**30, 10**400, 1.5, -0.5, 1e300),
