@@ -15,6 +15,9 @@ from .._system import netlink
 from .objects import FAMILY, TABLE
 from .transaction import Transaction
 
+SECONDS = 60
+"""How long nft may take. A transaction of a million elements takes 3 seconds on an idle node."""
+
 _PATH = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 _NFNL_SUBSYS_NFTABLES = 10
 _NFT_MSG_GETGEN = 16
@@ -88,17 +91,22 @@ def run(arguments: list[str], text: str | None = None) -> subprocess.CompletedPr
     """Run nft and return what it printed, whether it succeeded or not.
 
     :param text: its standard input.
+    :raises NodeError: it has not ended within :data:`SECONDS`. The kernel has run the transaction or has not.
     """
-    # The library also runs where there is no AnsibleModule with its run_command.
-    return subprocess.run(  # pylint: disable=ansible-bad-function
-        [nft_program(), *arguments],
-        input=text,
-        stdin=subprocess.DEVNULL if text is None else None,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "LC_ALL": "C.UTF-8"},
-    )
+    try:
+        # The library also runs where there is no AnsibleModule with its run_command.
+        return subprocess.run(  # pylint: disable=ansible-bad-function
+            [nft_program(), *arguments],
+            input=text,
+            stdin=subprocess.DEVNULL if text is None else None,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NodeError(f"nft {' '.join(arguments)}: no answer within {SECONDS} s; it was ended") from error
 
 
 def check(completed: subprocess.CompletedProcess[str]) -> None:

@@ -18,7 +18,11 @@ from typing import Any, cast
 
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import checks
-from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.agent import SAVE_SECONDS, Agent
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.agent import (
+    SAVE_SECONDS,
+    STUCK_SECONDS,
+    Agent,
+)
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.reconciler import (
     BOOT_FILES_SECONDS,
     GATHER_SECONDS,
@@ -86,6 +90,7 @@ class FakeNode:
         self.dealt: list[float] = []
         self.saved: list[dict[str, Health]] = []
         self.is_closed = False
+        self.busy_seconds = 0.0
         self._loop = loop
 
     @property
@@ -137,18 +142,16 @@ class FakeAnchor:
     """An anchor that records the configurations."""
 
     def __init__(self) -> None:
+        self.failed: Callable[[str], None] = lambda reason: None
+        self.is_current = True
         self.held: list[Configuration] = []
-        self.problem = ""
         self.failures: list[NodeError] = []
         self.closed = 0
 
     def hold(self, configuration: Configuration) -> None:
-        for failure in self.failures:
-            raise failure
+        if self.failures:
+            raise self.failures[0]
         self.held.append(configuration)
-
-    def errors(self) -> str:
-        return self.problem
 
     def close(self) -> None:
         self.closed += 1
@@ -621,21 +624,27 @@ class TestErrors:
         bench = run(main)
         assert bench.node.is_closed and bench.anchor.closed and bench.watch.is_closed
 
-    def test_a_failed_anchor_is_closed_and_reconciliations_continue(
+    def test_a_failure_of_the_anchor_is_logged_once_and_the_anchor_is_held_again(
         self, run_agent: Run, caplog: pytest.LogCaptureFixture
     ) -> None:
         def prepare(bench: Bench) -> None:
-            bench.anchor.failures = [NodeError("nft -i: it is not running")]
+            bench.anchor.failures = [NodeError("nft: not found")]
+            bench.anchor.is_current = False
 
         async def work(bench: Bench) -> None:
-            await asyncio.sleep(1)
-            assert bench.anchor.closed == 1
-            bench.anchor.failures, bench.anchor.problem = [], "Error: no"
-            bench.watch.event()
-            await asyncio.sleep(1)
+            await asyncio.sleep(10)
+            assert errors_of(caplog) == ["the anchor table: nft: not found"] and not bench.anchor.held
+            bench.anchor.failures, bench.anchor.is_current = [], True
+            await asyncio.sleep(10)
+            assert len(bench.anchor.held) == 1
+            bench.anchor.failed("nft -i has ended")
+            await asyncio.sleep(10)
+            assert len(bench.anchor.held) == 2
+            bench.anchor.failed("nft -i has ended")
+            await asyncio.sleep(10)
 
         bench = run_agent(work, WEB, prepare=prepare)
-        assert errors_of(caplog) == ["the anchor table: nft -i: it is not running", "the anchor table: Error: no"]
+        assert errors_of(caplog) == ["the anchor table: nft: not found", *["the anchor table: nft -i has ended"] * 2]
         assert bench.status["error"] == ""
 
 
@@ -761,6 +770,29 @@ class TestWatchdog:
         async def work(bench: Bench) -> None:
             await asyncio.sleep(1)
             manager()
+            await asyncio.sleep(30)
+            assert manager() == ["WATCHDOG=1"] * 3
+
+        run_agent(work, WEB)
+
+    def test_the_watchdog_is_not_notified_while_the_node_hangs(
+        self,
+        run_agent: Run,
+        manager: Callable[[], list[str]],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+
+        async def work(bench: Bench) -> None:
+            bench.node.busy_seconds = STUCK_SECONDS - 1
+            await asyncio.sleep(25)
+            manager()
+            bench.node.busy_seconds = STUCK_SECONDS
+            await asyncio.sleep(30)
+            assert manager() == []
+            assert "has not answered for 300 s" in errors_of(caplog)[0]
+            bench.node.busy_seconds = 0
             await asyncio.sleep(30)
             assert manager() == ["WATCHDOG=1"] * 3
 

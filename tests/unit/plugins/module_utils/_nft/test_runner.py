@@ -161,6 +161,15 @@ class TestApply:
         assert len(calls(folder)) == 1
 
 
+class TestHang:
+    def test_an_nft_that_hangs_is_ended_with_an_error(self, nft: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(runner, "SECONDS", 0.5)
+        folder = nft("echo $$ >pid; exec /bin/sleep 1000")
+        with pytest.raises(NodeError, match=r"nft -f -: no answer within 0\.5 s; it was ended"):
+            runner.apply(transaction("flush chain inet evenflow l_a"))
+        assert not Path("/proc", (folder / "pid").read_text().strip()).exists()
+
+
 class TestBatches:
     @pytest.fixture
     def three(self, monkeypatch: pytest.MonkeyPatch) -> Transaction:
