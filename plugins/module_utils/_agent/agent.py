@@ -66,7 +66,7 @@ class Agent:
         self._watches = watches
         self._status = Status(store, clock)
         self._prober = Prober(self._health_changed, clock)
-        self.reconciler = Reconciler(self._reconcile, self._reconciled, clock)
+        self.reconciler = Reconciler(self._reconcile, self._reconciled, node.set_clock_back, clock)
         self._fingerprint = ""
         self._has_least_conn = False
         self._anchor_error = ""

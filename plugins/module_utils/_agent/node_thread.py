@@ -17,6 +17,7 @@ from typing import Any, Callable, Mapping, Optional, Tuple, TypeVar
 
 from .._node.node import Node, Outcome
 from .._state.health import Health
+from .._state.runtime import Runtime
 from .least_conn_loop import LeastConnLoop
 
 log = logging.getLogger("evenflow")
@@ -53,6 +54,10 @@ class NodeThread:
     async def save_check_results(self, health: Mapping[str, Health]) -> None:
         """Save results of checks that change nothing else."""
         await self._call(partial(self._node.save_check_results, health))
+
+    async def set_clock_back(self, known: Runtime, seconds: float) -> None:
+        """Move deadlines with a clock that was set back, see :meth:`~.._node.node.Node.set_clock_back`."""
+        await self._call(partial(self._node.set_clock_back, known, seconds))
 
     async def deal_shares(self) -> None:
         """Deal the shares of the listeners with lc and wlc once."""

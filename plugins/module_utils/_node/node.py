@@ -46,8 +46,8 @@ from .._nft.limits import uncounted
 from .._nft.plan import Live, Plan, is_other_version, plan, redeal
 from .._state.effective import effective
 from .._state.health import Health
-from .._state.runtime import EMPTY_RUNTIME, DrainCause, Runtime, Shares
-from .._state.transition import Event, SlowStart, flows_to_delete, transition
+from .._state.runtime import EMPTY_RUNTIME, DrainCause, Runtime, Shares, with_clock_set_back
+from .._state.transition import ENDED_SECONDS, Event, SlowStart, flows_to_delete, transition
 from .._system import addresses, conntrack
 from .._system.files import PendingFiles
 from .._system.lock import os_errors
@@ -196,7 +196,8 @@ class Node:
     def end_flows(self, outcome: Outcome) -> None:
         """End the flows that a change has begun to end, if no agent is running."""
         if outcome.runtime_after.ending and not agent_status.is_running(self._store):
-            time.sleep(max(0.0, max(outcome.runtime_after.ending.values()) - time.time()))
+            # The clock may have been set back since.
+            time.sleep(min(ENDED_SECONDS, max(0.0, max(outcome.runtime_after.ending.values()) - time.time())))
             with self._store.lock():
                 self._change(ChangeRequest(slow_start=SlowStart.AT_ONCE))
 
@@ -222,6 +223,15 @@ class Node:
                     for latest in [learned.get(key, record)]
                 }
                 self._store.save_runtime(replace(before, health=health), before)
+
+    def set_clock_back(self, known: Runtime, seconds: float) -> None:
+        """Move the deadlines that were set before the clock was set back, so that they come no later.
+
+        :param known: the runtime state before the clock was set back.
+        """
+        with self._store.lock():
+            before = self._store.runtime()
+            self._store.save_runtime(with_clock_set_back(before, known, seconds), before)
 
     def redeal(self, choose: Callable[[Configuration, BackendIds], Shares]) -> bool:
         """Deal new shares to the listeners with lc and wlc.

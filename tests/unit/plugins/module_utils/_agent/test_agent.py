@@ -25,6 +25,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.agent import 
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.reconciler import (
     BOOT_FILES_SECONDS,
+    CLOCK_SECONDS,
     GATHER_SECONDS,
     POLL_FACTOR,
     POLL_SECONDS,
@@ -44,6 +45,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime impor
     Drain,
     DrainCause,
     Runtime,
+    with_clock_set_back,
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import Store
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, document, listener
@@ -73,6 +75,7 @@ class FakeNode:
 
     :ivar reconciled: the time of each reconciliation, and whether it saved the boot files.
     :ivar dealt: the times at which shares were dealt.
+    :ivar clock_set_back: by how many seconds the clock was set back, each time.
     :ivar saved: the health states of each call that saved check results.
     :ivar changes: the number of next reconciliations that change something.
     :ivar errors: the errors that the next calls raise.
@@ -89,6 +92,7 @@ class FakeNode:
         self.reconciled: list[tuple[float, bool]] = []
         self.dealt: list[float] = []
         self.saved: list[dict[str, Health]] = []
+        self.clock_set_back: list[float] = []
         self.is_closed = False
         self.busy_seconds = 0.0
         self._loop = loop
@@ -124,6 +128,11 @@ class FakeNode:
     async def save_check_results(self, health: Mapping[str, Health]) -> None:
         await self._work()
         self.saved.append(dict(health))
+
+    async def set_clock_back(self, known: Runtime, seconds: float) -> None:
+        await self._work()
+        self.clock_set_back.append(seconds)
+        self.runtime = with_clock_set_back(self.runtime, known, seconds)
 
     async def deal_shares(self) -> None:
         self.dealt.append(self._loop.time())
@@ -487,6 +496,66 @@ class TestTime:
 
         first, second, *_others = run_agent(work, WEB, prepare=prepare).node.times
         assert second - first == pytest.approx(0.5 * (1 + POLL_FACTOR) + GATHER_SECONDS)
+
+
+class TestClock:
+    """The deadline is 70 s after the start; the clock is set after 10 s."""
+
+    @staticmethod
+    def _reconciled_after_a_step(run_agent: Run, seconds: float, failures: int = 0) -> list[float]:
+        def prepare(bench: Bench) -> None:
+            bench.node.runtime = Runtime(drains={KEY: Drain(EPOCH, EPOCH + 70, DrainCause.DRAINED)})
+
+        async def work(bench: Bench) -> None:
+            await asyncio.sleep(10)
+            bench.node.errors = [NodeError("nft: busy")] * failures
+            bench.loop.step_clock(seconds)
+            await asyncio.sleep(5)
+            for _turn in range(100):
+                if bench.node.runtime.drains[KEY].is_expired(bench.loop.wall_clock()):
+                    bench.node.runtime = replace(bench.node.runtime, expired=frozenset({KEY}))
+                await asyncio.sleep(1)
+
+        bench = run_agent(work, WEB, prepare=prepare)
+        assert bench.node.clock_set_back == pytest.approx([-seconds] if seconds < 0 else [])
+        return bench.reconciled_after(10)
+
+    def test_a_clock_that_was_far_behind_does_not_prolong_a_drain(self, run_agent: Run) -> None:
+        """The node booted in 1970 and learns the time later."""
+
+        def prepare(bench: Bench) -> None:
+            bench.loop.step_clock(-EPOCH)
+            bench.node.runtime = Runtime(drains={KEY: Drain(EPOCH, EPOCH + 70, DrainCause.DRAINED)})
+
+        async def work(bench: Bench) -> None:
+            await asyncio.sleep(10)
+            bench.loop.step_clock(EPOCH + 100)
+            await asyncio.sleep(CLOCK_SECONDS + 2 * GATHER_SECONDS)
+            bench.node.runtime = EMPTY_RUNTIME
+            await asyncio.sleep(10)
+
+        times = run_agent(work, WEB, prepare=prepare).reconciled_after(10)
+        assert times and times[0] <= CLOCK_SECONDS + GATHER_SECONDS
+
+    @pytest.mark.parametrize("failures", [0, 3])
+    def test_a_clock_that_is_set_back_does_not_prolong_a_drain(self, run_agent: Run, failures: int) -> None:
+        times = self._reconciled_after_a_step(run_agent, -3600, failures)
+        assert times[0] <= CLOCK_SECONDS + GATHER_SECONDS + failures * (RETRY_SECONDS + GATHER_SECONDS)
+        assert 60 <= times[1] <= 61
+
+    def test_a_clock_that_is_set_forward_brings_the_deadline_nearer(self, run_agent: Run) -> None:
+        assert 29 <= self._reconciled_after_a_step(run_agent, 30)[0] <= 31
+
+    def test_a_clock_that_drifts_moves_nothing(self, run_agent: Run) -> None:
+        async def work(bench: Bench) -> None:
+            for _turn in range(20):
+                bench.loop.step_clock(-0.01)
+                await asyncio.sleep(1)
+
+        def prepare(bench: Bench) -> None:
+            bench.node.runtime = Runtime(drains={KEY: Drain(EPOCH, EPOCH + 70, DrainCause.DRAINED)})
+
+        assert run_agent(work, WEB, prepare=prepare).node.clock_set_back == []
 
 
 class TestBootFiles:

@@ -36,6 +36,7 @@ from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, backend,
 from ansible_collections.evenflow.l4lb.tests.unit.fake_machine import Machine, put
 from ansible_collections.evenflow.l4lb.tests.unit.fake_nft import FakeNft
 
+B1 = "198.19.0.1"
 WEB = listener("web", backend("198.19.0.1"), backend("198.19.0.2"))
 API = listener("api", backend("198.19.0.1"), ports=["443"], scheduler="wrr")
 
@@ -141,6 +142,18 @@ class TestCheckResults:
         outcome = machine.node.reconcile(latest, save=False)
         assert outcome.changed and not outcome.repairs
         assert machine.view.runtime().health == latest
+
+
+class TestClock:
+    def test_deadlines_move_with_a_clock_that_is_set_back(self, machine: Machine) -> None:
+        machine.node.change(put(WEB))
+        drained = machine.node.change(put({"name": "web", "backends": [{"address": B1, "admin_state": "drained"}]}))
+        machine.node.set_clock_back(drained.runtime_after, 100)
+        machine.reads = 0
+        outcome = machine.node.reconcile({}, save=False)
+        assert not outcome.changed and machine.reads == 0
+        (before,), (after,) = (each.drains.values() for each in (drained.runtime_after, outcome.runtime_after))
+        assert before.deadline and after == replace(before, since=before.since - 100, deadline=before.deadline - 100)
 
 
 class TestCheckMode:
