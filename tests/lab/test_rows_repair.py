@@ -179,6 +179,33 @@ def test_what_is_changed_by_hand_is_put_right(fleet: Fleet, lab: Lab, served: li
 
 
 @pytest.mark.usefixtures("no_streams")
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("add table inet evenflow { flags dormant; }", "the table inet evenflow was dormant; it is awake"),
+        (
+            "add element inet evenflow ranges4 { 203.0.113.0/24 . tcp . 80-90 : drop }",
+            "the table inet evenflow could not be changed any more; it is built anew",
+        ),
+    ],
+)
+def test_repairs_converge(fleet: Fleet, lab: Lab, client: Node, served: list[str], command: str, expected: str) -> None:
+    """A table that another program has switched off, or made unchangeable, serves again; no flow is lost."""
+    node = lab.node("lb1")
+    before = _state(node)
+    held = start_load(client, "stream", [target(address, 81) for address in served], count=20, push=True)
+    wait_for_connections(client, 81, 20)
+    node.run(["nft", command])
+    wait_until(lambda: _repairs(fleet)[-1:], "it is reported", accepts=lambda texts: texts == [expected])
+    assert _state(node) == before
+    records = run_load(client, "http", [target(address, 80) for address in served], count=60)
+    assert not failures(records), failures(records)[:3]
+    ended = [record for record in finish(held) if record.kind == "stream"]
+    assert len(ended) == 20 and not failures(ended), failures(ended)[:3]
+    assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is False
+
+
+@pytest.mark.usefixtures("no_streams")
 def test_row_45_the_agent_is_killed(fleet: Fleet, lab: Lab, client: Node, served: list[str]) -> None:
     """Row 45: killed 20 times under load: 0 failed requests, no health flap, no rule change."""
     node = lab.node("lb1")

@@ -25,13 +25,18 @@ _NFTA_GEN_ID = 1
 _BUSY = "Device or resource busy"
 
 
+class NftFailed(NodeError):
+    """nft, or the kernel, has refused what it was asked for."""
+
+
 def apply(transaction: Transaction) -> int:
     """Run a transaction: all of it or nothing.
 
     One that has checkpoints may be run in batches, of which only the last one has an effect on packets.
 
     :returns: the number by which it has raised the kernel's generation.
-    :raises NodeError: the kernel or nft refused it; nothing of it took effect.
+    :raises NftFailed: the kernel or nft refused it; nothing of it took effect.
+    :raises NodeError: nft gives no answer.
     """
     raised = 0
     for batch in transaction.batches():
@@ -110,7 +115,7 @@ def run(arguments: list[str], text: str | None = None) -> subprocess.CompletedPr
 
 
 def check(completed: subprocess.CompletedProcess[str]) -> None:
-    """Raise :class:`NodeError` with nft's own message if it failed."""
+    """Raise :class:`NftFailed` with nft's own message if it failed."""
     if completed.returncode:
         message = completed.stderr.strip()[:2000]
-        raise NodeError(f"nft {' '.join(completed.args[1:])}: {message} (exit code {completed.returncode})")
+        raise NftFailed(f"nft {' '.join(completed.args[1:])}: {message} (exit code {completed.returncode})")

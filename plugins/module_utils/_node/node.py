@@ -43,7 +43,7 @@ from .._config.settings import Settings
 from .._errors import ConditionNotMet, EvenflowError
 from .._nft import runner
 from .._nft.limits import uncounted
-from .._nft.plan import Live, Plan, is_other_version, plan, redeal
+from .._nft.plan import Live, Plan, must_be_replaced, plan, redeal
 from .._state.effective import effective
 from .._state.health import Health
 from .._state.runtime import EMPTY_RUNTIME, DrainCause, Runtime, Shares, with_clock_set_back
@@ -93,6 +93,7 @@ class ChangeRequest:
     :ivar slow_start: how backends that join reach their share.
     :ivar timeouts: returns the time-outs of drains, from the configuration after.
     :ivar guard: refuses an effective configuration.
+    :ivar replaces_table: replace the live table, because the kernel has refused to change it.
     """
 
     edit: Edit = _unchanged
@@ -103,6 +104,7 @@ class ChangeRequest:
     slow_start: SlowStart = SlowStart.RISE
     timeouts: Timeouts = _no_timeouts
     guard: Guard | None = None
+    replaces_table: bool = False
 
 
 @dataclass
@@ -290,12 +292,11 @@ class Node:
         derived = Derived()
         effective_before = effective(before, runtime_before, derived)
         owned, generation = frozenset(self._store.vips()), runner.generation()
-        snapshot = take_snapshot(before.fingerprint, settings, runtime_before, owned, generation)
-        live = Live(
-            self._applied.read_table(snapshot, effective_before, settings, runtime_before, owned, derived),
-            _read_addresses(settings, owned),
-            owned,
-        )
+        snapshot_before = take_snapshot(before.fingerprint, settings, runtime_before, owned, generation)
+        table = self._applied.read_table(snapshot_before, effective_before, settings, runtime_before, owned, derived)
+        if table and request.replaces_table:
+            table = replace(table, is_refused=True)
+        live = Live(table, _read_addresses(settings, owned), owned)
         event = Event(before, after, time.time(), request.learned, request.slow_start, request.timeouts(config_after))
         runtime_after = transition(runtime_before, event, conntrack.count, derived)
         effective_after = effective(after, runtime_after, derived)
@@ -323,7 +324,13 @@ class Node:
             outcome.repairs = repairs.describe(outcome.plan, live, is_asked_for)
         if not request.check:
             snapshot = take_snapshot(after.fingerprint, settings, runtime_after, outcome.plan.owned, generation)
-            self._apply(outcome, after, owned, snapshot, request.save_boot)
+            try:
+                self._apply(outcome, after, owned, snapshot, request.save_boot)
+            except runner.NftFailed:
+                if table is None or table.is_refused or self._applied.equals(snapshot_before):
+                    raise
+                # What another program has put in the table is in the way of the change.
+                return self._change(replace(request, replaces_table=True))
         return outcome
 
     def _apply(
@@ -430,5 +437,5 @@ def _read_addresses(settings: Settings, owned: frozenset[Address]) -> frozenset[
 
 def _uncounted(configuration: Configuration, live: Live, runtime: Runtime) -> dict[str, int]:
     """Return the flows that no limit's element counts, by the limit's name."""
-    kept = None if live.table is None or is_other_version(live.table) else live.table
+    kept = None if live.table is None or must_be_replaced(live.table) else live.table
     return uncounted(configuration, kept, runtime.uncounted, conntrack.count)
