@@ -36,6 +36,9 @@ from lab.waiting import wait_until
 
 AGENT = "evenflow.service"
 
+_FLUSHES = 40
+"""Enough to hit the moment: with 80 flushes, 398 of 680,000 connections were refused."""
+
 
 @pytest.fixture(scope="module")
 def own_vips(fleet: Fleet, lab: Lab) -> Iterator[None]:
@@ -97,6 +100,64 @@ def test_row_43(fleet: Fleet, lab: Lab, client: Node, served: list[str], command
     assert "the table inet evenflow was gone" in node.run(["journalctl", "-u", AGENT, "--no-pager"]).stdout
 
 
+def test_row_43_no_connection_is_refused(fleet: Fleet, lab: Lab, client: Node, served: list[str]) -> None:
+    """Row 43: of thousands of connections a second none is refused in the moment in which the table comes back.
+
+    A packet may pass the hook for NAT before that moment, and the chains that reject after it.
+    """
+    node = lab.node("lb1")
+    flood = client.start(["python3", "/opt/lab/connect_flood.py", served[0], "80"], stdin=True)
+    try:
+        for _turn in range(_FLUSHES):
+            node.run(["nft", "flush", "ruleset"])
+            wait_until(partial(_has_table, node), "the table is back")
+            time.sleep(0.2)
+        ends = json.loads(flood.communicate("end", timeout=60)[0])
+    finally:
+        flood.kill()
+    assert "ECONNREFUSED" not in ends and ends["OK"] > 100 * _FLUSHES, ends
+
+
+def test_an_anchor_that_hangs_is_replaced(fleet: Fleet, lab: Lab, served: list[str]) -> None:
+    """A stopped nft that holds the anchor table blocks neither checks nor changes, and is replaced after a while."""
+    node = lab.node("lb1")
+    stopped = wait_until(lambda: _anchor_pid(node), "the anchor's nft runs")
+    node.run(["kill", "-STOP", stopped])
+    more = [
+        listener(lab, f"more{number}", 4, 100 + number, health_check=http_check("web"), weights=(1,))
+        for number in range(3)
+    ]
+    fleet.module("lb1", "lb_config", listeners=more)
+    for entry in more:
+        wait_for_states(lab, entry["name"], "healthy")
+    wait_until(lambda: _anchor_pid(node), "another nft holds it", accepts=lambda pid: pid not in {"", stopped})
+    wait_until(
+        lambda: node.run(["nft", "list", "set", "inet", "evenflow_anchor", "listeners4"], check=False).stdout,
+        "the anchor has the new listeners",
+        accepts=lambda text: all(entry["address"] in text for entry in more),
+    )
+    assert "nft -i: no answer within" in node.run(["journalctl", "-u", AGENT, "--no-pager"]).stdout
+
+
+def test_the_agent_ends_while_nft_hangs(fleet: Fleet, lab: Lab, served: list[str]) -> None:
+    """An agent whose nft hangs ends at SIGTERM by itself, and the next one repairs what is left."""
+    node = lab.node("lb1")
+    before = _state(node)
+    node.run(["mv", "/usr/sbin/nft", "/usr/sbin/nft.real"])
+    try:
+        node.put("/usr/sbin/nft", "#!/bin/sh\nexec sleep 4322\n", mode="0755")
+        node.run(["nft.real", "add element inet evenflow vips4 { 203.0.113.9 }"])
+        wait_until(lambda: node.run(["pgrep", "-f", "sleep 4322"], check=False).stdout, "nft hangs")
+        node.run(["systemctl", "stop", AGENT])
+        assert "Result=success" in node.run(["systemctl", "show", "--property", "Result", AGENT]).stdout
+        assert "is cut off" in node.run(["journalctl", "-u", AGENT, "--no-pager"]).stdout
+        assert not node.run(["pgrep", "-f", "sleep 4322"], check=False).stdout
+    finally:
+        node.run(["mv", "/usr/sbin/nft.real", "/usr/sbin/nft"])
+        node.run(["systemctl", "start", AGENT])
+    wait_until(lambda: _state(node), "the table is as before", accepts=lambda state: state == before)
+
+
 @pytest.mark.nft
 def test_what_is_changed_by_hand_is_put_right(fleet: Fleet, lab: Lab, served: list[str]) -> None:
     """Removed elements, rules and VIPs come back, and the agent reports the repair."""
@@ -114,6 +175,33 @@ def test_what_is_changed_by_hand_is_put_right(fleet: Fleet, lab: Lab, served: li
         node.run(change)
         wait_until(lambda: _repairs(fleet)[-1], f"{change} is reported", accepts=partial(_contains, expected))
         assert _state(node) == before
+    assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is False
+
+
+@pytest.mark.usefixtures("no_streams")
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("add table inet evenflow { flags dormant; }", "the table inet evenflow was dormant; it is awake"),
+        (
+            "add element inet evenflow ranges4 { 203.0.113.0/24 . tcp . 80-90 : drop }",
+            "the table inet evenflow could not be changed any more; it is built anew",
+        ),
+    ],
+)
+def test_repairs_converge(fleet: Fleet, lab: Lab, client: Node, served: list[str], command: str, expected: str) -> None:
+    """A table that another program has switched off, or made unchangeable, serves again; no flow is lost."""
+    node = lab.node("lb1")
+    before = _state(node)
+    held = start_load(client, "stream", [target(address, 81) for address in served], count=20, push=True)
+    wait_for_connections(client, 81, 20)
+    node.run(["nft", command])
+    wait_until(lambda: _repairs(fleet)[-1:], "it is reported", accepts=lambda texts: texts == [expected])
+    assert _state(node) == before
+    records = run_load(client, "http", [target(address, 80) for address in served], count=60)
+    assert not failures(records), failures(records)[:3]
+    ended = [record for record in finish(held) if record.kind == "stream"]
+    assert len(ended) == 20 and not failures(ended), failures(ended)[:3]
     assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is False
 
 
@@ -215,6 +303,15 @@ def _state(node: Node) -> list[str]:
     table = node.run(["nft", "--stateless", "list", "table", "inet", "evenflow"], check=False).stdout
     addresses = node.run(["ip", "-br", "address", "show", "dev", "front"]).stdout.split()
     return sorted(table.split("\n\n\t")) + sorted(addresses)
+
+
+def _has_table(node: Node) -> bool:
+    return not node.run(["nft", "list", "chain", "inet", "evenflow", "dispatch"], check=False).returncode
+
+
+def _anchor_pid(node: Node) -> str:
+    """Return the process id of the nft that holds the anchor table."""
+    return node.run(["pgrep", "-f", "^/usr/sbin/nft -i$"], check=False).stdout.strip()
 
 
 def _agent_status(node: Node) -> dict[str, Any]:

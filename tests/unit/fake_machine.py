@@ -19,7 +19,6 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.edit import 
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_listeners
-from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import LiveTable, content
@@ -83,7 +82,7 @@ class Machine:
         try:
             self.nft.run(transaction)
         except NftRefused as error:
-            raise NodeError(str(error)) from error
+            raise runner.NftFailed(str(error)) from error
         return 1
 
     def read_addresses(self, interfaces: set[str]) -> frozenset[Address]:

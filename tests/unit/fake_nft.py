@@ -45,12 +45,16 @@ class FakeChain:
 
 @dataclass
 class FakeTable:
-    """The content of a table."""
+    """The content of a table.
+
+    :ivar is_dormant: whether another program has switched it off.
+    """
 
     comment: str
     sets: dict[str, FakeSet] = field(default_factory=dict)
     chains: dict[str, FakeChain] = field(default_factory=dict)
     timeouts: dict[str, str] = field(default_factory=dict)
+    is_dormant: bool = False
 
 
 class FakeNft:
@@ -89,7 +93,7 @@ class FakeNft:
             for name, chain in self.table.chains.items()
         }
         sets = {name: Set(SetKind(each.kind), "", dict(each.elements)) for name, each in self.table.sets.items()}
-        return LiveTable(chains, sets, set(self.table.timeouts))
+        return LiveTable(chains, sets, set(self.table.timeouts), self.table.is_dormant)
 
     def _statement(self, statement: str) -> None:
         for pattern, act in _STATEMENTS:
@@ -106,6 +110,7 @@ class FakeNft:
 
     def _add_table(self, comment: str) -> None:
         self.table = self.table or FakeTable(comment)
+        self.table.is_dormant = False
 
     def _delete_table(self) -> None:
         self._existing_table("delete table")

@@ -24,6 +24,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._virtual_time = 0.0
+        self._epoch = EPOCH
         super().__init__(_JumpingSelector(self.advance))
 
     def time(self) -> float:
@@ -36,7 +37,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def wall_clock(self) -> float:
         """Return the virtual time in seconds since the epoch."""
-        return EPOCH + self._virtual_time
+        return self._epoch + self._virtual_time
+
+    def step_clock(self, seconds: float) -> None:
+        """Set the wall clock forward, or with a negative number back."""
+        self._epoch += seconds
 
 
 class _JumpingSelector(selectors.DefaultSelector):

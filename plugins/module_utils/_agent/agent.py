@@ -32,6 +32,15 @@ log = logging.getLogger("evenflow")
 SAVE_SECONDS = 1.0
 """How often results of checks that change no state are saved."""
 
+STUCK_SECONDS = 300.0
+"""A call of the node that takes longer than this hangs, and the service manager restarts the agent.
+
+A call that waits for the lock and for nft ends before this with an error.
+"""
+
+ANCHOR_SECONDS = 1.0
+"""How long after a failure the anchor table is built anew."""
+
 
 class Agent:
     """The agent of a node. Create it in the event loop that runs it.
@@ -53,12 +62,14 @@ class Agent:
     ) -> None:
         self._node = node
         self._anchor = anchor
+        self._anchor.failed = self._anchor_failed
         self._watches = watches
         self._status = Status(store, clock)
         self._prober = Prober(self._health_changed, clock)
-        self.reconciler = Reconciler(self._reconcile, self._reconciled, clock)
+        self.reconciler = Reconciler(self._reconcile, self._reconciled, node.set_clock_back, clock)
         self._fingerprint = ""
         self._has_least_conn = False
+        self._anchor_error = ""
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, then release everything."""
@@ -74,7 +85,7 @@ class Agent:
                 self.reconciler.run(),
                 deal_regularly(self._node.deal_shares, lambda: self._has_least_conn),
                 self._save_check_results(),
-                feed_watchdog(),
+                feed_watchdog(self._makes_progress),
                 stopping.wait(),
             )
         ]
@@ -128,14 +139,26 @@ class Agent:
         self._status.set_counts(len(outcome.config_after), len(self._prober.health))
 
     def _hold_anchor(self, configuration: Configuration) -> None:
+        if self._anchor.is_current:
+            self._anchor_error = ""
         try:
             self._anchor.hold(configuration)
-            errors = self._anchor.errors()
         except NodeError as error:
-            self._anchor.close()
-            errors = str(error)
-        if errors:
-            log.error("the anchor table: %s", errors)
+            self._anchor_failed(str(error))
+
+    def _anchor_failed(self, reason: str) -> None:
+        """Report a failure once for as long as it lasts, and build the table anew in a moment."""
+        if reason != self._anchor_error:
+            self._anchor_error = reason
+            log.error("the anchor table: %s", reason)
+        asyncio.get_running_loop().call_later(ANCHOR_SECONDS, self.reconciler.wake)
+
+    def _makes_progress(self) -> bool:
+        """Return whether the node answers, and log if it does not."""
+        if self._node.busy_seconds < STUCK_SECONDS:
+            return True
+        log.error("the node has not answered for %.0f s; the service manager restarts the agent", STUCK_SECONDS)
+        return False
 
     async def _save_check_results(self) -> None:
         """Save messages of checks that change no state, and the number of late checks, once in a while."""

@@ -7,15 +7,26 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import logging
+import queue
+import threading
+import time
+from concurrent.futures import Future
 from functools import partial
-from typing import Callable, Mapping, TypeVar
+from typing import Any, Callable, Mapping, Optional, Tuple, TypeVar
 
 from .._node.node import Node, Outcome
 from .._state.health import Health
+from .._state.runtime import Runtime
 from .least_conn_loop import LeastConnLoop
 
+log = logging.getLogger("evenflow")
+
+END_SECONDS = 10.0
+"""How long the end of the agent waits for the call that is running. A change may be cut off at any point."""
+
 _Result = TypeVar("_Result")
+_Call = Tuple[Callable[[], Any], "Future[Any]"]
 
 
 class NodeThread:
@@ -24,7 +35,17 @@ class NodeThread:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._least_conn = LeastConnLoop(node)
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="node")
+        self._calls: queue.SimpleQueue[Optional[_Call]] = queue.SimpleQueue()
+        self._began: float | None = None
+        # An executor's thread would keep the process from ending for as long as a call hangs.
+        self._thread = threading.Thread(target=self._work, name="node", daemon=True)
+        self._thread.start()
+
+    @property
+    def busy_seconds(self) -> float:
+        """For how long the present call has been running."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
     async def reconcile(self, health: Mapping[str, Health], save: bool) -> Outcome:
         """Reconcile the node, see :meth:`~.._node.node.Node.reconcile`."""
@@ -34,13 +55,40 @@ class NodeThread:
         """Save results of checks that change nothing else."""
         await self._call(partial(self._node.save_check_results, health))
 
+    async def set_clock_back(self, known: Runtime, seconds: float) -> None:
+        """Move deadlines with a clock that was set back, see :meth:`~.._node.node.Node.set_clock_back`."""
+        await self._call(partial(self._node.set_clock_back, known, seconds))
+
     async def deal_shares(self) -> None:
         """Deal the shares of the listeners with lc and wlc once."""
         await self._call(self._least_conn.tick)
 
     def close(self) -> None:
-        """Wait for the last call and end the thread."""
-        self._executor.shutdown()
+        """End the thread after the call that is running, or give that up after :data:`END_SECONDS`."""
+        self._calls.put(None)
+        self._thread.join(END_SECONDS)
+        if self._thread.is_alive():
+            log.error("a change has not ended within %g s and is cut off; the next one repairs it", END_SECONDS)
 
     async def _call(self, work: Callable[[], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        future: Future[_Result] = Future()
+        self._calls.put((work, future))
+        return await asyncio.wrap_future(future)
+
+    def _work(self) -> None:
+        while True:
+            call = self._calls.get()
+            if call is None:
+                return
+            work, future = call
+            if not future.set_running_or_notify_cancel():
+                continue
+            self._began = time.monotonic()
+            try:
+                result = work()
+            except BaseException as error:  # pylint: disable=broad-exception-caught
+                self._began = None
+                future.set_exception(error)
+            else:
+                self._began = None
+                future.set_result(result)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from typing import Callable
 
 
 def notify(**variables: str) -> None:
@@ -31,10 +32,14 @@ def watchdog_interval() -> float | None:
     return int(microseconds) / 1e6 if microseconds.isdigit() else None
 
 
-async def feed_watchdog() -> None:
-    """Give the service manager a sign of life three times per interval, until this task is cancelled."""
+async def feed_watchdog(makes_progress: Callable[[], bool]) -> None:
+    """Give the service manager a sign of life three times per interval, until this task is cancelled.
+
+    :param makes_progress: returns whether to give it; after an interval without one, the manager ends the process.
+    """
     interval = watchdog_interval()
     while interval:
-        notify(WATCHDOG="1")
+        if makes_progress():
+            notify(WATCHDOG="1")
         await asyncio.sleep(interval / 3)
     await asyncio.Event().wait()

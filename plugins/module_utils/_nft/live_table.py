@@ -27,13 +27,26 @@ def read_table() -> LiveTable | None:
     completed = runner.run(["-j", "list", "table", FAMILY, TABLE])
     if completed.returncode and _ABSENT in completed.stderr:
         return None
+    objects = _objects(completed)
+    try:
+        return _live_table(objects)
+    except (AttributeError, KeyError, StopIteration, TypeError, ValueError):
+        # Another program has put something in the table that the library never writes.
+        return LiveTable({}, {}, set(), is_refused=True)
+
+
+def _live_table(objects: list[dict[str, Any]]) -> LiveTable:
     hooks: dict[str, str] = {}
     comments: dict[str, list[str]] = {}
     sets: dict[str, Set] = {}
     timeouts: set[str] = set()
-    for item in _objects(completed):
+    is_dormant = False
+    for item in objects:
         kind, entry = next(iter(item.items()))
-        if kind == "chain":
+        if kind == "table":
+            # Only other programs set a flag; nft 1.0.6 prints a wrong name for it.
+            is_dormant = "flags" in entry
+        elif kind == "chain":
             hooks[entry["name"]] = _hook(entry)
             comments[entry["name"]] = []
         elif kind == "rule":
@@ -44,7 +57,7 @@ def read_table() -> LiveTable | None:
         elif kind == "ct timeout":
             timeouts.add(entry["name"])
     chains = {name: LiveChain(tuple(comments[name]), hook) for name, hook in hooks.items()}
-    return LiveTable(chains, sets, timeouts)
+    return LiveTable(chains, sets, timeouts, is_dormant)
 
 
 def read_counters(name: str) -> dict[int, tuple[int, int]]:

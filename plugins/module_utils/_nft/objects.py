@@ -97,11 +97,17 @@ class LiveChain:
 
 @dataclass
 class LiveTable:
-    """The table as the kernel holds it; its content by name."""
+    """The table as the kernel holds it; its content by name.
+
+    :ivar is_dormant: whether another program has switched it off.
+    :ivar is_refused: whether the kernel refuses to change it, because of what another program has put in it.
+    """
 
     chains: dict[str, LiveChain]
     sets: dict[str, Set]
     timeouts: set[str]
+    is_dormant: bool = False
+    is_refused: bool = False
 
 
 @dataclass

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from .._config.address import Address, Destination
 from .._config.derived import Derived
@@ -19,8 +20,8 @@ from .._state.runtime import EMPTY_RUNTIME, Runtime
 from .desired_table import desired_table
 from .limits import BACKENDS, FULL
 from .listener_chains import slots_name
-from .objects import DesiredTable, Group, LiveTable, Set, SetKind, content
-from .parts import add_set, parts
+from .objects import DesiredTable, Group, LiveTable, Set, SetKind, Timed, content
+from .parts import TABLE_COMMENT, add_set, parts
 from .static_rules import SHARED_SETS, STATIC_CHAINS, dispatch_key
 from .transaction import Transaction
 
@@ -81,7 +82,7 @@ def plan(
     owned = vips & (live.owned | (vips - live.addresses))
     addresses = {vip.address for vip in owned}
     desired = boot = desired_table(configuration, settings, addresses, runtime, derived)
-    if live.table is None or is_other_version(live.table):
+    if live.table is None or must_be_replaced(live.table):
         transaction = _load(desired, live.table)
     else:
         transaction = _update(desired, live.table)
@@ -114,11 +115,16 @@ def redeal(configuration: Configuration, ids: BackendIds, before: Runtime, after
     return transaction
 
 
-def is_other_version(live: LiveTable) -> bool:
-    """Return whether a live table has other static rules or sets than this library's, so that it must be replaced."""
-    return any(name not in live.sets for name in SHARED_SETS) or any(
-        name not in live.chains or (live.chains[name].hook, live.chains[name].comments) != (chain.hook, chain.comments)
-        for name, chain in STATIC_CHAINS.items()
+def must_be_replaced(live: LiveTable) -> bool:
+    """Return whether a live table has other static rules or sets than this library's, or cannot be changed."""
+    return (
+        live.is_refused
+        or any(name not in live.sets for name in SHARED_SETS)
+        or any(
+            name not in live.chains
+            or (live.chains[name].hook, live.chains[name].comments) != (chain.hook, chain.comments)
+            for name, chain in STATIC_CHAINS.items()
+        )
     )
 
 
@@ -144,7 +150,7 @@ def _sorted(addresses: frozenset[Address]) -> tuple[Address, ...]:
 
 
 def _load(desired: DesiredTable, live: LiveTable | None) -> Transaction:
-    """Build the table, in place of a live one of another version."""
+    """Build the table, in place of a live one that must be replaced."""
     transaction = Transaction()
     if live:
         transaction.delete_table()
@@ -156,12 +162,21 @@ def _load(desired: DesiredTable, live: LiveTable | None) -> Transaction:
     for name, kept in desired.sets.items():
         # Sessions outlive the replacement of the table.
         if live and not kept.is_ours and kept.kind == SetKind.MAP and name in live.sets:
-            transaction.add_elements(name, content(live.sets[name].elements))
+            sessions = content(live.sets[name].elements).items()
+            transaction.add_elements(name, {key: value for key, value in sessions if _is_session(key, value)})
     return transaction
+
+
+def _is_session(key: Any, value: Any) -> bool:
+    """Return whether an element is one that rules add, and not one of another program."""
+    return isinstance(key, int) and isinstance(value, Timed) and isinstance(value.value, int)
 
 
 def _update(desired: DesiredTable, live: LiveTable) -> Transaction:
     transaction = Transaction()
+    if live.is_dormant:
+        # Adding it without the flag wakes it.
+        transaction.add_table(TABLE_COMMENT)
     for name in sorted(desired.timeouts.keys() - live.timeouts):
         transaction.add_timeout(name, desired.timeouts[name])
     for group in (desired.forward, *desired.listeners.values()):

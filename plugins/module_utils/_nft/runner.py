@@ -15,11 +15,18 @@ from .._system import netlink
 from .objects import FAMILY, TABLE
 from .transaction import Transaction
 
+SECONDS = 60
+"""How long nft may take. A transaction of a million elements takes 3 seconds on an idle node."""
+
 _PATH = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 _NFNL_SUBSYS_NFTABLES = 10
 _NFT_MSG_GETGEN = 16
 _NFTA_GEN_ID = 1
 _BUSY = "Device or resource busy"
+
+
+class NftFailed(NodeError):
+    """nft, or the kernel, has refused what it was asked for."""
 
 
 def apply(transaction: Transaction) -> int:
@@ -28,7 +35,8 @@ def apply(transaction: Transaction) -> int:
     One that has checkpoints may be run in batches, of which only the last one has an effect on packets.
 
     :returns: the number by which it has raised the kernel's generation.
-    :raises NodeError: the kernel or nft refused it; nothing of it took effect.
+    :raises NftFailed: the kernel or nft refused it; nothing of it took effect.
+    :raises NodeError: nft gives no answer.
     """
     raised = 0
     for batch in transaction.batches():
@@ -88,21 +96,26 @@ def run(arguments: list[str], text: str | None = None) -> subprocess.CompletedPr
     """Run nft and return what it printed, whether it succeeded or not.
 
     :param text: its standard input.
+    :raises NodeError: it has not ended within :data:`SECONDS`. The kernel has run the transaction or has not.
     """
-    # The library also runs where there is no AnsibleModule with its run_command.
-    return subprocess.run(  # pylint: disable=ansible-bad-function
-        [nft_program(), *arguments],
-        input=text,
-        stdin=subprocess.DEVNULL if text is None else None,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "LC_ALL": "C.UTF-8"},
-    )
+    try:
+        # The library also runs where there is no AnsibleModule with its run_command.
+        return subprocess.run(  # pylint: disable=ansible-bad-function
+            [nft_program(), *arguments],
+            input=text,
+            stdin=subprocess.DEVNULL if text is None else None,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NodeError(f"nft {' '.join(arguments)}: no answer within {SECONDS} s; it was ended") from error
 
 
 def check(completed: subprocess.CompletedProcess[str]) -> None:
-    """Raise :class:`NodeError` with nft's own message if it failed."""
+    """Raise :class:`NftFailed` with nft's own message if it failed."""
     if completed.returncode:
         message = completed.stderr.strip()[:2000]
-        raise NodeError(f"nft {' '.join(completed.args[1:])}: {message} (exit code {completed.returncode})")
+        raise NftFailed(f"nft {' '.join(completed.args[1:])}: {message} (exit code {completed.returncode})")

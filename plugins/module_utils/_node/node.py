@@ -43,11 +43,11 @@ from .._config.settings import Settings
 from .._errors import ConditionNotMet, EvenflowError
 from .._nft import runner
 from .._nft.limits import uncounted
-from .._nft.plan import Live, Plan, is_other_version, plan, redeal
+from .._nft.plan import Live, Plan, must_be_replaced, plan, redeal
 from .._state.effective import effective
 from .._state.health import Health
-from .._state.runtime import EMPTY_RUNTIME, DrainCause, Runtime, Shares
-from .._state.transition import Event, SlowStart, flows_to_delete, transition
+from .._state.runtime import EMPTY_RUNTIME, DrainCause, Runtime, Shares, with_clock_set_back
+from .._state.transition import ENDED_SECONDS, Event, SlowStart, flows_to_delete, transition
 from .._system import addresses, conntrack
 from .._system.files import PendingFiles
 from .._system.lock import os_errors
@@ -93,6 +93,7 @@ class ChangeRequest:
     :ivar slow_start: how backends that join reach their share.
     :ivar timeouts: returns the time-outs of drains, from the configuration after.
     :ivar guard: refuses an effective configuration.
+    :ivar replaces_table: replace the live table, because the kernel has refused to change it.
     """
 
     edit: Edit = _unchanged
@@ -103,6 +104,7 @@ class ChangeRequest:
     slow_start: SlowStart = SlowStart.RISE
     timeouts: Timeouts = _no_timeouts
     guard: Guard | None = None
+    replaces_table: bool = False
 
 
 @dataclass
@@ -196,7 +198,8 @@ class Node:
     def end_flows(self, outcome: Outcome) -> None:
         """End the flows that a change has begun to end, if no agent is running."""
         if outcome.runtime_after.ending and not agent_status.is_running(self._store):
-            time.sleep(max(0.0, max(outcome.runtime_after.ending.values()) - time.time()))
+            # The clock may have been set back since.
+            time.sleep(min(ENDED_SECONDS, max(0.0, max(outcome.runtime_after.ending.values()) - time.time())))
             with self._store.lock():
                 self._change(ChangeRequest(slow_start=SlowStart.AT_ONCE))
 
@@ -222,6 +225,15 @@ class Node:
                     for latest in [learned.get(key, record)]
                 }
                 self._store.save_runtime(replace(before, health=health), before)
+
+    def set_clock_back(self, known: Runtime, seconds: float) -> None:
+        """Move the deadlines that were set before the clock was set back, so that they come no later.
+
+        :param known: the runtime state before the clock was set back.
+        """
+        with self._store.lock():
+            before = self._store.runtime()
+            self._store.save_runtime(with_clock_set_back(before, known, seconds), before)
 
     def redeal(self, choose: Callable[[Configuration, BackendIds], Shares]) -> bool:
         """Deal new shares to the listeners with lc and wlc.
@@ -280,12 +292,11 @@ class Node:
         derived = Derived()
         effective_before = effective(before, runtime_before, derived)
         owned, generation = frozenset(self._store.vips()), runner.generation()
-        snapshot = take_snapshot(before.fingerprint, settings, runtime_before, owned, generation)
-        live = Live(
-            self._applied.read_table(snapshot, effective_before, settings, runtime_before, owned, derived),
-            _read_addresses(settings, owned),
-            owned,
-        )
+        snapshot_before = take_snapshot(before.fingerprint, settings, runtime_before, owned, generation)
+        table = self._applied.read_table(snapshot_before, effective_before, settings, runtime_before, owned, derived)
+        if table and request.replaces_table:
+            table = replace(table, is_refused=True)
+        live = Live(table, _read_addresses(settings, owned), owned)
         event = Event(before, after, time.time(), request.learned, request.slow_start, request.timeouts(config_after))
         runtime_after = transition(runtime_before, event, conntrack.count, derived)
         effective_after = effective(after, runtime_after, derived)
@@ -313,7 +324,13 @@ class Node:
             outcome.repairs = repairs.describe(outcome.plan, live, is_asked_for)
         if not request.check:
             snapshot = take_snapshot(after.fingerprint, settings, runtime_after, outcome.plan.owned, generation)
-            self._apply(outcome, after, owned, snapshot, request.save_boot)
+            try:
+                self._apply(outcome, after, owned, snapshot, request.save_boot)
+            except runner.NftFailed:
+                if table is None or table.is_refused or self._applied.equals(snapshot_before):
+                    raise
+                # What another program has put in the table is in the way of the change.
+                return self._change(replace(request, replaces_table=True))
         return outcome
 
     def _apply(
@@ -420,5 +437,5 @@ def _read_addresses(settings: Settings, owned: frozenset[Address]) -> frozenset[
 
 def _uncounted(configuration: Configuration, live: Live, runtime: Runtime) -> dict[str, int]:
     """Return the flows that no limit's element counts, by the limit's name."""
-    kept = None if live.table is None or is_other_version(live.table) else live.table
+    kept = None if live.table is None or must_be_replaced(live.table) else live.table
     return uncounted(configuration, kept, runtime.uncounted, conntrack.count)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from .._nft.plan import Live, Plan, is_other_version
+from .._nft.plan import Live, Plan, must_be_replaced
 
 INTERRUPTED = "a change was interrupted; node and configuration agree again"
 
@@ -22,8 +22,12 @@ def describe(plan: Plan, live: Live, is_asked_for: bool) -> list[str]:
     texts = []
     if live.table is None:
         texts.append("the table inet evenflow was gone; it is back")
-    elif is_other_version(live.table):
+    elif live.table.is_refused:
+        texts.append("the table inet evenflow could not be changed any more; it is built anew")
+    elif must_be_replaced(live.table):
         texts.append("the table inet evenflow had other rules; it is built anew")
+    elif live.table.is_dormant:
+        texts.append("the table inet evenflow was dormant; it is awake")
     if is_asked_for:
         return texts
     texts += [f"{vip.prefix} was gone from {vip.interface}; it is back" for vip in plan.add]

@@ -96,3 +96,32 @@ class Runtime:
 
 EMPTY_RUNTIME = Runtime()
 """The state of a node on which nothing has happened yet."""
+
+
+def with_clock_set_back(runtime: Runtime, known: Runtime, seconds: float) -> Runtime:
+    """Return a runtime state whose times have moved with a clock that was set back, so that nothing takes longer.
+
+    :param known: the state before that; only times that it has too move. Later ones are of the new clock.
+    """
+    drains = {
+        key: replace(
+            drain,
+            since=drain.since - seconds,
+            deadline=None if drain.deadline is None else drain.deadline - seconds,
+        )
+        if key in known.drains and _times(known.drains[key]) == _times(drain)
+        else drain
+        for key, drain in runtime.drains.items()
+    }
+    joined = {
+        key: since - seconds if known.joined.get(key) == since else since for key, since in runtime.joined.items()
+    }
+    ending = {
+        backend_id: due - seconds if known.ending.get(backend_id) == due else due
+        for backend_id, due in runtime.ending.items()
+    }
+    return replace(runtime, drains=drains, joined=joined, ending=ending)
+
+
+def _times(drain: Drain) -> tuple[float, float | None]:
+    return drain.since, drain.deadline

@@ -284,7 +284,8 @@ def _with_fates(present: Configuration, runtime: Runtime, now: float, derived: D
     gone: set[str] = set()
     for identity, (key, backend, fate) in due_fates.items():
         backend_id = ids[identity]
-        due = runtime.ending.get(backend_id, now + ENDED_SECONDS)
+        # The clock may have been set back since.
+        due = min(runtime.ending.get(backend_id, now + ENDED_SECONDS), now + ENDED_SECONDS)
         if fate.has(Fate.END) and runtime.completed_fates.get(backend_id) != fate and due > now:
             ending[backend_id] = due
             if fate.has(Fate.MOVE):

@@ -10,6 +10,7 @@ to decode an entry of a conntrack dump, where this takes 3.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -109,7 +110,7 @@ def _exchange(request: bytes) -> Iterator[bytes]:
         netlink.bind((0, 0))
         netlink.send(request)
         while True:
-            for kind, payload in messages(netlink.recv(_RECEIVE_BYTES)):
+            for kind, payload in messages(_receive(netlink)):
                 if kind == _NLMSG_DONE:
                     return
                 if kind == _NLMSG_ERROR:
@@ -120,3 +121,10 @@ def _exchange(request: bytes) -> Iterator[bytes]:
                 yield payload
             if not flags & (_NLM_F_DUMP | _NLM_F_ACK):
                 return
+
+
+def _receive(netlink: socket.socket) -> bytes:
+    try:
+        return netlink.recv(_RECEIVE_BYTES)
+    except socket.timeout as error:
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from error

@@ -18,9 +18,14 @@ from typing import Any, cast
 
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import checks
-from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.agent import SAVE_SECONDS, Agent
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.agent import (
+    SAVE_SECONDS,
+    STUCK_SECONDS,
+    Agent,
+)
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.reconciler import (
     BOOT_FILES_SECONDS,
+    CLOCK_SECONDS,
     GATHER_SECONDS,
     POLL_FACTOR,
     POLL_SECONDS,
@@ -40,6 +45,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._state.runtime impor
     Drain,
     DrainCause,
     Runtime,
+    with_clock_set_back,
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import Store
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, document, listener
@@ -69,6 +75,7 @@ class FakeNode:
 
     :ivar reconciled: the time of each reconciliation, and whether it saved the boot files.
     :ivar dealt: the times at which shares were dealt.
+    :ivar clock_set_back: by how many seconds the clock was set back, each time.
     :ivar saved: the health states of each call that saved check results.
     :ivar changes: the number of next reconciliations that change something.
     :ivar errors: the errors that the next calls raise.
@@ -85,7 +92,9 @@ class FakeNode:
         self.reconciled: list[tuple[float, bool]] = []
         self.dealt: list[float] = []
         self.saved: list[dict[str, Health]] = []
+        self.clock_set_back: list[float] = []
         self.is_closed = False
+        self.busy_seconds = 0.0
         self._loop = loop
 
     @property
@@ -120,6 +129,11 @@ class FakeNode:
         await self._work()
         self.saved.append(dict(health))
 
+    async def set_clock_back(self, known: Runtime, seconds: float) -> None:
+        await self._work()
+        self.clock_set_back.append(seconds)
+        self.runtime = with_clock_set_back(self.runtime, known, seconds)
+
     async def deal_shares(self) -> None:
         self.dealt.append(self._loop.time())
         await self._work()
@@ -137,18 +151,16 @@ class FakeAnchor:
     """An anchor that records the configurations."""
 
     def __init__(self) -> None:
+        self.failed: Callable[[str], None] = lambda reason: None
+        self.is_current = True
         self.held: list[Configuration] = []
-        self.problem = ""
         self.failures: list[NodeError] = []
         self.closed = 0
 
     def hold(self, configuration: Configuration) -> None:
-        for failure in self.failures:
-            raise failure
+        if self.failures:
+            raise self.failures[0]
         self.held.append(configuration)
-
-    def errors(self) -> str:
-        return self.problem
 
     def close(self) -> None:
         self.closed += 1
@@ -486,6 +498,66 @@ class TestTime:
         assert second - first == pytest.approx(0.5 * (1 + POLL_FACTOR) + GATHER_SECONDS)
 
 
+class TestClock:
+    """The deadline is 70 s after the start; the clock is set after 10 s."""
+
+    @staticmethod
+    def _reconciled_after_a_step(run_agent: Run, seconds: float, failures: int = 0) -> list[float]:
+        def prepare(bench: Bench) -> None:
+            bench.node.runtime = Runtime(drains={KEY: Drain(EPOCH, EPOCH + 70, DrainCause.DRAINED)})
+
+        async def work(bench: Bench) -> None:
+            await asyncio.sleep(10)
+            bench.node.errors = [NodeError("nft: busy")] * failures
+            bench.loop.step_clock(seconds)
+            await asyncio.sleep(5)
+            for _turn in range(100):
+                if bench.node.runtime.drains[KEY].is_expired(bench.loop.wall_clock()):
+                    bench.node.runtime = replace(bench.node.runtime, expired=frozenset({KEY}))
+                await asyncio.sleep(1)
+
+        bench = run_agent(work, WEB, prepare=prepare)
+        assert bench.node.clock_set_back == pytest.approx([-seconds] if seconds < 0 else [])
+        return bench.reconciled_after(10)
+
+    def test_a_clock_that_was_far_behind_does_not_prolong_a_drain(self, run_agent: Run) -> None:
+        """The node booted in 1970 and learns the time later."""
+
+        def prepare(bench: Bench) -> None:
+            bench.loop.step_clock(-EPOCH)
+            bench.node.runtime = Runtime(drains={KEY: Drain(EPOCH, EPOCH + 70, DrainCause.DRAINED)})
+
+        async def work(bench: Bench) -> None:
+            await asyncio.sleep(10)
+            bench.loop.step_clock(EPOCH + 100)
+            await asyncio.sleep(CLOCK_SECONDS + 2 * GATHER_SECONDS)
+            bench.node.runtime = EMPTY_RUNTIME
+            await asyncio.sleep(10)
+
+        times = run_agent(work, WEB, prepare=prepare).reconciled_after(10)
+        assert times and times[0] <= CLOCK_SECONDS + GATHER_SECONDS
+
+    @pytest.mark.parametrize("failures", [0, 3])
+    def test_a_clock_that_is_set_back_does_not_prolong_a_drain(self, run_agent: Run, failures: int) -> None:
+        times = self._reconciled_after_a_step(run_agent, -3600, failures)
+        assert times[0] <= CLOCK_SECONDS + GATHER_SECONDS + failures * (RETRY_SECONDS + GATHER_SECONDS)
+        assert 60 <= times[1] <= 61
+
+    def test_a_clock_that_is_set_forward_brings_the_deadline_nearer(self, run_agent: Run) -> None:
+        assert 29 <= self._reconciled_after_a_step(run_agent, 30)[0] <= 31
+
+    def test_a_clock_that_drifts_moves_nothing(self, run_agent: Run) -> None:
+        async def work(bench: Bench) -> None:
+            for _turn in range(20):
+                bench.loop.step_clock(-0.01)
+                await asyncio.sleep(1)
+
+        def prepare(bench: Bench) -> None:
+            bench.node.runtime = Runtime(drains={KEY: Drain(EPOCH, EPOCH + 70, DrainCause.DRAINED)})
+
+        assert run_agent(work, WEB, prepare=prepare).node.clock_set_back == []
+
+
 class TestBootFiles:
     def test_outdated_boot_files_are_saved_once_after_the_start(self, run_agent: Run) -> None:
         async def work(bench: Bench) -> None:
@@ -621,21 +693,27 @@ class TestErrors:
         bench = run(main)
         assert bench.node.is_closed and bench.anchor.closed and bench.watch.is_closed
 
-    def test_a_failed_anchor_is_closed_and_reconciliations_continue(
+    def test_a_failure_of_the_anchor_is_logged_once_and_the_anchor_is_held_again(
         self, run_agent: Run, caplog: pytest.LogCaptureFixture
     ) -> None:
         def prepare(bench: Bench) -> None:
-            bench.anchor.failures = [NodeError("nft -i: it is not running")]
+            bench.anchor.failures = [NodeError("nft: not found")]
+            bench.anchor.is_current = False
 
         async def work(bench: Bench) -> None:
-            await asyncio.sleep(1)
-            assert bench.anchor.closed == 1
-            bench.anchor.failures, bench.anchor.problem = [], "Error: no"
-            bench.watch.event()
-            await asyncio.sleep(1)
+            await asyncio.sleep(10)
+            assert errors_of(caplog) == ["the anchor table: nft: not found"] and not bench.anchor.held
+            bench.anchor.failures, bench.anchor.is_current = [], True
+            await asyncio.sleep(10)
+            assert len(bench.anchor.held) == 1
+            bench.anchor.failed("nft -i has ended")
+            await asyncio.sleep(10)
+            assert len(bench.anchor.held) == 2
+            bench.anchor.failed("nft -i has ended")
+            await asyncio.sleep(10)
 
         bench = run_agent(work, WEB, prepare=prepare)
-        assert errors_of(caplog) == ["the anchor table: nft -i: it is not running", "the anchor table: Error: no"]
+        assert errors_of(caplog) == ["the anchor table: nft: not found", *["the anchor table: nft -i has ended"] * 2]
         assert bench.status["error"] == ""
 
 
@@ -761,6 +839,29 @@ class TestWatchdog:
         async def work(bench: Bench) -> None:
             await asyncio.sleep(1)
             manager()
+            await asyncio.sleep(30)
+            assert manager() == ["WATCHDOG=1"] * 3
+
+        run_agent(work, WEB)
+
+    def test_the_watchdog_is_not_notified_while_the_node_hangs(
+        self,
+        run_agent: Run,
+        manager: Callable[[], list[str]],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+
+        async def work(bench: Bench) -> None:
+            bench.node.busy_seconds = STUCK_SECONDS - 1
+            await asyncio.sleep(25)
+            manager()
+            bench.node.busy_seconds = STUCK_SECONDS
+            await asyncio.sleep(30)
+            assert manager() == []
+            assert "has not answered for 300 s" in errors_of(caplog)[0]
+            bench.node.busy_seconds = 0
             await asyncio.sleep(30)
             assert manager() == ["WATCHDOG=1"] * 3
 

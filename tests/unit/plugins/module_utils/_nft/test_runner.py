@@ -91,6 +91,35 @@ class TestTable:
         assert table.sets["m"].elements == {"198.18.9.1": 1}
         assert set(table.chains) == {"c", "d"}
 
+    @pytest.mark.parametrize("flags", ['"dormant"', '["dormant"]', '"ipv4_addr"'])
+    def test_a_dormant_table(self, nft: Program, flags: str) -> None:
+        """For a dormant table nft 1.0.6 prints the name of a type."""
+        folder = nft("exec /bin/cat table.json")
+        text = (SAMPLES / "table.json").read_text(encoding="ascii")
+        old = '"name": "evenflow", "handle"'
+        assert text.count(old) == 1
+        (folder / "table.json").write_text(text.replace(old, f'"name": "evenflow", "flags": {flags}, "handle"'))
+        table = live_table.read_table()
+        assert table is not None and table.is_dormant
+        (folder / "table.json").write_text(text)
+        table = live_table.read_table()
+        assert table is not None and not table.is_dormant
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            '{"map": {"name": "m", "elem": [[["a"], 1]]}}',
+            '{"set": {"name": "s", "elem": [{"elem": {}}]}}',
+            '{"rule": {"chain": "unknown"}}',
+            "{}",
+            '{"set": 5}',
+        ],
+    )
+    def test_a_table_that_cannot_be_understood_must_be_replaced(self, nft: Program, entry: str) -> None:
+        nft(f"echo '{{\"nftables\": [{entry}]}}'")
+        table = live_table.read_table()
+        assert table is not None and table.is_refused
+
     def test_a_missing_table(self, nft: Program) -> None:
         nft('echo "Error: No such file or directory" >&2; exit 1')
         assert live_table.read_table() is None
@@ -159,6 +188,15 @@ class TestApply:
         with pytest.raises(NodeError, match="busy"):
             runner.apply(transaction(self.STATEMENTS[0]))
         assert len(calls(folder)) == 1
+
+
+class TestHang:
+    def test_an_nft_that_hangs_is_ended_with_an_error(self, nft: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(runner, "SECONDS", 0.5)
+        folder = nft("echo $$ >pid; exec /bin/sleep 1000")
+        with pytest.raises(NodeError, match=r"nft -f -: no answer within 0\.5 s; it was ended"):
+            runner.apply(transaction("flush chain inet evenflow l_a"))
+        assert not Path("/proc", (folder / "pid").read_text().strip()).exists()
 
 
 class TestBatches:

@@ -36,6 +36,7 @@ from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, backend,
 from ansible_collections.evenflow.l4lb.tests.unit.fake_machine import Machine, put
 from ansible_collections.evenflow.l4lb.tests.unit.fake_nft import FakeNft
 
+B1 = "198.19.0.1"
 WEB = listener("web", backend("198.19.0.1"), backend("198.19.0.2"))
 API = listener("api", backend("198.19.0.1"), ports=["443"], scheduler="wrr")
 
@@ -89,6 +90,50 @@ class TestChange:
         assert not done.difference
         machine.assert_holds(document(WEB))
 
+    def test_a_table_that_cannot_be_repaired_is_replaced_in_one_transaction(self, machine: Machine) -> None:
+        """A prefix that another program has added to an interval map has no text with which it could be deleted."""
+        machine.node.change(put(WEB))
+        for edit in (put(WEB), weight(7)):
+            assert machine.nft.table is not None
+            machine.nft.table.sets["ranges4"].elements['{"prefix": {"addr": "10.0.0.0", "len": 8}}'] = "drop"
+            machine.foreign += 1
+            runs = len(machine.nft.runs)
+            outcome = machine.node.change(edit)
+            machine.assert_holds(outcome.config_after)
+            assert len(machine.nft.runs) == runs + 1 and machine.nft.runs[-1][0] == "delete table inet evenflow"
+            assert outcome.repairs == ["the table inet evenflow could not be changed any more; it is built anew"]
+            assert not machine.node.change(edit).changed
+        assert not [name for name in machine.files() if name.endswith(".new")]
+
+    def test_a_refusal_without_a_foreign_change_does_not_replace_the_table(
+        self, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        machine.node.change(put(WEB))
+        refused: list[Transaction] = []
+
+        def refuse(transaction: Transaction) -> int:
+            refused.append(transaction)
+            raise runner.NftFailed("File exists")
+
+        monkeypatch.setattr(runner, "apply", refuse)
+        with pytest.raises(NodeError, match="File exists"):
+            machine.node.change(weight(7))
+        assert len(refused) == 1
+        machine.foreign += 1
+        with pytest.raises(NodeError, match="File exists"):
+            machine.node.change(weight(7))
+        assert len(refused) == 3
+
+    def test_a_dormant_table_is_woken(self, machine: Machine) -> None:
+        machine.node.change(put(WEB))
+        assert machine.nft.table is not None
+        machine.nft.table.is_dormant, machine.foreign = True, machine.foreign + 1
+        outcome = machine.node.change(put(WEB))
+        assert outcome.changed and not machine.nft.table.is_dormant
+        assert [line.split(" {")[0] for line in machine.nft.runs[-1]] == ["add table inet evenflow"]
+        assert outcome.repairs == ["the table inet evenflow was dormant; it is awake"]
+        assert not machine.node.change(put(WEB)).changed
+
     def test_a_foreign_transaction_during_a_change_is_noticed(
         self, machine: Machine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -141,6 +186,18 @@ class TestCheckResults:
         outcome = machine.node.reconcile(latest, save=False)
         assert outcome.changed and not outcome.repairs
         assert machine.view.runtime().health == latest
+
+
+class TestClock:
+    def test_deadlines_move_with_a_clock_that_is_set_back(self, machine: Machine) -> None:
+        machine.node.change(put(WEB))
+        drained = machine.node.change(put({"name": "web", "backends": [{"address": B1, "admin_state": "drained"}]}))
+        machine.node.set_clock_back(drained.runtime_after, 100)
+        machine.reads = 0
+        outcome = machine.node.reconcile({}, save=False)
+        assert not outcome.changed and machine.reads == 0
+        (before,), (after,) = (each.drains.values() for each in (drained.runtime_after, outcome.runtime_after))
+        assert before.deadline and after == replace(before, since=before.since - 100, deadline=before.deadline - 100)
 
 
 class TestCheckMode:

@@ -156,6 +156,14 @@ def test_a_disabled_backend_ends_flows_in_two_steps(story: Story) -> None:
     assert set(story.runtime.ending) == {mark}
 
 
+def test_flows_end_though_the_clock_is_set_back(story: Story) -> None:
+    story.change(web(backend(B1), backend(B2)))
+    story.change(web(backend(B1), backend(B2, admin_state="disabled")))
+    assert story.wait(-3600) == {}
+    assert next_event(story.runtime) == story.now + ENDED_SECONDS
+    assert story.wait(ENDED_SECONDS)
+
+
 def test_the_deadline_of_a_drain_does_not_move(story: Story) -> None:
     story.change(web(backend(B1), backend(B2), connection_draining_timeout_sec=20))
     story.change(web(backend(B1), backend(B2, admin_state="drained"), connection_draining_timeout_sec=20))

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import struct
 
 import pytest
@@ -45,3 +47,33 @@ def test_all_messages_of_a_buffer_are_read(sent: list[tuple[int, bytes]]) -> Non
 def test_an_incomplete_header_ends_the_buffer(cut: str) -> None:
     whole = bytes.fromhex("14000000 0300 0000 00000000 00000000 01020304")
     assert list(netlink.messages(whole + bytes.fromhex(cut))) == [(3, b"\1\2\3\4")]
+
+
+def test_a_kernel_that_does_not_answer_is_an_error_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, _kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    class Silent:
+        """A netlink socket that gives no answer."""
+
+        def __enter__(self) -> Silent:
+            return self
+
+        def __exit__(self, *_error: object) -> None:
+            ours.close()
+
+        def settimeout(self, _seconds: float) -> None:
+            ours.settimeout(0.01)
+
+        def bind(self, _address: tuple[int, int]) -> None:
+            pass
+
+        def send(self, message: bytes) -> None:
+            ours.send(message)
+
+        def recv(self, size: int) -> bytes:
+            return ours.recv(size)
+
+    monkeypatch.setattr(socket, "socket", lambda *_arguments: Silent())
+    with pytest.raises(OSError, match="timed out") as raised:
+        list(netlink.ask(10, 16))
+    assert (raised.value.errno, raised.value.strerror) == (errno.ETIMEDOUT, "Connection timed out")
