@@ -13,7 +13,16 @@ from __future__ import annotations
 from .._config.model import Listener
 from .._config.settings import Settings
 from .._schedule.scheduler import SlotTable
-from .limits import BACKENDS, FULL, FULL_TIMEOUT, listener_key, listener_set_name, over
+from .limits import (
+    BACKENDS,
+    FULL,
+    FULL_TIMEOUT,
+    HALF_OPEN_TIMEOUT,
+    PICKED_UP_TIMEOUT,
+    listener_key,
+    listener_set_name,
+    over,
+)
 from .objects import Chain, Group, Set, SetKind
 
 SESSION_TIMEOUT = 600
@@ -83,7 +92,7 @@ def _chains(listener: Listener, slots: SlotTable, settings: Settings) -> dict[st
     name = chain_name(listener.name)
     if not slots.size:
         return {name: Chain(("drop",))}
-    end = [*_limits(listener), *_idle_timeout(listener), "goto to_backend"]
+    end = [*_limits(listener), *_set_timeout(listener), "goto to_backend"]
     choice = [*_draw(listener, slots, settings), *_spill(listener)]
     if not listener.keeps_sessions:
         return {name: Chain((*choice, *end))}
@@ -117,13 +126,34 @@ def _sets(listener: Listener, slots: SlotTable, uncounted: int) -> dict[str, Set
 
 def timeouts(listener: Listener) -> dict[str, str]:
     """Return the declarations of the ct time-outs that the listener's chains name."""
+    return {name: declaration for _condition, name, declaration in _timeouts(listener)}
+
+
+def _timeouts(listener: Listener) -> list[tuple[str, str, str]]:
+    """Return the listener's ct time-outs: the packets that begin the flows that get one, its name, its declaration."""
     seconds = listener.idle_timeout_sec
-    if not seconds:
-        return {}
-    return {
-        f"tcp_{seconds}": f"protocol tcp; policy = {{ established : {seconds} }};",
-        f"udp_{seconds}": f"protocol udp; policy = {{ unreplied : {seconds}, replied : {seconds} }};",
-    }
+    idle = {"established": seconds} if seconds else {}
+    name = f"tcp_{seconds}" if seconds else "tcp"
+    choices: list[tuple[str, str, str, dict[str, int]]] = []
+    if listener.protocol in ("tcp", "any"):
+        if listener.max_connections or listener.is_limited:
+            half_open = {"syn_sent": HALF_OPEN_TIMEOUT, "syn_recv": HALF_OPEN_TIMEOUT, **idle}
+            choices += [
+                ("tcp flags & syn != 0", "tcp", f"{name}_limited", half_open),
+                ("tcp flags & syn == 0", "tcp", f"{name}_picked_up", {**half_open, "unack": PICKED_UP_TIMEOUT}),
+            ]
+        elif seconds:
+            choices.append(("meta l4proto tcp", "tcp", name, idle))
+    if listener.protocol in ("udp", "any") and seconds:
+        choices.append(("meta l4proto udp", "udp", f"udp_{seconds}", {"unreplied": seconds, "replied": seconds}))
+    return [
+        (condition, name, f"protocol {protocol}; policy = {{ {_policy(policy)} }};")
+        for condition, protocol, name, policy in choices
+    ]
+
+
+def _policy(seconds: dict[str, int]) -> str:
+    return ", ".join(f"{state} : {each}" for state, each in seconds.items())
 
 
 def _hashes(listener: Listener, hashed: str, modulus: int, seed: int) -> list[tuple[str, str]]:
@@ -168,11 +198,8 @@ def _limits(listener: Listener) -> list[str]:
     return rules
 
 
-def _idle_timeout(listener: Listener) -> list[str]:
-    protocols = [name for name in ("tcp", "udp") if listener.protocol in (name, "any")]
-    if not listener.idle_timeout_sec:
-        return []
-    return [f'meta l4proto {name} ct timeout set "{name}_{listener.idle_timeout_sec}"' for name in protocols]
+def _set_timeout(listener: Listener) -> list[str]:
+    return [f'{condition} ct timeout set "{name}"' for condition, name, _declaration in _timeouts(listener)]
 
 
 def _session(listener: Listener, settings: Settings, after_choice: str) -> list[str]:

@@ -254,8 +254,10 @@ def test_limits_are_evaluated_in_the_order_that_keeps_counts_correct() -> None:
         "ct mark @full ct mark set ct mark map @next",
         "ct mark @full goto refuse",
         "meta nfproto @cap_web goto refuse",
-        "ct mark @limit_backend add @full { ct mark timeout 60s } drop",
-        "ct mark @limit_reached add @full { ct mark timeout 60s }",
+        "ct mark @limit_backend add @full { ct mark timeout 3s } drop",
+        "ct mark @limit_reached add @full { ct mark timeout 3s }",
+        'tcp flags & syn != 0 ct timeout set "tcp_limited"',
+        'tcp flags & syn == 0 ct timeout set "tcp_picked_up"',
         "goto to_backend",
     )
     first, second, third = content(table.sets["slots_web"].elements).values()
@@ -276,6 +278,23 @@ def test_idle_timeouts() -> None:
         "goto to_backend",
     )
     assert set(table.timeouts) == {"tcp_90", "udp_90"}
+
+
+@pytest.mark.parametrize("limits", [{"max_connections": 9}, {"backends": [backend("198.19.0.1", max_connections=9)]}])
+def test_half_open_flows_under_a_limit_have_short_timeouts(limits: dict[str, Any]) -> None:
+    """Row 57."""
+    web = {**listener("web", backend("198.19.0.1"), idle_timeout_sec=90), **limits}
+    table = table_of(web)
+    assert rules_of(table, "web")[-3:] == (
+        'tcp flags & syn != 0 ct timeout set "tcp_90_limited"',
+        'tcp flags & syn == 0 ct timeout set "tcp_90_picked_up"',
+        "goto to_backend",
+    )
+    assert table.timeouts == {
+        "tcp_90_limited": "protocol tcp; policy = { syn_sent : 3, syn_recv : 3, established : 90 };",
+        "tcp_90_picked_up": "protocol tcp; policy = { syn_sent : 3, syn_recv : 3, established : 90, unack : 5 };",
+    }
+    assert not table_of({**web, "protocol": "udp", "idle_timeout_sec": None}).timeouts
 
 
 @pytest.mark.parametrize(
