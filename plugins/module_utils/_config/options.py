@@ -164,5 +164,6 @@ NODE = {
     "vip_interface": Option("str", default="", check=interface_name),
     "vip_dedicated": Option("bool"),
     "log_group": Option("int", default=5, bounds=(0, 65535)),
+    "conntrack_max": Option("int", default=262144, bounds=(1024, 0x7FFFFFFF)),
 }
 """The settings of a node, as the role writes them to ``node.json``."""

@@ -24,6 +24,7 @@ class Settings:
     :ivar vip_dedicated: whether every port of a VIP that no listener serves is rejected. ``None`` means: unless the
         VIP is an address that the node had before.
     :ivar log_group: the NFLOG group to which flows are logged.
+    :ivar conntrack_max: maximum number of flows of the node, and of sessions of a listener.
     """
 
     hash_seed: int = NODE["hash_seed"].default
@@ -31,6 +32,7 @@ class Settings:
     vip_interface: str = NODE["vip_interface"].default
     vip_dedicated: bool | None = NODE["vip_dedicated"].default
     log_group: int = NODE["log_group"].default
+    conntrack_max: int = NODE["conntrack_max"].default
 
 
 def parse_settings(data: Any) -> Settings:

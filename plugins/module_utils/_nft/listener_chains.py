@@ -28,8 +28,11 @@ from .objects import Chain, Group, Set, SetKind
 SESSION_TIMEOUT = 600
 """Seconds for which an idle session lives, unless the listener has ``idle_timeout_sec``."""
 
-SESSIONS = 65536
-"""Maximum number of sessions of a listener."""
+FIRST_SESSION_TIMEOUT = 10
+"""Seconds for which the session of a stream lives that has not been established yet."""
+
+SESSIONS_PREFIX = "sess_"
+"""What the name of a listener's session map begins with."""
 
 _HEADER = {"4": "ip", "6": "ip6"}
 _FIVE = "{ip} saddr . {ip} daddr . meta l4proto . th sport . th dport"
@@ -46,6 +49,8 @@ _TUPLES = {
 """The hashed fields of a packet, by session affinity, and by scheduler for those that hash only one tuple."""
 
 _WITH_PORTS = "{ tcp, udp, sctp }"
+_STREAM_PROTOCOLS = ("tcp", "sctp")
+_STREAMS = "meta l4proto { tcp, sctp } "
 
 SAMPLES = 1000000
 """The kernel takes a sample rate as a number of parts out of this many."""
@@ -85,7 +90,7 @@ def group(listener: Listener, slots: SlotTable, settings: Settings, uncounted: i
     :param uncounted: number of flows that the element of its limit does not count.
     """
     chains = {**_chains(listener, slots, settings), **_later_chains(listener, settings)}
-    return Group(chains, _sets(listener, slots, uncounted))
+    return Group(chains, _sets(listener, slots, settings, uncounted))
 
 
 def _chains(listener: Listener, slots: SlotTable, settings: Settings) -> dict[str, Chain]:
@@ -113,11 +118,12 @@ def _later_chains(listener: Listener, settings: Settings) -> dict[str, Chain]:
     return chains
 
 
-def _sets(listener: Listener, slots: SlotTable, uncounted: int) -> dict[str, Set]:
+def _sets(listener: Listener, slots: SlotTable, settings: Settings, uncounted: int) -> dict[str, Set]:
     sets = {slots_name(listener.name): Set(SetKind.MAP, "typeof numgen inc mod 65536 : ct mark;", slots)}
     if listener.keeps_sessions:
-        declaration = f"typeof numgen inc mod 65536 : ct mark; size {SESSIONS}; flags dynamic,timeout;"
-        sets[_sessions_name(listener)] = Set(SetKind.MAP, declaration, is_ours=False)
+        size = settings.conntrack_max
+        declaration = f"typeof numgen inc mod 65536 : ct mark; size {size}; flags dynamic,timeout;"
+        sets[_sessions_name(listener)] = Set(SetKind.MAP, declaration, is_ours=False, size=size)
     if listener.max_connections:
         limit = {listener_key(listener): over(listener.max_connections, uncounted)}
         sets[listener_set_name(listener.name)] = Set(SetKind.SET, "type nf_proto; ct count over 1;", limit)
@@ -210,6 +216,12 @@ def _session(listener: Listener, settings: Settings, after_choice: str) -> list[
         rules.append(f"{condition}ct mark set {key} map @{name}")
         if listener.is_limited:
             rules.append(f"ct mark @{FULL} ct mark set 0")
+        # A packet of a stream renews the session when the stream is established.
+        if listener.protocol in _STREAM_PROTOCOLS:
+            rules.append(f"{condition}ct mark @sticky goto {after_choice}")
+            continue
+        if listener.protocol == "any":
+            rules.append(f"{_STREAMS}{condition}ct mark @sticky goto {after_choice}")
         session = f"{{ {key}{_lifetime(listener)} : ct mark }}"
         rules.append(f"{condition}ct mark @sticky update @{name} {session} goto {after_choice}")
     # The mark that the lookup has set is not the scheduler's choice.
@@ -217,19 +229,33 @@ def _session(listener: Listener, settings: Settings, after_choice: str) -> list[
 
 
 def _remember(listener: Listener, settings: Settings) -> list[str]:
-    """Store the session. An update would not change the backend of one that exists."""
+    """Store the session. An update would not change the backend of one that exists.
+
+    The session of a stream lives shortly until the stream is established, so that forged SYNs do not fill the map.
+    """
     name = _sessions_name(listener)
+    first = f" timeout {FIRST_SESSION_TIMEOUT}s"
+    statements = [("", "delete", "")]
+    if listener.protocol in _STREAM_PROTOCOLS:
+        statements.append(("", "add", first))
+    else:
+        if listener.protocol == "any":
+            # The second addition leaves the element of the first one as it is.
+            statements.append((_STREAMS, "add", first))
+        statements.append(("", "add", _lifetime(listener)))
     return [
-        f"{condition}{verb} @{name} {{ {key}{lifetime} : ct mark }}"
+        f"{protocols}{condition}{verb} @{name} {{ {key}{lifetime} : ct mark }}"
         for condition, key in _session_keys(listener, settings)
-        for verb, lifetime in (("delete", ""), ("add", _lifetime(listener)))
+        for protocols, verb, lifetime in statements
     ]
 
 
 def _refresh(listener: Listener, settings: Settings) -> list[str]:
     name = _sessions_name(listener)
-    return [
-        f"{condition}update @{name} {{ {key}{_lifetime(listener)} : ct mark }}"
+    is_established = "ct status assured " if listener.protocol in _STREAM_PROTOCOLS else ""
+    rules = [f"{_STREAMS}ct status & assured == 0 return"] if listener.protocol == "any" else []
+    return rules + [
+        f"{is_established}{condition}update @{name} {{ {key}{_lifetime(listener)} : ct mark }}"
         for condition, key in _session_keys(listener, settings)
     ]
 
@@ -249,4 +275,4 @@ def _session_keys(listener: Listener, settings: Settings) -> list[tuple[str, str
 
 
 def _sessions_name(listener: Listener) -> str:
-    return f"sess_{listener.name}"
+    return f"{SESSIONS_PREFIX}{listener.name}"

@@ -18,7 +18,7 @@ from .._state.eligibility import select
 from .._state.runtime import EMPTY_RUNTIME, Runtime
 from .desired_table import desired_table
 from .limits import BACKENDS, FULL
-from .listener_chains import slots_name
+from .listener_chains import SESSIONS_PREFIX, slots_name
 from .objects import DesiredTable, Group, LiveTable, Set, SetKind, content
 from .parts import add_set, parts
 from .static_rules import SHARED_SETS, STATIC_CHAINS, dispatch_key
@@ -81,7 +81,7 @@ def plan(
     owned = vips & (live.owned | (vips - live.addresses))
     addresses = {vip.address for vip in owned}
     desired = boot = desired_table(configuration, settings, addresses, runtime, derived)
-    if live.table is None or is_other_version(live.table):
+    if live.table is None or is_replaced(live.table, settings):
         transaction = _load(desired, live.table)
     else:
         transaction = _update(desired, live.table)
@@ -120,6 +120,14 @@ def is_other_version(live: LiveTable) -> bool:
         name not in live.chains or (live.chains[name].hook, live.chains[name].comments) != (chain.hook, chain.comments)
         for name, chain in STATIC_CHAINS.items()
     )
+
+
+def is_replaced(live: LiveTable, settings: Settings) -> bool:
+    """Return whether a live table must be replaced as a whole: the kernel changes no rule or size in place."""
+    has_other_size = any(
+        name.startswith(SESSIONS_PREFIX) and each.size != settings.conntrack_max for name, each in live.sets.items()
+    )
+    return has_other_size or is_other_version(live)
 
 
 def _new_destinations(configuration: Configuration, live: LiveTable | None) -> tuple[Destination, ...]:

@@ -43,7 +43,7 @@ from .._config.settings import Settings
 from .._errors import ConditionNotMet, EvenflowError
 from .._nft import runner
 from .._nft.limits import uncounted
-from .._nft.plan import Live, Plan, is_other_version, plan, redeal
+from .._nft.plan import Live, Plan, is_replaced, plan, redeal
 from .._state.effective import effective
 from .._state.health import Health
 from .._state.runtime import EMPTY_RUNTIME, DrainCause, Runtime, Shares
@@ -291,7 +291,7 @@ class Node:
         effective_after = effective(after, runtime_after, derived)
         if request.guard:
             request.guard(effective_before, effective_after)
-        runtime_after = replace(runtime_after, uncounted=_uncounted(effective_after, live, runtime_after))
+        runtime_after = replace(runtime_after, uncounted=_uncounted(effective_after, live, runtime_after, settings))
         outcome = Outcome(
             config_before,
             config_after,
@@ -418,7 +418,7 @@ def _read_addresses(settings: Settings, owned: frozenset[Address]) -> frozenset[
     return addresses.read(interfaces)
 
 
-def _uncounted(configuration: Configuration, live: Live, runtime: Runtime) -> dict[str, int]:
+def _uncounted(configuration: Configuration, live: Live, runtime: Runtime, settings: Settings) -> dict[str, int]:
     """Return the flows that no limit's element counts, by the limit's name."""
-    kept = None if live.table is None or is_other_version(live.table) else live.table
+    kept = None if live.table is None or is_replaced(live.table, settings) else live.table
     return uncounted(configuration, kept, runtime.uncounted, conntrack.count)

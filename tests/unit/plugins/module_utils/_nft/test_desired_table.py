@@ -221,20 +221,59 @@ def test_ports_without_a_listener_are_refused_on_dedicated_vips(
     assert contents.keys() & {"routed4", "dedicated4"} == sets
 
 
-def test_a_session_is_looked_up_refreshed_and_stored() -> None:
+_SESSION = "jhash ip saddr . ip daddr mod 4294967295 seed 0x1"
+_STREAMS = "meta l4proto { tcp, sctp }"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "found", "stored", "refreshed"),
+    [
+        (
+            "tcp",
+            ("ct mark @sticky goto f_web",),
+            (f"add @sess_web {{ {_SESSION} timeout 10s : ct mark }}",),
+            (f"ct status assured update @sess_web {{ {_SESSION} timeout 600s : ct mark }}",),
+        ),
+        (
+            "udp",
+            (f"ct mark @sticky update @sess_web {{ {_SESSION} timeout 600s : ct mark }} goto f_web",),
+            (f"add @sess_web {{ {_SESSION} timeout 600s : ct mark }}",),
+            (f"update @sess_web {{ {_SESSION} timeout 600s : ct mark }}",),
+        ),
+        (
+            "any",
+            (
+                f"{_STREAMS} ct mark @sticky goto f_web",
+                f"ct mark @sticky update @sess_web {{ {_SESSION} timeout 600s : ct mark }} goto f_web",
+            ),
+            (
+                f"{_STREAMS} add @sess_web {{ {_SESSION} timeout 10s : ct mark }}",
+                f"add @sess_web {{ {_SESSION} timeout 600s : ct mark }}",
+            ),
+            (
+                f"{_STREAMS} ct status & assured == 0 return",
+                f"update @sess_web {{ {_SESSION} timeout 600s : ct mark }}",
+            ),
+        ),
+    ],
+)
+def test_a_session_is_looked_up_refreshed_and_stored(
+    protocol: str, found: tuple[str, ...], stored: tuple[str, ...], refreshed: tuple[str, ...]
+) -> None:
+    """Row 20: the session of a stream lives shortly until the stream is established."""
     web = listener("web", backend("198.19.0.1"), tracking_mode="per_session", session_affinity="client_ip")
-    table = table_of(web, seed=1)
-    key = "jhash ip saddr . ip daddr mod 4294967295 seed 0x1"
+    table = table_of({**web, "protocol": protocol, **({"ports": ["all"]} if protocol == "any" else {})}, seed=1)
     assert rules_of(table, "web") == (
-        f"ct mark set {key} map @sess_web",
-        f"ct mark @sticky update @sess_web {{ {key} timeout 600s : ct mark }} goto f_web",
+        f"ct mark set {_SESSION} map @sess_web",
+        *found,
         "ct mark set 0",
         "ct mark set jhash ip saddr . ip daddr mod 1009 seed 0x1 map @slots_web",
-        f"delete @sess_web {{ {key} : ct mark }}",
-        f"add @sess_web {{ {key} timeout 600s : ct mark }}",
+        f"delete @sess_web {{ {_SESSION} : ct mark }}",
+        *stored,
         "goto f_web",
     )
-    assert table.chains["r_web"].rules == (f"update @sess_web {{ {key} timeout 600s : ct mark }}",)
+    assert table.chains["r_web"].rules == refreshed
+    assert "size 262144;" in table.sets["sess_web"].declaration
     (mark,) = shared_elements(table)["sticky"]
     assert shared_elements(table)["refreshed"] == {mark: "jump r_web"}
 
