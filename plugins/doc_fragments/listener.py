@@ -54,6 +54,8 @@ options:
         again. When all have, new flows are rejected.
       - Flows that exist when the limit is changed count. Those that have ended since then stop counting when the agent
         next looks at the node, or at the next run of a module.
+      - A TCP flow whose handshake does not go on for 3 seconds, or that was picked up in mid-stream and gets no answer
+        for 5 seconds, does not count any more.
       - A new backend has V(0).
     type: int
   failover:

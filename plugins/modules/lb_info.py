@@ -118,6 +118,7 @@ node:
     hash_seed: 24301
     vip_mode: none
     vip_interface: ""
+    conntrack_max: 262144
     agent: {running: true, pid: 812, started: 1795262253, error: "", repairs: []}
     leaving: []
 query_result:

@@ -16,6 +16,7 @@ from lab.fleet import Fleet
 from lab.rows import FAMILIES, agent_stopped, forget_flows, listener, target, vip, wait_for_connections
 from lab.topology import CLIENT_MORE_HOSTS, FRONT
 from lab.traffic import Flow, failures, finish, run_tuples, start_load
+from lab.waiting import wait_until
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -182,6 +183,24 @@ def test_row_20_idle_sessions(fleet: Fleet, lab: Lab, client: Node) -> None:
     time.sleep(64)
     assert [_sessions(lab, f"stream{family}") for family in FAMILIES] == [1, 1]
     assert not failures(finish(held))
+
+
+@pytest.mark.nft
+@pytest.mark.parametrize("family", FAMILIES)
+def test_row_20_half_open_sessions(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
+    """Row 20: sessions that forged SYNs make are gone soon; one whose flow was established stays."""
+    fleet.configure([listener(lab, f"web{family}", family, 23, scheduler="wrr", tracking_mode="per_session")])
+    lab.route("lb1")
+    address = vip(family, 23)
+    established: list[Flow] = [("tcp", source, 27000, address, 80) for source in _sources(family)]
+    assert all(record.ok for record in run_tuples(client, established))
+    network = FRONT.prefix6 if family == 6 else FRONT.prefix4
+    client.run(["python3", "/opt/lab/attack.py", "syn", network, address, "80", "1000"])
+    assert _sessions(lab, f"web{family}") > 500
+    wait_until(
+        lambda: _sessions(lab, f"web{family}"), "no forged session", accepts=lambda seen: seen <= len(established)
+    )
+    assert _sessions(lab, f"web{family}") == len(established)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,20 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Row 39: limits of backends and listeners."""
+"""Rows 39 and 57: limits of backends and listeners, also while clients attack."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
-from lab.rows import FAMILIES, held_connections, listener, target, vip, wait_for_connections
+from lab.rows import FAMILIES, forget_flows, held_connections, listener, target, vip, wait_for_connections
+from lab.topology import FRONT
 from lab.traffic import failures, finish, run_load, shares, start_load
 from lab.waiting import wait_until
 
@@ -78,6 +83,57 @@ def test_row_39_listener_limit(fleet: Fleet, lab: Lab, client: Node, family: int
     assert not failures(finish(held))
     _wait_for_no_flows(lab.node("lb1"), family, vip(family, 38))
     assert not failures(run_load(client, "stream", address, count=5, seconds=1))
+
+
+@pytest.mark.quiet
+@pytest.mark.nft
+@pytest.mark.usefixtures("no_streams")
+@pytest.mark.parametrize(
+    ("family", "kind", "count", "limited"),
+    [
+        (4, "syn", 110, "listener"),
+        (6, "syn", 110, "backends"),
+        (4, "ack", 250, "backends"),
+        (6, "ack", 250, "listener"),
+    ],
+)
+def test_row_57_half_open_flows(
+    fleet: Fleet, lab: Lab, client: Node, family: int, kind: str, count: int, limited: str
+) -> None:
+    """Row 57: a limit of 100 has room for 100 flows 10 s after the end of spoofed SYNs, or of bare ACKs."""
+    stream = listener(lab, "stream", family, 57, ports=[80], port=7000, scheduler="wrr")
+    if limited == "listener":
+        stream["max_connections"] = 100
+    else:
+        for backend, limit in zip(stream["backends"], (34, 33, 33)):
+            backend["max_connections"] = limit
+    fleet.configure([stream])
+    lab.route("lb1")
+    forget_flows(lab)
+    address = vip(family, 57)
+    network = FRONT.prefix6 if family == 6 else FRONT.prefix4
+    with ExitStack() as silenced:
+        for node in lab.nodes("backend"):
+            silenced.enter_context(_without_resets(node))
+        client.run(["python3", "/opt/lab/attack.py", kind, network, address, "80", str(count)])
+        end = time.monotonic() + 10
+        refused = failures(run_load(client, "stream", [target(address, 80)], count=1, seconds=0.1, timeout=1))
+        assert refused, "the attack did not fill the limit"
+        time.sleep(max(0.0, end - time.monotonic()))
+        held = run_load(client, "stream", [target(address, 80)], count=100, seconds=3, timeout=5)
+    assert not failures(held), [record.error for record in failures(held)][:3]
+
+
+@contextmanager
+def _without_resets(node: Node) -> Iterator[None]:
+    """Let a backend send no resets, as one that drops unexpected segments does, for the length of the block."""
+    table = "table inet lab_silent"
+    chain = "{ type filter hook output priority 0; tcp flags & rst != 0 drop; }"
+    node.run(["nft", f"{table} {{ chain output {chain}; }}"])
+    try:
+        yield
+    finally:
+        node.run(["nft", f"delete {table}"])
 
 
 def _wait_for_no_flows(node: Node, family: int, address: str) -> None:

@@ -92,7 +92,10 @@ class FakeNft:
             name: LiveChain(tuple(comment for _rule, comment in chain.rules), chain.hook)
             for name, chain in self.table.chains.items()
         }
-        sets = {name: Set(SetKind(each.kind), "", dict(each.elements)) for name, each in self.table.sets.items()}
+        sets = {
+            name: Set(SetKind(each.kind), "", dict(each.elements), size=_size(each.declaration))
+            for name, each in self.table.sets.items()
+        }
         return LiveTable(chains, sets, set(self.table.timeouts), self.table.is_dormant)
 
     def _statement(self, statement: str) -> None:
@@ -235,6 +238,11 @@ def _element(text: str) -> tuple[Any, Any]:
     if limited:
         return _value(limited[1]), Element(limited[2])
     return _value(key), _value(value) if value else None
+
+
+def _size(declaration: str) -> int:
+    size = re.search(r"\bsize (\d+);", declaration)
+    return int(size[1]) if size else 0
 
 
 def _value(text: str) -> Any:

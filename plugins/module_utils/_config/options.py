@@ -191,5 +191,6 @@ NODE = {
     "vip_dedicated": Option("bool"),
     "forward_policy": Option("str", default="none", choices=FORWARD_POLICIES),
     "log_group": Option("int", default=5, bounds=(0, 65535)),
+    "conntrack_max": Option("int", default=262144, bounds=(1024, 0x7FFFFFFF)),
 }
 """The settings of a node, as the role writes them to ``node.json``."""

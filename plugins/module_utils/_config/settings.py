@@ -26,6 +26,7 @@ class Settings:
     :ivar forward_policy: ``none`` leaves alone what crosses the node; ``vips`` drops what is neither of a listener nor
         started by a backend.
     :ivar log_group: the NFLOG group to which flows are logged.
+    :ivar conntrack_max: maximum number of flows of the node, and of sessions of a listener.
     """
 
     hash_seed: int = NODE["hash_seed"].default
@@ -34,6 +35,7 @@ class Settings:
     vip_dedicated: bool | None = NODE["vip_dedicated"].default
     forward_policy: str = NODE["forward_policy"].default
     log_group: int = NODE["log_group"].default
+    conntrack_max: int = NODE["conntrack_max"].default
 
 
 def parse_settings(data: Any) -> Settings:

@@ -24,10 +24,23 @@ FULL = "full"
 """The set of backends that are skipped, because they were full."""
 
 
-FULL_TIMEOUT = 60
+FULL_TIMEOUT = 3
 """Seconds for which a full backend is skipped, unless one of its TCP flows ends before.
 
 If it is still full after that, the next flow is dropped, because the kernel has counted it; its retry goes elsewhere.
+Flows that end without a packet, by their time-out, make room only when this time has passed.
+"""
+
+HALF_OPEN_TIMEOUT = 3
+"""Seconds after which a TCP flow under a limit is forgotten if its handshake does not go on.
+
+A server repeats its SYN-ACK after 1, 3 and 7 s, so a SYN that is never acknowledged takes a place for 6 s.
+"""
+
+PICKED_UP_TIMEOUT = 5
+"""Seconds for which a TCP flow under a limit that was picked up in mid-stream waits for its peer.
+
+A flow that is forgotten while a segment is repeated is picked up again.
 """
 
 

@@ -15,14 +15,26 @@ from .._config.model import Listener
 from .._config.settings import Settings
 from .._schedule.scheduler import SlotTable
 from . import admission
-from .limits import BACKENDS, FULL, FULL_TIMEOUT, listener_key, listener_set_name, over
+from .limits import (
+    BACKENDS,
+    FULL,
+    FULL_TIMEOUT,
+    HALF_OPEN_TIMEOUT,
+    PICKED_UP_TIMEOUT,
+    listener_key,
+    listener_set_name,
+    over,
+)
 from .objects import Chain, Group, Set, SetKind
 
 SESSION_TIMEOUT = 600
 """Seconds for which an idle session lives, unless the listener has ``idle_timeout_sec``."""
 
-SESSIONS = 65536
-"""Maximum number of sessions of a listener."""
+FIRST_SESSION_TIMEOUT = 10
+"""Seconds for which the session of a stream lives that has not been established yet."""
+
+SESSIONS_PREFIX = "sess_"
+"""What the name of a listener's session map begins with."""
 
 _HEADER = {"4": "ip", "6": "ip6"}
 _FIVE = "{ip} saddr . {ip} daddr . meta l4proto . th sport . th dport"
@@ -39,6 +51,8 @@ _TUPLES = {
 """The hashed fields of a packet, by session affinity, and by scheduler for those that hash only one tuple."""
 
 _WITH_PORTS = "{ tcp, udp, sctp }"
+_STREAM_PROTOCOLS = ("tcp", "sctp")
+_STREAMS = "meta l4proto { tcp, sctp } "
 
 SAMPLES = 1000000
 """The kernel takes a sample rate as a number of parts out of this many."""
@@ -79,7 +93,7 @@ def group(listener: Listener, slots: SlotTable, settings: Settings, uncounted: i
     """
     admitted = admission.group(listener)
     chains = {**admitted.chains, **_chains(listener, slots, settings), **_later_chains(listener, settings)}
-    return Group(chains, {**admitted.sets, **_sets(listener, slots, uncounted)})
+    return Group(chains, {**admitted.sets, **_sets(listener, slots, settings, uncounted)})
 
 
 def _chains(listener: Listener, slots: SlotTable, settings: Settings) -> dict[str, Chain]:
@@ -87,7 +101,7 @@ def _chains(listener: Listener, slots: SlotTable, settings: Settings) -> dict[st
     if not slots.size:
         return {name: Chain(("drop",))}
     admit = [f"jump {name}" for name in admission.group(listener).chains]
-    end = [*_limits(listener), *_idle_timeout(listener), "goto to_backend"]
+    end = [*_limits(listener), *_set_timeout(listener), "goto to_backend"]
     choice = [*_draw(listener, slots, settings), *_spill(listener)]
     if not listener.keeps_sessions:
         return {name: Chain((*admit, *choice, *end))}
@@ -108,11 +122,12 @@ def _later_chains(listener: Listener, settings: Settings) -> dict[str, Chain]:
     return chains
 
 
-def _sets(listener: Listener, slots: SlotTable, uncounted: int) -> dict[str, Set]:
+def _sets(listener: Listener, slots: SlotTable, settings: Settings, uncounted: int) -> dict[str, Set]:
     sets = {slots_name(listener.name): Set(SetKind.MAP, "typeof numgen inc mod 65536 : ct mark;", slots)}
     if listener.keeps_sessions:
-        declaration = f"typeof numgen inc mod 65536 : ct mark; size {SESSIONS}; flags dynamic,timeout;"
-        sets[_sessions_name(listener)] = Set(SetKind.MAP, declaration, is_ours=False)
+        size = settings.conntrack_max
+        declaration = f"typeof numgen inc mod 65536 : ct mark; size {size}; flags dynamic,timeout;"
+        sets[_sessions_name(listener)] = Set(SetKind.MAP, declaration, is_ours=False, size=size)
     if listener.max_connections:
         limit = {listener_key(listener): over(listener.max_connections, uncounted)}
         sets[listener_set_name(listener.name)] = Set(SetKind.SET, "type nf_proto; ct count over 1;", limit)
@@ -121,13 +136,34 @@ def _sets(listener: Listener, slots: SlotTable, uncounted: int) -> dict[str, Set
 
 def timeouts(listener: Listener) -> dict[str, str]:
     """Return the declarations of the ct time-outs that the listener's chains name."""
+    return {name: declaration for _condition, name, declaration in _timeouts(listener)}
+
+
+def _timeouts(listener: Listener) -> list[tuple[str, str, str]]:
+    """Return the listener's ct time-outs: the packets that begin the flows that get one, its name, its declaration."""
     seconds = listener.idle_timeout_sec
-    if not seconds:
-        return {}
-    return {
-        f"tcp_{seconds}": f"protocol tcp; policy = {{ established : {seconds} }};",
-        f"udp_{seconds}": f"protocol udp; policy = {{ unreplied : {seconds}, replied : {seconds} }};",
-    }
+    idle = {"established": seconds} if seconds else {}
+    name = f"tcp_{seconds}" if seconds else "tcp"
+    choices: list[tuple[str, str, str, dict[str, int]]] = []
+    if listener.protocol in ("tcp", "any"):
+        if listener.max_connections or listener.is_limited:
+            half_open = {"syn_sent": HALF_OPEN_TIMEOUT, "syn_recv": HALF_OPEN_TIMEOUT, **idle}
+            choices += [
+                ("tcp flags & syn != 0", "tcp", f"{name}_limited", half_open),
+                ("tcp flags & syn == 0", "tcp", f"{name}_picked_up", {**half_open, "unack": PICKED_UP_TIMEOUT}),
+            ]
+        elif seconds:
+            choices.append(("meta l4proto tcp", "tcp", name, idle))
+    if listener.protocol in ("udp", "any") and seconds:
+        choices.append(("meta l4proto udp", "udp", f"udp_{seconds}", {"unreplied": seconds, "replied": seconds}))
+    return [
+        (condition, name, f"protocol {protocol}; policy = {{ {_policy(policy)} }};")
+        for condition, protocol, name, policy in choices
+    ]
+
+
+def _policy(seconds: dict[str, int]) -> str:
+    return ", ".join(f"{state} : {each}" for state, each in seconds.items())
 
 
 def _hashes(listener: Listener, hashed: str, modulus: int, seed: int) -> list[tuple[str, str]]:
@@ -172,11 +208,8 @@ def _limits(listener: Listener) -> list[str]:
     return rules
 
 
-def _idle_timeout(listener: Listener) -> list[str]:
-    protocols = [name for name in ("tcp", "udp") if listener.protocol in (name, "any")]
-    if not listener.idle_timeout_sec:
-        return []
-    return [f'meta l4proto {name} ct timeout set "{name}_{listener.idle_timeout_sec}"' for name in protocols]
+def _set_timeout(listener: Listener) -> list[str]:
+    return [f'{condition} ct timeout set "{name}"' for condition, name, _declaration in _timeouts(listener)]
 
 
 def _session(listener: Listener, settings: Settings, after_choice: str) -> list[str]:
@@ -187,6 +220,12 @@ def _session(listener: Listener, settings: Settings, after_choice: str) -> list[
         rules.append(f"{condition}ct mark set {key} map @{name}")
         if listener.is_limited:
             rules.append(f"ct mark @{FULL} ct mark set 0")
+        # A packet of a stream renews the session when the stream is established.
+        if listener.protocol in _STREAM_PROTOCOLS:
+            rules.append(f"{condition}ct mark @sticky goto {after_choice}")
+            continue
+        if listener.protocol == "any":
+            rules.append(f"{_STREAMS}{condition}ct mark @sticky goto {after_choice}")
         session = f"{{ {key}{_lifetime(listener)} : ct mark }}"
         rules.append(f"{condition}ct mark @sticky update @{name} {session} goto {after_choice}")
     # The mark that the lookup has set is not the scheduler's choice.
@@ -194,19 +233,33 @@ def _session(listener: Listener, settings: Settings, after_choice: str) -> list[
 
 
 def _remember(listener: Listener, settings: Settings) -> list[str]:
-    """Store the session. An update would not change the backend of one that exists."""
+    """Store the session. An update would not change the backend of one that exists.
+
+    The session of a stream lives shortly until the stream is established, so that forged SYNs do not fill the map.
+    """
     name = _sessions_name(listener)
+    first = f" timeout {FIRST_SESSION_TIMEOUT}s"
+    statements = [("", "delete", "")]
+    if listener.protocol in _STREAM_PROTOCOLS:
+        statements.append(("", "add", first))
+    else:
+        if listener.protocol == "any":
+            # The second addition leaves the element of the first one as it is.
+            statements.append((_STREAMS, "add", first))
+        statements.append(("", "add", _lifetime(listener)))
     return [
-        f"{condition}{verb} @{name} {{ {key}{lifetime} : ct mark }}"
+        f"{protocols}{condition}{verb} @{name} {{ {key}{lifetime} : ct mark }}"
         for condition, key in _session_keys(listener, settings)
-        for verb, lifetime in (("delete", ""), ("add", _lifetime(listener)))
+        for protocols, verb, lifetime in statements
     ]
 
 
 def _refresh(listener: Listener, settings: Settings) -> list[str]:
     name = _sessions_name(listener)
-    return [
-        f"{condition}update @{name} {{ {key}{_lifetime(listener)} : ct mark }}"
+    is_established = "ct status assured " if listener.protocol in _STREAM_PROTOCOLS else ""
+    rules = [f"{_STREAMS}ct status & assured == 0 return"] if listener.protocol == "any" else []
+    return rules + [
+        f"{is_established}{condition}update @{name} {{ {key}{_lifetime(listener)} : ct mark }}"
         for condition, key in _session_keys(listener, settings)
     ]
 
@@ -226,4 +279,4 @@ def _session_keys(listener: Listener, settings: Settings) -> list[tuple[str, str
 
 
 def _sessions_name(listener: Listener) -> str:
-    return f"sess_{listener.name}"
+    return f"{SESSIONS_PREFIX}{listener.name}"

@@ -53,7 +53,7 @@ def _live_table(objects: list[dict[str, Any]]) -> LiveTable:
             comments[entry["chain"]].append(entry.get("comment", ""))
         elif kind in ("set", "map"):
             elements = dict(_pair(element) for element in entry.get("elem", ()))
-            sets[entry["name"]] = Set(SetKind(kind), "", elements)
+            sets[entry["name"]] = Set(SetKind(kind), "", elements, size=entry.get("size", 0))
         elif kind == "ct timeout":
             timeouts.add(entry["name"])
     chains = {name: LiveChain(tuple(comments[name]), hook) for name, hook in hooks.items()}
@@ -99,7 +99,9 @@ def _pair(element: Any) -> tuple[Any, Any]:
         key, value = element
         timer = key.get("elem", {}) if isinstance(key, dict) else {}
         if "expires" in timer:
-            return _value(key), Timed(_value(value), timer["timeout"], timer["expires"])
+            # A rule that renews an element lengthens what is left, in old kernels without the time-out itself.
+            timeout = max(timer["timeout"], timer["expires"])
+            return _value(key), Timed(_value(value), timeout, timer["expires"])
         return _value(key), _value(value)
     if isinstance(element, dict) and "ct count" in element.get("elem", {}):
         return _value(element), Element(f"ct count over {element['elem']['ct count']['val']}")

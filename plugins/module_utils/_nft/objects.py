@@ -57,12 +57,14 @@ class Set:
 
     :ivar declaration: the text between its braces, without elements.
     :ivar is_ours: whether its elements come from the configuration; else rules add them and they expire.
+    :ivar size: maximum number of elements, if it has one that a setting gives.
     """
 
     kind: SetKind
     declaration: str
     elements: Elements = field(default_factory=dict)
     is_ours: bool = True
+    size: int = 0
 
 
 @dataclass(frozen=True)

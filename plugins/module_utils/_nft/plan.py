@@ -19,7 +19,7 @@ from .._state.eligibility import select
 from .._state.runtime import EMPTY_RUNTIME, Runtime
 from .desired_table import desired_table
 from .limits import BACKENDS, FULL
-from .listener_chains import slots_name
+from .listener_chains import SESSIONS_PREFIX, slots_name
 from .objects import DesiredTable, Group, LiveTable, Set, SetKind, Timed, content
 from .parts import TABLE_COMMENT, add_set, parts
 from .static_rules import SHARED_SETS, STATIC_CHAINS, dispatch_key
@@ -82,7 +82,7 @@ def plan(
     owned = vips & (live.owned | (vips - live.addresses))
     addresses = {vip.address for vip in owned}
     desired = boot = desired_table(configuration, settings, addresses, runtime, derived)
-    if live.table is None or must_be_replaced(live.table):
+    if live.table is None or must_be_replaced(live.table, settings):
         transaction = _load(desired, live.table)
     else:
         transaction = _update(desired, live.table)
@@ -115,16 +115,19 @@ def redeal(configuration: Configuration, ids: BackendIds, before: Runtime, after
     return transaction
 
 
-def must_be_replaced(live: LiveTable) -> bool:
-    """Return whether a live table has other static rules or sets than this library's, or cannot be changed."""
-    return (
-        live.is_refused
-        or any(name not in live.sets for name in SHARED_SETS)
-        or any(
-            name not in live.chains
-            or (live.chains[name].hook, live.chains[name].comments) != (chain.hook, chain.comments)
-            for name, chain in STATIC_CHAINS.items()
-        )
+def must_be_replaced(live: LiveTable, settings: Settings) -> bool:
+    """Return whether a live table must be replaced as a whole: the kernel changes no rule or size in place."""
+    has_other_size = any(
+        name.startswith(SESSIONS_PREFIX) and each.size != settings.conntrack_max for name, each in live.sets.items()
+    )
+    return live.is_refused or has_other_size or is_other_version(live)
+
+
+def is_other_version(live: LiveTable) -> bool:
+    """Return whether a live table has other static rules or sets than this library's."""
+    return any(name not in live.sets for name in SHARED_SETS) or any(
+        name not in live.chains or (live.chains[name].hook, live.chains[name].comments) != (chain.hook, chain.comments)
+        for name, chain in STATIC_CHAINS.items()
     )
 
 

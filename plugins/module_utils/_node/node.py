@@ -302,7 +302,7 @@ class Node:
         effective_after = effective(after, runtime_after, derived)
         if request.guard:
             request.guard(effective_before, effective_after, derived)
-        runtime_after = replace(runtime_after, uncounted=_uncounted(effective_after, live, runtime_after))
+        runtime_after = replace(runtime_after, uncounted=_uncounted(effective_after, live, runtime_after, settings))
         outcome = Outcome(
             config_before,
             config_after,
@@ -435,7 +435,7 @@ def _read_addresses(settings: Settings, owned: frozenset[Address]) -> frozenset[
     return addresses.read(interfaces)
 
 
-def _uncounted(configuration: Configuration, live: Live, runtime: Runtime) -> dict[str, int]:
+def _uncounted(configuration: Configuration, live: Live, runtime: Runtime, settings: Settings) -> dict[str, int]:
     """Return the flows that no limit's element counts, by the limit's name."""
-    kept = None if live.table is None or must_be_replaced(live.table) else live.table
+    kept = None if live.table is None or must_be_replaced(live.table, settings) else live.table
     return uncounted(configuration, kept, runtime.uncounted, conntrack.count)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from .._nft.plan import Live, Plan, must_be_replaced
+from .._nft.plan import Live, Plan, is_other_version
 
 INTERRUPTED = "a change was interrupted; node and configuration agree again"
 
@@ -24,7 +24,7 @@ def describe(plan: Plan, live: Live, is_asked_for: bool) -> list[str]:
         texts.append("the table inet evenflow was gone; it is back")
     elif live.table.is_refused:
         texts.append("the table inet evenflow could not be changed any more; it is built anew")
-    elif must_be_replaced(live.table):
+    elif is_other_version(live.table):
         texts.append("the table inet evenflow had other rules; it is built anew")
     elif live.table.is_dormant:
         texts.append("the table inet evenflow was dormant; it is awake")

@@ -25,8 +25,8 @@ def test_no_settings_give_the_defaults() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        {"hash_seed": 0, "log_group": 65535},
-        {"hash_seed": 4294967295, "log_group": 0},
+        {"hash_seed": 0, "log_group": 65535, "conntrack_max": 1024},
+        {"hash_seed": 4294967295, "log_group": 0, "conntrack_max": 2147483647},
         {"vip_mode": "address", "vip_interface": "front", "vip_dedicated": False},
         {"vip_mode": "none", "vip_interface": "x" * 15, "vip_dedicated": None},
     ],
@@ -52,6 +52,7 @@ def test_valid_settings_are_kept(data: dict[str, Any]) -> None:
         ({"vip_dedicated": "yes"}, ["vip_dedicated: 'yes' is not true or false"]),
         ({"forward_policy": "vip"}, ["forward_policy: 'vip' is not one of none, vips"]),
         ({"log_group": 65536}, ["log_group: 65536 is not in 0–65535"]),
+        ({"conntrack_max": 1023}, ["conntrack_max: 1023 is not in 1024–2147483647"]),
         (
             {"hash_seed": 1.5, "vip_mode": "address", "vip_interface": ""},
             ["hash_seed: 1.5 is not a whole number", "vip_interface: required with vip_mode: address"],

@@ -242,20 +242,59 @@ def test_ports_without_a_listener_are_refused_on_dedicated_vips(
     assert contents.keys() & {"routed4", "dedicated4"} == sets
 
 
-def test_a_session_is_looked_up_refreshed_and_stored() -> None:
+_SESSION = "jhash ip saddr . ip daddr mod 4294967295 seed 0x1"
+_STREAMS = "meta l4proto { tcp, sctp }"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "found", "stored", "refreshed"),
+    [
+        (
+            "tcp",
+            ("ct mark @sticky goto f_web",),
+            (f"add @sess_web {{ {_SESSION} timeout 10s : ct mark }}",),
+            (f"ct status assured update @sess_web {{ {_SESSION} timeout 600s : ct mark }}",),
+        ),
+        (
+            "udp",
+            (f"ct mark @sticky update @sess_web {{ {_SESSION} timeout 600s : ct mark }} goto f_web",),
+            (f"add @sess_web {{ {_SESSION} timeout 600s : ct mark }}",),
+            (f"update @sess_web {{ {_SESSION} timeout 600s : ct mark }}",),
+        ),
+        (
+            "any",
+            (
+                f"{_STREAMS} ct mark @sticky goto f_web",
+                f"ct mark @sticky update @sess_web {{ {_SESSION} timeout 600s : ct mark }} goto f_web",
+            ),
+            (
+                f"{_STREAMS} add @sess_web {{ {_SESSION} timeout 10s : ct mark }}",
+                f"add @sess_web {{ {_SESSION} timeout 600s : ct mark }}",
+            ),
+            (
+                f"{_STREAMS} ct status & assured == 0 return",
+                f"update @sess_web {{ {_SESSION} timeout 600s : ct mark }}",
+            ),
+        ),
+    ],
+)
+def test_a_session_is_looked_up_refreshed_and_stored(
+    protocol: str, found: tuple[str, ...], stored: tuple[str, ...], refreshed: tuple[str, ...]
+) -> None:
+    """Row 20: the session of a stream lives shortly until the stream is established."""
     web = listener("web", backend("198.19.0.1"), tracking_mode="per_session", session_affinity="client_ip")
-    table = table_of(web, seed=1)
-    key = "jhash ip saddr . ip daddr mod 4294967295 seed 0x1"
+    table = table_of({**web, "protocol": protocol, **({"ports": ["all"]} if protocol == "any" else {})}, seed=1)
     assert rules_of(table, "web") == (
-        f"ct mark set {key} map @sess_web",
-        f"ct mark @sticky update @sess_web {{ {key} timeout 600s : ct mark }} goto f_web",
+        f"ct mark set {_SESSION} map @sess_web",
+        *found,
         "ct mark set 0",
         "ct mark set jhash ip saddr . ip daddr mod 1009 seed 0x1 map @slots_web",
-        f"delete @sess_web {{ {key} : ct mark }}",
-        f"add @sess_web {{ {key} timeout 600s : ct mark }}",
+        f"delete @sess_web {{ {_SESSION} : ct mark }}",
+        *stored,
         "goto f_web",
     )
-    assert table.chains["r_web"].rules == (f"update @sess_web {{ {key} timeout 600s : ct mark }}",)
+    assert table.chains["r_web"].rules == refreshed
+    assert "size 262144;" in table.sets["sess_web"].declaration
     (mark,) = shared_elements(table)["sticky"]
     assert shared_elements(table)["refreshed"] == {mark: "jump r_web"}
 
@@ -275,8 +314,10 @@ def test_limits_are_evaluated_in_the_order_that_keeps_counts_correct() -> None:
         "ct mark @full ct mark set ct mark map @next",
         "ct mark @full goto refuse",
         "meta nfproto @cap_web goto refuse",
-        "ct mark @limit_backend add @full { ct mark timeout 60s } drop",
-        "ct mark @limit_reached add @full { ct mark timeout 60s }",
+        "ct mark @limit_backend add @full { ct mark timeout 3s } drop",
+        "ct mark @limit_reached add @full { ct mark timeout 3s }",
+        'tcp flags & syn != 0 ct timeout set "tcp_limited"',
+        'tcp flags & syn == 0 ct timeout set "tcp_picked_up"',
         "goto to_backend",
     )
     first, second, third = content(table.sets["slots_web"].elements).values()
@@ -297,6 +338,23 @@ def test_idle_timeouts() -> None:
         "goto to_backend",
     )
     assert set(table.timeouts) == {"tcp_90", "udp_90"}
+
+
+@pytest.mark.parametrize("limits", [{"max_connections": 9}, {"backends": [backend("198.19.0.1", max_connections=9)]}])
+def test_half_open_flows_under_a_limit_have_short_timeouts(limits: dict[str, Any]) -> None:
+    """Row 57."""
+    web = {**listener("web", backend("198.19.0.1"), idle_timeout_sec=90), **limits}
+    table = table_of(web)
+    assert rules_of(table, "web")[-3:] == (
+        'tcp flags & syn != 0 ct timeout set "tcp_90_limited"',
+        'tcp flags & syn == 0 ct timeout set "tcp_90_picked_up"',
+        "goto to_backend",
+    )
+    assert table.timeouts == {
+        "tcp_90_limited": "protocol tcp; policy = { syn_sent : 3, syn_recv : 3, established : 90 };",
+        "tcp_90_picked_up": "protocol tcp; policy = { syn_sent : 3, syn_recv : 3, established : 90, unack : 5 };",
+    }
+    assert not table_of({**web, "protocol": "udp", "idle_timeout_sec": None}).timeouts
 
 
 @pytest.mark.parametrize(

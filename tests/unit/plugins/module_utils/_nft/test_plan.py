@@ -16,7 +16,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import transaction
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import LiveTable, content
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import LiveTable, Timed, content
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.parts import TABLE_COMMENT, parts
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.plan import Live, Plan, plan
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.static_rules import STATIC_CHAINS
@@ -306,6 +306,18 @@ class TestForeignChanges:
         assert done[0] == "delete table inet evenflow"
         assert_holds(nft, configuration(WEB, API))
         assert len(nft.runs) == 2
+
+    def test_a_table_whose_sessions_have_another_size_is_replaced_and_keeps_them(self) -> None:
+        web = configuration({**WEB, "tracking_mode": "per_session"})
+        nft = FakeNft()
+        change(nft, web)
+        mark = next(iter(backend_ids(web).values()))
+        table_of_kernel(nft).sets["sess_web"].elements[77] = session = Timed(mark, 600, 500)
+        larger = Settings(conntrack_max=524288)
+        assert change(nft, web, larger).transaction.lines()[0] == "delete table inet evenflow"
+        sessions = table_of_kernel(nft).sets["sess_web"]
+        assert (sessions.elements, "size 524288;" in sessions.declaration) == ({77: session}, True)
+        assert not change(nft, web, larger)
 
     @pytest.mark.parametrize("name", sorted(STATIC_CHAINS))
     def test_a_change_of_any_static_rule_is_noticed(self, name: str) -> None:
