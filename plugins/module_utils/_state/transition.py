@@ -75,7 +75,7 @@ def transition(
     drains = _drains(event, before)
     if event.config_before is not configuration:
         drains.update(_removals(event, before))
-    runtime = _without_empty(configuration, replace(before, drains=drains), active, derived)
+    runtime = _without_empty(configuration, replace(before, drains=drains), now, active, derived)
     runtime = replace(runtime, health=_health(event, runtime))
     runtime = _with_pools(effective(configuration, runtime, derived), runtime, now)
     runtime = replace(runtime, expired=frozenset(key for key, drain in runtime.drains.items() if drain.is_expired(now)))
@@ -158,7 +158,7 @@ def _removals(event: Event, runtime: Runtime) -> dict[str, Drain]:
     kept = {listener.name: listener for listener in event.config_after.listeners}
     document, now = event.config_before.document, event.now
     drains: dict[str, Drain] = {}
-    ids = backend_ids(event.config_before) if runtime.ending else {}
+    ids = backend_ids(event.config_before) if runtime.ending or runtime.completed_fates else {}
     for listener in event.config_before.listeners:
         after = kept.get(listener.name)
         if after is listener:
@@ -169,12 +169,13 @@ def _removals(event: Event, runtime: Runtime) -> dict[str, Drain]:
             if backend.endpoint in endpoints:
                 continue
             key = listener.key_of(backend)
-            is_ending = ids.get((listener.name, *backend.endpoint)) in runtime.ending
-            if backend.admin_state == "disabled" and not is_ending:
-                continue
+            backend_id = ids.get((listener.name, *backend.endpoint))
             begun = runtime.drains.get(key)
             removed = {**document[listener.name], "backends": [options]}
-            if begun and begun.cause == DrainCause.DRAINED:
+            if backend.admin_state == "disabled" and backend_id not in runtime.ending:
+                if backend_id in runtime.completed_fates:
+                    drains[key] = Drain(now, now + GUARD_SECONDS, DrainCause.GONE, removed)
+            elif begun and begun.cause == DrainCause.DRAINED:
                 drains[key] = replace(begun, cause=DrainCause.REMOVED, removed=removed)
             else:
                 deadline = now if backend.admin_state == "disabled" else _deadline(listener, now)
@@ -187,21 +188,32 @@ def _deadline(listener: Listener, now: float) -> float | None:
 
 
 def _without_empty(
-    configuration: Configuration, runtime: Runtime, active: Callable[[], Mapping[int, int]], derived: Derived
+    configuration: Configuration,
+    runtime: Runtime,
+    now: float,
+    active: Callable[[], Mapping[int, int]],
+    derived: Derived,
 ) -> Runtime:
-    """Forget the drains of removed backends that have no flow left."""
+    """Forget the drains of removed backends that have no flow left; those whose flows were taken from them are guarded.
+
+    Their servers may not know yet that the flows have ended or moved.
+    """
     if not any(drain.cause == DrainCause.REMOVED for drain in runtime.drains.values()):
         return runtime
     flows = active()
     present = effective(configuration, runtime, derived)
     ids = backend_ids(present)
-    empty = {
-        key
-        for listener in present.leaving
-        for backend, key in zip(listener.backends, listener.backend_keys)
-        if not flows.get(ids[(listener.name, *backend.endpoint)])
-    }
-    return replace(runtime, drains={key: drain for key, drain in runtime.drains.items() if key not in empty})
+    drains = dict(runtime.drains)
+    for listener in present.leaving:
+        for backend, key in zip(listener.backends, listener.backend_keys):
+            backend_id = ids[(listener.name, *backend.endpoint)]
+            if flows.get(backend_id):
+                continue
+            if backend_id in runtime.completed_fates:
+                drains[key] = replace(drains[key], cause=DrainCause.GONE, deadline=now + GUARD_SECONDS)
+            else:
+                del drains[key]
+    return replace(runtime, drains=drains)
 
 
 def _health(event: Event, runtime: Runtime) -> dict[str, Health]:

@@ -220,6 +220,27 @@ def test_a_removed_backend_without_flows_is_removed_at_once(story: Story) -> Non
     assert story.runtime == EMPTY_RUNTIME
 
 
+@pytest.mark.parametrize("is_listener_removed", [True, False])
+@pytest.mark.parametrize("state", ["disabled", "drained", "unhealthy"])
+def test_a_backend_whose_flows_were_taken_from_it_is_guarded_after_its_removal(
+    story: Story, state: str, is_listener_removed: bool
+) -> None:
+    """It has no entry left, and its server may still speak."""
+    options: dict[str, Any] = {"protocol": "udp", "connection_draining_timeout_sec": 10, "health_check": check()}
+    story.change(web(backend(B1), backend(B2), **options))
+    story.learn(b1="healthy", b2="healthy")
+    taken = web(backend(B1), backend(B2, admin_state="enabled" if state == "unhealthy" else state), **options)
+    story.change(taken, b2="unhealthy" if state == "unhealthy" else "healthy")
+    story.wait(10)
+    story.wait(ENDED_SECONDS)
+    story.change({} if is_listener_removed else web(backend(B1), **options))
+    assert (B2, "udp", 80) in story.elements("endpoints4")
+    story.wait(1)
+    assert (B2, "udp", 80) in story.elements("endpoints4")
+    story.wait(GUARD_SECONDS)
+    assert (B2, "udp", 80) not in story.elements("endpoints4")
+
+
 def test_a_removed_backend_that_is_added_again_keeps_its_flows(story: Story) -> None:
     both = web(backend(B1), backend(B2))
     story.flows = {ids_by_address(both)[B2]: 1}
