@@ -36,7 +36,7 @@ def typing(session: nox.Session) -> None:
         session.run("mypy", "--python-executable", sys.executable, "noxfile.py")
         bases = os.pathsep.join(map(str, (folder.parents[2], folder / "tests", folder)))
         packages = [f"ansible_collections.evenflow.l4lb.{name}" for name in ("plugins", "tests.unit")]
-        packages += ["benchmarks", "lab", "tools"]
+        packages += ["benchmarks", "kernels", "lab", "tools"]
         # Not from the collection's folder, which would be a second name for its modules.
         with session.chdir(folder.parents[2]):
             session.run(

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,7 +119,7 @@ def ensure_image(store: Store, suite: str, say: Callable[[str], None], more: tup
         say(f"building the Debian {suite} image (once; about a minute)")
         archive = store.folder / "tmp" / f"{suite}.{os.getpid()}.tar"
         try:
-            _bootstrap(suite, archive, more)
+            bootstrap(suite, [*PACKAGES, *more], _CUSTOMIZE, str(archive))
             store.podman(["import", "--quiet", str(archive), name], timeout=300)
         finally:
             archive.unlink(missing_ok=True)
@@ -159,27 +159,32 @@ def source_lines(suite: str, sources: tuple[Source, ...], keyring: str) -> list[
     ]
 
 
-def _bootstrap(suite: str, archive: Path, more: tuple[str, ...]) -> None:
+def bootstrap(suite: str, packages: Sequence[str], hook: str, target: str, options: Sequence[str] = ()) -> None:
+    """Install packages into a new root file system and write it to `target` in mmdebstrap's format for that name.
+
+    `hook` is a shell command; its `$1` is the root file system. Raise LabError if it cannot be built.
+    """
     if not shutil.which("mmdebstrap"):
         raise LabError("mmdebstrap is missing; run: apt-get install mmdebstrap")
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     if not Path(keyring).exists():
         raise LabError(f"{keyring} is missing; run: apt-get install debian-archive-keyring")
-    options = [
+    arguments = [
         "--variant=minbase",
-        "--format=tar",
-        f"--include={','.join([*PACKAGES, *more])}",
+        f"--include={','.join(packages)}",
         '--aptopt=APT::Install-Recommends "false"',
         '--aptopt=Acquire::Languages "none"',
         "--dpkgopt=force-unsafe-io",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
-        f"--customize-hook={_CUSTOMIZE}",
-    ] + [f"--aptopt={line}" for line in _transport_settings()]
+        f"--customize-hook={hook}",
+        *(f"--aptopt={line}" for line in _transport_settings()),
+        *options,
+    ]
     sources = source_lines(suite, apt_sources(), keyring)
     done = subprocess.run(
-        ["mmdebstrap", *options, suite, str(archive), *sources],
+        ["mmdebstrap", *arguments, suite, target, *sources],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

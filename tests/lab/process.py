@@ -12,7 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
+SLOWNESS = float(os.environ.get("EVENFLOW_SLOWNESS", "1"))
+"""How many times longer than usual everything may take: a virtual machine without hardware support is slow."""
+
 _ENVIRONMENT = {
+    "EVENFLOW_SLOWNESS": str(SLOWNESS),
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
     "LANG": "C.UTF-8",
@@ -74,7 +78,7 @@ def run(arguments: Sequence[str], *, input: str | None = None, check: bool = Tru
     """Run a command to its end. Raise CommandFailed if it fails and `check` is set, TimeoutExpired if it is late."""
     process = Background(arguments, stdin=input is not None)
     try:
-        stdout, stderr = process.communicate(input, timeout=timeout)
+        stdout, stderr = process.communicate(input, timeout=timeout * SLOWNESS)
     except BaseException:
         process.send_signal(signal.SIGKILL)
         process.communicate()

@@ -27,7 +27,7 @@ from lab.rows import (
 )
 from lab.steady import SteadyLoad
 from lab.topology import on_link_vip4, on_link_vip6
-from lab.traffic import failures, finish, run_load, shares, start_load
+from lab.traffic import failures, finish, run_load, shares, start_load, wait_for_answers
 from lab.waiting import wait_until
 
 
@@ -97,6 +97,33 @@ def test_row_41_table_replacements(fleet: Fleet, lab: Lab, client: Node) -> None
     for session in sessions:
         assert {record.backend for record in records if record.target == session.target} == {session.backend}
     assert fleet.module("lb1", "lb_config", listeners=[])["changed"] is False
+
+
+def test_row_41_first_datagrams(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """Row 41: replacements of the table lose no datagram, and no first packet meets the rules of neither table."""
+    replace_under_datagrams(fleet, lab, client, replacements=100, rate=3000)
+
+
+def replace_under_datagrams(fleet: Fleet, lab: Lab, client: Node, *, replacements: int, rate: int) -> None:
+    """Replace the whole table under first datagrams, and assert that each is answered."""
+    fleet.configure(
+        [
+            listener(lab, f"dns{family}", family, 45, protocol="udp", ports=[53], port=8053, scheduler="wrr")
+            for family in FAMILIES
+        ]
+    )
+    lab.route("lb1")
+    node = lab.node("lb1")
+    arguments = ["python3", "/opt/lab/changes.py", put_library(node), str(replacements), "0", "--tables"]
+    with agent_stopped(node):
+        load = start_load(client, "udp", [target(vip(family, 45), 53) for family in FAMILIES], rate=rate, timeout=60)
+        wait_for_answers(load, 1)
+        changed = node.run(arguments, timeout=1200)
+        records = finish(load)
+        fleet.module("lb1", "lb_config", listeners=[])
+    assert int(changed.stdout) == replacements
+    print(f"{replacements} replacements, {len(records)} first datagrams, {len(failures(records))} lost")
+    assert not failures(records), failures(records)[:5]
 
 
 @pytest.mark.nft

@@ -140,7 +140,7 @@ def test_row_15_nodes_and_model_agree(fleet: Fleet, lab: Lab, client: Node, fami
     address = vip(family, 15)
     count = 500 if affinity == "none" else 100
     flows = _flows(client, family, "udp", address, 53, count) + _flows(client, family, "tcp", address, 80, count)
-    model = Model(_document(fleet), _seed(lab))
+    model = Model(document(fleet), fleet_seed(lab))
     names = {backend_address(lab, name, family): name for name in ("b1", "b2", "b3")}
     expected = [names[model.backend(Flow(*flow))] for flow in flows]
     for node in ("lb1", "lb2"):
@@ -217,13 +217,14 @@ def _by_flow(records: list[Record], flows: list[Any]) -> list[str | None]:
     return [by_tuple[flow[:3]] for flow in flows]
 
 
-def _seed(lab: Lab) -> int:
+def fleet_seed(lab: Lab) -> int:
     """Return the seed that the role has made for the fleet."""
     seed: int = json.loads(lab.node("lb1").get("/etc/evenflow/node.json"))["hash_seed"]
     return seed
 
 
-def _document(fleet: Fleet) -> dict[str, Any]:
+def document(fleet: Fleet) -> dict[str, Any]:
+    """Return the configuration of lb1 as it is stored."""
     listeners = fleet.module("lb1", "lb_info", gather=["config"])["listeners"]
     drop = {"id", "status"}
     for entry in listeners:

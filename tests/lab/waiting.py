@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from .process import SLOWNESS
+
 T = TypeVar("T")
 
 PATIENCE = 120.0
@@ -21,7 +23,7 @@ def wait_until(
     look: Callable[[], T], what: str, *, accepts: Callable[[T], object] = bool, seconds: float = PATIENCE
 ) -> T:
     """Call `look` until `accepts` accepts its result, and return that. Raise AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * SLOWNESS
     while not accepts(seen := look()):
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}; seen last: {seen!r}"
         time.sleep(_PAUSE)

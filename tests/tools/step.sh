@@ -129,6 +129,15 @@ step_lab_trixie_all() {
     step_lab_quiet
 }
 
+# Run the rows that depend on the kernel on the stock kernels of Debian 12 and 13, in two virtual machines side by side.
+step_kernels() {
+    kernels -m 'not long'
+}
+
+step_kernels_long() {
+    kernels -m long
+}
+
 # Run the longer tests of maintenance: larger labs, and an image with more packages.
 step_night() {
     lab_pytest -rP tests/lab/test_night.py
@@ -174,6 +183,11 @@ other_core() {
 
 lab_tests() {
     lab_pytest --durations=60 --ignore=tests/lab/test_night.py "$@" tests/lab
+}
+
+# kernels ARGUMENTS: run pytest with these arguments on each stock kernel.
+kernels() {
+    (cd "$ROOT" && PYTHONPATH=$PYTHONPATH:$COLLECTIONS "$VENV/bin/python" -m kernels -- --durations=10 "$@")
 }
 
 # Run pytest on labs of this step, which are taken down however it ends.

@@ -48,8 +48,11 @@ STEPS = (
     Step("core-2.21", root=True),
     Step("molecule", cores=0.5, root=True, labs=1),
     Step("lab-trixie", cores=0.5, root=True, labs=1),
+    # Two machines, each with two processors, but they wait for most of the time.
+    Step("kernels", cores=1.0, root=True),
     Step("lab-quiet", alone=True, root=True),
     Step("lab-trixie-all", alone=True, root=True, named_only=True),
+    Step("kernels-long", alone=True, root=True, named_only=True),
     Step("night", alone=True, root=True, named_only=True),
 )
 

@@ -168,7 +168,8 @@ class FakeNft:
 
     def _add_rule(self, name: str, rule: str, comment: str) -> None:
         table = self._existing_table(name)
-        for used in re.findall(r"@(\S+)", rule):
+        # `@th,offset,length` are bits of the packet.
+        for used in re.findall(r"@(?!th,)(\S+)", rule):
             if used not in table.sets:
                 raise NftRefused(f"no set {used} for {rule}")
         for used in re.findall(r'ct timeout set "(\S+)"', rule):

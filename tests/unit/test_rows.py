@@ -27,7 +27,7 @@ AT_BEGINNING = re.compile(rf'(?:"""|# |name: "){IN_TEXT.pattern}[ :(]')
 
 def files() -> Iterator[Path]:
     """Return all files that contain tests."""
-    for folder in ("tests/unit", "tests/lab", "tests/integration/targets", "extensions"):
+    for folder in ("tests/unit", "tests/lab", "tests/kernels", "tests/integration/targets", "extensions"):
         for path in sorted((ROOT / folder).rglob("*")):
             if path.suffix in (".py", ".yml") and path != Path(__file__).resolve() and "output" not in path.parts:
                 yield path

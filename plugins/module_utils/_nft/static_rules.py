@@ -89,6 +89,14 @@ _SYMMETRIC = f"udp sport . udp dport {{ {', '.join(f'{port} . {port}' for port i
 _HAS_ENDPOINT = "{ tcp, udp, sctp, icmp, 58 }"
 
 _REFRESH = "ct direction original ct state != related ct mark vmap @refreshed"
+_TO_A_VIP = ("ip daddr @vips4", "ip6 daddr @vips6")
+_UNTRANSLATED = "ct state new jump untranslated"
+_CONVERTED = (
+    "icmpv6 type destination-unreachable icmpv6 code reject-route @th,112,8 132 "
+    "icmpv6 type set parameter-problem icmpv6 code set 1"
+)
+"""Turns the refusal of an SCTP packet into an ICMPv6 error that nftables cannot send: unrecognized next header."""
+
 _LOG = "ct state new ct original packets 1 ct mark vmap @logged"
 
 STATIC_CHAINS = {
@@ -99,13 +107,30 @@ STATIC_CHAINS = {
             "dnat ip to ct mark map @to4",
             "meta l4proto { tcp, udp, sctp } dnat ip6 to ct mark map @to6port",
             "dnat ip6 to ct mark map @to6",
-            "drop",
+            # What comes here is not translated: again_in and again_out try again, then untranslated drops it.
         )
     ),
-    "refuse": Chain(("meta l4proto tcp reject with tcp reset", "reject with icmpx port-unreachable")),
+    # Linux ends an SCTP association that is being set up for these errors only; for IPv6 late_out makes one of them.
+    "refuse": Chain(
+        (
+            "meta l4proto tcp reject with tcp reset",
+            "meta nfproto ipv4 meta l4proto sctp reject with icmp prot-unreachable",
+            "meta nfproto ipv6 meta l4proto sctp reject with icmpv6 reject-route",
+            "reject with icmpx port-unreachable",
+        )
+    ),
     "exceeded": EXCEEDED,
     "silent": Chain(("drop",)),
-    "gate": Chain(("ct state established ct mark @ended goto refuse",)),
+    # An SCTP endpoint ends an association only for an ABORT with the tag that its peer was given. So what answers the
+    # packets of an endpoint, SACK (3) and HEARTBEAT ACK (5), becomes ABORT (6, its length 4); all others pass, to be
+    # answered. NAT writes the checksum.
+    "gate": Chain(
+        (
+            "ct state established ct mark @ended meta l4proto sctp @th,96,8 { 3, 5 } @th,96,32 set 0x06000004",
+            "ct state established ct mark @ended meta l4proto != sctp goto refuse",
+        )
+    ),
+    "untranslated": Chain((f"ct mark & {OURS:#010x} != 0 ct status & dnat == 0 drop",)),
     "dispatch": Chain(
         (
             "ip daddr . meta l4proto . th dport vmap @listeners4",
@@ -121,17 +146,23 @@ STATIC_CHAINS = {
     "from_peer": Chain(
         ("ip saddr . ip daddr . meta l4proto @peers4 drop", "ip6 saddr . ip6 daddr . meta l4proto @peers6 drop")
     ),
+    "unserved_port": Chain(
+        (
+            "ip daddr @dedicated4 meta l4proto != icmp goto refuse",
+            # 58 is ICMPv6, by number: without /etc/protocols nft knows no name for it.
+            "ip6 daddr @dedicated6 meta l4proto != 58 goto refuse",
+            # A VIP that is not an address of this node has no stack behind it that could answer for unserved ports.
+            "fib daddr type != local ip daddr @routed4 goto refuse",
+            "fib daddr type != local ip6 daddr @routed6 goto refuse",
+        )
+    ),
     "unserved": Chain(
         (
             # The node's own stack would answer an invalid packet with a reset, which kills the live flow.
             "ct state invalid ip daddr @vips4 drop",
             "ct state invalid ip6 daddr @vips6 drop",
-            "ct state new ip daddr @dedicated4 meta l4proto != icmp goto refuse",
-            # 58 is ICMPv6, by number: without /etc/protocols nft knows no name for it.
-            "ct state new ip6 daddr @dedicated6 meta l4proto != 58 goto refuse",
-            # A VIP that is not an address of this node has no stack behind it that could answer for unserved ports.
-            "ct state new fib daddr type != local ip daddr @routed4 goto refuse",
-            "ct state new fib daddr type != local ip6 daddr @routed6 goto refuse",
+            # again_in refuses first packets; these belong to flows that are older than the VIP.
+            "ct state new ct status confirmed jump unserved_port",
             # What follows is about packets of backends without an entry, which would reach the client un-NATed.
             "ct state new tcp flags & (syn | ack) == syn return",
             "meta l4proto tcp ip saddr . meta l4proto . th sport @closed4 goto refuse",
@@ -168,6 +199,18 @@ STATIC_CHAINS = {
     "early_out": Chain((_REFRESH,), "type filter hook output priority -150; policy accept;"),
     "nat_in": Chain(("jump dispatch",), "type nat hook prerouting priority -100; policy accept;"),
     "nat_out": Chain(("jump dispatch",), "type nat hook output priority -100; policy accept;"),
+    # While a transaction takes effect, the maps that a packet still has to look up may be empty for it: what nat_in did
+    # not translate for this reason is translated here, by the rules of that transaction.
+    "again_in": Chain(
+        (
+            *(f"{each} jump dispatch" for each in _TO_A_VIP),
+            *(f"{each} goto unserved_port" for each in _TO_A_VIP),
+        ),
+        "type nat hook prerouting priority -99; policy accept;",
+    ),
+    "again_out": Chain(
+        tuple(f"{each} jump dispatch" for each in _TO_A_VIP), "type nat hook output priority -99; policy accept;"
+    ),
     "nat_post": Chain(
         (
             "ct mark @snat_masquerade masquerade",
@@ -184,6 +227,7 @@ STATIC_CHAINS = {
     "late_in": Chain(
         (
             "ct state invalid jump unserved",
+            _UNTRANSLATED,
             "ct direction original ct mark @acct_in",
             "ct direction reply ct mark @acct_out",
             "ct direction reply ct state established ct mark @learned jump learn",
@@ -196,7 +240,8 @@ STATIC_CHAINS = {
         "type filter hook prerouting priority -90; policy accept;",
     ),
     "late_out": Chain(
-        ("ct direction original ct mark @acct_in", _LOG), "type filter hook output priority -90; policy accept;"
+        (_UNTRANSLATED, "ct direction original ct mark @acct_in", _LOG, _CONVERTED),
+        "type filter hook output priority -90; policy accept;",
     ),
 }
 """Chains that are the same on every node, in the order in which they can be loaded."""

@@ -107,6 +107,7 @@ class End:
 def main() -> None:
     """Send the traffic that the command line asks for."""
     options = _parser().parse_args()
+    options.timeout *= float(os.environ.get("EVENFLOW_SLOWNESS", "1"))
     jobs: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, None]]] = {
         "http": _http,
         "udp": _udp,
