@@ -37,7 +37,10 @@ def test_row_55_source_ranges(fleet: Fleet, lab: Lab, client: Node, family: int,
     before = _refused(fleet, "web")
     assert not failures(_ask(client, family, inside))
     refused = _ask(client, family, outside)
-    assert [record.error for record in refused] == ["Connection refused"] * len(refused)
+    # The kernel limits the errors that it sends to a client, so some datagrams get no answer.
+    assert {record.error for record in refused if record.kind == "tcp"} == {"Connection refused"}
+    assert "Connection refused" in {record.error for record in refused if record.kind == "udp"}
+    assert len(failures(refused)) == len(refused) == 10
     assert outside not in lab.node("lb1").run(["conntrack", "-L", "-f", f"ipv{family}"]).stdout
     assert _refused(fleet, "web") == {"source_ranges": before["source_ranges"] + 5}
 
@@ -64,11 +67,11 @@ def test_row_56_rate_of_the_listener(fleet: Fleet, lab: Lab, client: Node, famil
         [
             listener(lab, f"few{family}", family, 56, **few),
             listener(lab, f"dns{family}", family, 56, protocol="udp", ports=[8053], **few),
-            listener(lab, f"many{family}", family, 57, max_connection_rate={"rate": 50, "burst": 5}),
+            listener(lab, f"many{family}", family, 57, max_connection_rate={"rate": 100, "burst": 80}),
         ]
     )
     lab.route("lb1")
-    assert not failures(run_load(client, "http", [target(vip(family, 57), 80)], count=100, rate=20, concurrency=1))
+    assert not failures(run_load(client, "http", [target(vip(family, 57), 80)], count=120, rate=20, concurrency=1))
     assert _refused(fleet, f"many{family}") == {"max_connection_rate": 0}
 
     records = run_load(client, "http", [target(vip(family, 56), 80)], count=200, concurrency=8)
