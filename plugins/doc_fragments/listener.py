@@ -425,7 +425,8 @@ options:
         type: bool
       sample_rate:
         description:
-          - The proportion of new flows that is logged, 0 to 1. The default is V(1.0), all of them.
+          - The proportion of new flows that is logged, 0 to 1. The default is V(1.0), all of them. Above 1000 flows per
+            second the listener logs no more.
         type: float
   backends:
     description:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import time
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
@@ -15,8 +16,11 @@ import pytest
 from lab import Lab, Node
 from lab.fleet import Fleet
 from lab.rows import FAMILIES, backend_address, listener, target, vip
+from lab.topology import FRONT
 from lab.traffic import failures, run_load
 from lab.waiting import wait_until
+
+_LOG = "/var/log/evenflow/flows.log"
 
 
 def test_row_40_log(fleet: Fleet, lab: Lab, client: Node) -> None:
@@ -40,7 +44,7 @@ def test_row_40_log(fleet: Fleet, lab: Lab, client: Node) -> None:
     # This flow is always logged: when its record is there, all earlier records are there too.
     assert not failures(run_load(client, "http", [target(vip(4, 41), 80)], count=1))
     log = wait_until(
-        lambda: lab.node("lb1").get("/var/log/evenflow/flows.log"),
+        lambda: lab.node("lb1").get(_LOG),
         "the last flow is logged",
         accepts=lambda text: " evenflow last " in text,
     )
@@ -51,6 +55,38 @@ def test_row_40_log(fleet: Fleet, lab: Lab, client: Node) -> None:
         logged = {re.search(r" DST=(\S+) ", line)[1] for line in records}  # type: ignore[index]
         backends = {backend_address(lab, backend, family) for backend in ("b1", "b2", "b3")}
         assert {str(ip_address(address)) for address in logged} == backends
+
+
+def test_a_flood_does_not_fill_the_disk(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """A listener logs 1,000 flows per second at most, and a log of 64 MiB is rotated; old logs go."""
+    logged = listener(lab, "flooded", 4, 42, log_config={"enable": True})
+    fleet.deploy([logged], ["lb1"], lb_node_purge="all")
+    lab.route("lb1")
+    node = lab.node("lb1")
+    node.run(["truncate", "--size", "0", _LOG])
+    began = time.monotonic()
+    client.run(["python3", "/opt/lab/spoofed.py", "syn", vip(4, 42), "80", "198.18.120.0", "50000"], timeout=300)
+    seconds = time.monotonic() - began
+    # A flow that is logged after the flood: all of its records are written by then.
+    ask = partial(run_load, client, "http", [target(vip(4, 42), 80)], count=1)
+    own = f" SRC={client.spec.nic(FRONT).v4} "
+    wait_until(lambda: (ask(), own in node.get(_LOG))[1], "a flow is logged after the flood")
+    lines = node.get(_LOG).count(" evenflow flooded ")
+    assert 1000 <= lines <= 1000 * (seconds + 2)
+
+    assert node.run(["systemctl", "is-active", "evenflow-log-rotate.timer"]).stdout.strip() == "active"
+    node.run(["bash", "-c", f"rm --force {_LOG}.*; systemctl start evenflow-log-rotate.service"])
+    assert _logs(node) == ["flows.log"]
+    for _round in range(7):
+        node.run(["truncate", "--size", "64M", _LOG])
+        node.run(["systemctl", "start", "evenflow-log-rotate.service"])
+        wait_until(lambda: (ask(), own in node.run(["cat", _LOG], check=False).stdout)[1], "the new log has a flow")
+    assert _logs(node) == ["flows.log", *(f"flows.log.{number}" for number in range(1, 5))]
+    node.run(["bash", "-c", f"rm {_LOG}.*"])
+
+
+def _logs(node: Node) -> list[str]:
+    return sorted(node.run(["ls", "/var/log/evenflow"]).stdout.split())
 
 
 @pytest.mark.nft

@@ -57,6 +57,9 @@ _STREAMS = "meta l4proto { tcp, sctp } "
 SAMPLES = 1000000
 """The kernel takes a sample rate as a number of parts out of this many."""
 
+_LOG_RATE = 1000
+"""Maximum number of flows that a listener logs per second, so that a flood does not fill the disk."""
+
 _SNAPLEN = 128
 """Bytes of a packet that are logged: its headers."""
 
@@ -267,7 +270,8 @@ def _refresh(listener: Listener, settings: Settings) -> list[str]:
 def _log(listener: Listener, settings: Settings) -> str:
     samples = round(listener.log_config.sample_rate * SAMPLES)
     condition = "" if samples == SAMPLES else f"numgen random mod {SAMPLES} < {samples} "
-    return f'{condition}log prefix "evenflow {listener.name} " group {settings.log_group} snaplen {_SNAPLEN}'
+    limit = f"limit rate {_LOG_RATE}/second burst {_LOG_RATE} packets"
+    return f'{condition}{limit} log prefix "evenflow {listener.name} " group {settings.log_group} snaplen {_SNAPLEN}'
 
 
 def _lifetime(listener: Listener) -> str:

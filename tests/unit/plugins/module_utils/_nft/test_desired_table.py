@@ -369,10 +369,14 @@ def test_half_open_flows_under_a_limit_have_short_timeouts(limits: dict[str, Any
 @pytest.mark.parametrize(
     ("config", "rule"),
     [
-        ({"enable": True, "sample_rate": 1.0}, 'log prefix "evenflow web " group 5 snaplen 128'),
+        (
+            {"enable": True, "sample_rate": 1.0},
+            'limit rate 1000/second burst 1000 packets log prefix "evenflow web " group 5 snaplen 128',
+        ),
         (
             {"enable": True, "sample_rate": 0.1},
-            'numgen random mod 1000000 < 100000 log prefix "evenflow web " group 5 snaplen 128',
+            "numgen random mod 1000000 < 100000 limit rate 1000/second burst 1000 packets "
+            'log prefix "evenflow web " group 5 snaplen 128',
         ),
         ({"enable": True, "sample_rate": 0.0}, None),
         ({"enable": False, "sample_rate": 1.0}, None),
