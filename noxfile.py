@@ -78,7 +78,7 @@ def ansible_lint(session: nox.Session) -> None:
 @nox.session
 def shellcheck(session: nox.Session) -> None:
     """Check the shell scripts, by the shellcheck that the machine has."""
-    scripts = ["dev", ".ci/run", *map(str, sorted(Path("tests/tools").glob("*.sh")))]
+    scripts = ["dev", ".ci/run", "tests/kernels/guest/init", *map(str, sorted(Path("tests/tools").glob("*.sh")))]
     session.run("shellcheck", "--external-sources", "--source-path", ".:tests/tools", *scripts, external=True)
 
 

@@ -101,7 +101,8 @@ def _entries(arguments: Sequence[str]) -> list[Entry]:
     ansible = Path(str(import_module("ansible.module_utils.basic").__file__)).parent
     return [
         file_entry(guest / "init", "init"),
-        file_entry(guest / "systemctl", "usr/local/bin/systemctl"),
+        file_entry(guest / "systemctl.py", "usr/local/lib/systemctl.py"),
+        Entry("usr/local/bin/systemctl", 0o100755, b'#!/bin/sh\nexec python3 /usr/local/lib/systemctl.py "$@"\n'),
         Entry("arguments.json", 0o100644, json.dumps(list(arguments)).encode()),
         *folder_entries(_TESTS / "lab", "tests/lab"),
         *folder_entries(_TESTS / "kernels", "tests/kernels"),

@@ -79,16 +79,19 @@ def test_row_30_drained_and_disabled(fleet: Fleet, lab: Lab, client: Node) -> No
         for family in FAMILIES
     ]
     fleet.configure([*streams, *dns])
-    held = start_load(client, "stream", [target(vip(family, 30), 81) for family in FAMILIES], count=12, timeout=60)
+    held = start_load(
+        client, "stream", [target(vip(family, 30), 81) for family in FAMILIES], count=12, interval=0.5, timeout=60
+    )
     wait_for_connections(client, 81, 12)
     asked = start_load(
-        client, "udp", [target(vip(family, 30), 53) for family in FAMILIES], concurrency=6, rate=24, fixed=True
+        client, "udp", [target(vip(family, 30), 53) for family in FAMILIES], concurrency=6, rate=12, fixed=True
     )
     wait_for_records(asked, lambda seen: {each.backend for each in seen} == {"b1", "b2", "b3"}, "each backend answers")
-    fleet.module("lb1", "lb_drain", backends=["b1"], timeout=1, wait=False)
     for entry in (*streams, *dns):
-        endpoint = {name: entry["backends"][1][name] for name in ("address", "port")}
-        fleet.module("lb1", "lb_backend", listener=[entry["name"]], **endpoint, admin_state="disabled")
+        entry["connection_draining_timeout_sec"] = 1
+        entry["backends"][0]["admin_state"] = "drained"
+        entry["backends"][1]["admin_state"] = "disabled"
+    fleet.configure([*streams, *dns])
     wait_for_records(held, lambda seen: sum(each.kind == "stream" for each in seen) >= 8, "eight streams end")
     before = len(asked.records())
     late = finish(asked, least=before + 24)[before + 12 :]

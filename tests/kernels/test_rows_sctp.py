@@ -100,9 +100,10 @@ def test_sctp_ended(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     fleet.configure([entry])
     with associations(client, vip(family, 83), 9) as opened:
         opened.wait(9, "open")
-        fleet.module("lb1", "lb_drain", backends=["b1"], timeout=1, wait=False)
-        address = entry["backends"][1]["address"]
-        fleet.module("lb1", "lb_backend", listener=[entry["name"]], address=address, port=0, admin_state="disabled")
+        entry["connection_draining_timeout_sec"] = 1
+        entry["backends"][0]["admin_state"] = "drained"
+        entry["backends"][1]["admin_state"] = "disabled"
+        fleet.configure([entry])
         ended = opened.wait(6, "ended")
         assert sorted(event["backend"] for event in ended) == ["b1"] * 3 + ["b2"] * 3
         assert {event["error"] for event in ended} == {"ECONNRESET"}

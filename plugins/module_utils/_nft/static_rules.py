@@ -90,7 +90,7 @@ _HAS_ENDPOINT = "{ tcp, udp, sctp, icmp, 58 }"
 
 _REFRESH = "ct direction original ct state != related ct mark vmap @refreshed"
 _TO_A_VIP = ("ip daddr @vips4", "ip6 daddr @vips6")
-_UNTRANSLATED = "ct state new jump untranslated"
+_UNTRANSLATED = f"ct mark & {OURS:#010x} != 0 drop"
 _CONVERTED = (
     "icmpv6 type destination-unreachable icmpv6 code reject-route @th,112,8 132 "
     "icmpv6 type set parameter-problem icmpv6 code set 1"
@@ -107,7 +107,7 @@ STATIC_CHAINS = {
             "dnat ip to ct mark map @to4",
             "meta l4proto { tcp, udp, sctp } dnat ip6 to ct mark map @to6port",
             "dnat ip6 to ct mark map @to6",
-            # What comes here is not translated: again_in and again_out try again, then untranslated drops it.
+            # What comes here is not translated: again_in and again_out try again, and drop it otherwise.
         )
     ),
     # Linux ends an SCTP association that is being set up for these errors only; for IPv6 late_out makes one of them.
@@ -124,13 +124,8 @@ STATIC_CHAINS = {
     # An SCTP endpoint ends an association only for an ABORT with the tag that its peer was given. So what answers the
     # packets of an endpoint, SACK (3) and HEARTBEAT ACK (5), becomes ABORT (6, its length 4); all others pass, to be
     # answered. NAT writes the checksum.
-    "gate": Chain(
-        (
-            "ct state established ct mark @ended meta l4proto sctp @th,96,8 { 3, 5 } @th,96,32 set 0x06000004",
-            "ct state established ct mark @ended meta l4proto != sctp goto refuse",
-        )
-    ),
-    "untranslated": Chain((f"ct mark & {OURS:#010x} != 0 ct status & dnat == 0 drop",)),
+    "end": Chain(("meta l4proto != sctp goto refuse", "@th,96,8 { 3, 5 } @th,96,32 set 0x06000004")),
+    "gate": Chain(("ct state established ct mark @ended goto end",)),
     "dispatch": Chain(
         (
             "ip daddr . meta l4proto . th dport vmap @listeners4",
@@ -204,12 +199,14 @@ STATIC_CHAINS = {
     "again_in": Chain(
         (
             *(f"{each} jump dispatch" for each in _TO_A_VIP),
+            _UNTRANSLATED,
             *(f"{each} goto unserved_port" for each in _TO_A_VIP),
         ),
         "type nat hook prerouting priority -99; policy accept;",
     ),
     "again_out": Chain(
-        tuple(f"{each} jump dispatch" for each in _TO_A_VIP), "type nat hook output priority -99; policy accept;"
+        (*(f"{each} jump dispatch" for each in _TO_A_VIP), _UNTRANSLATED),
+        "type nat hook output priority -99; policy accept;",
     ),
     "nat_post": Chain(
         (
@@ -227,7 +224,6 @@ STATIC_CHAINS = {
     "late_in": Chain(
         (
             "ct state invalid jump unserved",
-            _UNTRANSLATED,
             "ct direction original ct mark @acct_in",
             "ct direction reply ct mark @acct_out",
             "ct direction reply ct state established ct mark @learned jump learn",
@@ -240,7 +236,7 @@ STATIC_CHAINS = {
         "type filter hook prerouting priority -90; policy accept;",
     ),
     "late_out": Chain(
-        (_UNTRANSLATED, "ct direction original ct mark @acct_in", _LOG, _CONVERTED),
+        ("ct direction original ct mark @acct_in", _LOG, _CONVERTED),
         "type filter hook output priority -90; policy accept;",
     ),
 }

@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
@@ -65,7 +64,9 @@ class Unit:
         if "ExecStartPre" in self._settings:
             subprocess.run(shlex.split(self._settings["ExecStartPre"]), check=True)
         command = shlex.split(self._settings["ExecStart"])
-        environment = dict(os.environ, **dict(word.split("=", 1) for word in self._settings.get("Environment", "").split()))
+        environment = dict(
+            os.environ, **dict(word.split("=", 1) for word in self._settings.get("Environment", "").split())
+        )
         # A service must not hold the pipes of the command that starts it.
         with open("/dev/console", "w", encoding="utf-8") as console:
             if self._settings["Type"] == "forking":
