@@ -123,5 +123,22 @@ def test_row_24_scripts_that_misbehave(fleet: Fleet, lab: Lab) -> None:
     assert states(lab, "slow") == ""
 
 
+@pytest.mark.usefixtures("scripted")
+def test_a_daemon_ends_with_its_script(fleet: Fleet, lab: Lab) -> None:
+    """A process that has left its script's process group and session ends with the script."""
+    node = lab.node("lb1")
+    daemon = ["/bin/sh", "-c", "setsid sh -c 'setsid sleep 4321 & exec setsid sleep 4321' & exec sleep 4321"]
+    fleet.module(
+        "lb1",
+        "lb_config",
+        state="replaced",
+        purge="all",
+        listeners=[_listener(lab, "daemon", 121, daemon, timeout_sec=2, check_interval_sec=300)],
+    )
+    wait_until(lambda: _sleepers(node), "the script runs")
+    wait_for_states(lab, "daemon", "unhealthy")
+    wait_until(lambda: not _sleepers(node), "all its processes are gone", seconds=10)
+
+
 def _sleepers(node: Node) -> str:
     return node.run(["pgrep", "-f", "sleep 4321"], check=False).stdout

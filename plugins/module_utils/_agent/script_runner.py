@@ -5,18 +5,23 @@
 """The service that runs check scripts as an unprivileged user. Only root may connect to its socket.
 
 A request is a line of JSON with ``command``, ``timeout`` in seconds and ``environment``. The answer is a line of JSON
-with ``code`` and ``output``, or with the reason in ``refused``.
+with ``code`` and ``output``, or with the reason in ``refused``; ``is_local`` is true where the reason is this node's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import logging
 import os
-import signal
 import socket
-import stat
+import subprocess
+import time
 from typing import Any
+
+from .script_path import ScriptRefused, check_script
+from .script_slots import Slot, Slots, own_control_group
 
 SOCKET = "/run/evenflow-scripts.sock"
 
@@ -26,49 +31,67 @@ OUTPUT = 200
 MAX_OUTPUT = 1 << 20
 """Maximum number of bytes that a script may write; one that writes more is ended."""
 
+WAIT_SHARE = 0.5
+"""The part of its time-out that a script may wait for others to end. It has the rest to run."""
+
+_EXHAUSTED = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that say that the node has run out of something."""
+
 _MAX_REQUEST = 1 << 20
 _MAX_CHARACTER_BYTES = 4
 _SD_LISTEN_FDS_START = 3
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class ScriptRefused(Exception):
-    """Raised if a script is not run; the text is the reason."""
+class ScriptRunner:
+    """Runs scripts, each in a slot. Create it in the event loop that uses it."""
 
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
 
-def check_script(path: str) -> None:
-    """Refuse a program that users other than root can change, as keepalived's script security does.
-
-    :raises ScriptRefused: it or a directory above it is writable by others, or it is not an executable file.
-    """
-    for place in dict.fromkeys(_places(path)):
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the request of one connection."""
         try:
-            status = os.stat(place)
+            request = json.loads(await reader.readline())
+            running = self._run(request["command"], request["timeout"], request["environment"])
+            working = asyncio.ensure_future(running)
+            # If the agent closes the connection, it no longer needs the result.
+            closed = asyncio.ensure_future(reader.read())
+            await asyncio.wait({working, closed}, return_when=asyncio.FIRST_COMPLETED)
+            closed.cancel()
+            if not working.done():
+                working.cancel()
+                return
+            writer.write(json.dumps(working.result()).encode("utf-8") + b"\n")
+            await writer.drain()
+        except (ValueError, KeyError, TypeError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def _run(self, command: list[str], timeout: float, environment: dict[str, str]) -> dict[str, Any]:
+        """Run a program and return the answer."""
+        try:
+            check_script(command[0])
+            patience = timeout * WAIT_SHARE
+            began = time.monotonic()
+            slot = await self._slots.take(patience)
+            if slot is None:
+                return {"refused": f"waited {patience:g} s for other scripts to end", "is_local": True}
+            try:
+                return await run(slot, command, timeout - (time.monotonic() - began), environment)
+            finally:
+                self._slots.give_back(slot)
+        except ScriptRefused as refused:
+            return {"refused": str(refused)}
         except OSError as error:
-            raise ScriptRefused(f"{place}: {error.strerror}") from error
-        if status.st_uid != 0:
-            raise ScriptRefused(f"{place} is not owned by root")
-        writable_by = stat.S_IWOTH if status.st_gid == 0 else stat.S_IWGRP | stat.S_IWOTH
-        if status.st_mode & writable_by:
-            raise ScriptRefused(f"{place} is writable by users other than root")
-    if not os.path.isfile(path) or not os.access(path, os.X_OK):
-        raise ScriptRefused(f"{path} is not an executable file")
+            return {"refused": f"{command[0]}: {error.strerror}", "is_local": error.errno in _EXHAUSTED}
+        except subprocess.SubprocessError:
+            return {"refused": f"{command[0]}: it cannot be moved to a control group of its own", "is_local": True}
 
 
-def _places(path: str) -> list[str]:
-    """Return a path and all directories above it, with symbolic links and with these resolved."""
-    places = []
-    for place in (os.path.normpath(path), os.path.realpath(path)):
-        while place != os.path.dirname(place):
-            places.append(place)
-            place = os.path.dirname(place)
-        places.append(place)
-    return places
-
-
-async def run(command: list[str], timeout: float, environment: dict[str, str]) -> dict[str, Any]:
-    """Run a program and return the answer. When it ends or its time is over, its child processes are ended too."""
-    check_script(command[0])
+async def run(slot: Slot, command: list[str], timeout: float, environment: dict[str, str]) -> dict[str, Any]:
+    """Run a program in a slot and return the answer. When it ends or its time is over, all its processes are ended."""
     output = _Output()
     try:
         process = await asyncio.create_subprocess_exec(
@@ -79,6 +102,7 @@ async def run(command: list[str], timeout: float, environment: dict[str, str]) -
             env={"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/", **environment},
             cwd="/",
             start_new_session=True,
+            preexec_fn=slot.enter,
         )
     except BaseException:
         output.close()
@@ -94,11 +118,11 @@ async def run(command: list[str], timeout: float, environment: dict[str, str]) -
         output.read()
         return {"code": process.returncode, "output": _printable(output.beginning)}
     finally:
-        _kill_group(process.pid)
-        output.close()
-        await process.wait()
         for end in ends:
             end.cancel()
+        slot.kill(process.pid)
+        output.close()
+        await process.wait()
 
 
 class _Output:
@@ -144,46 +168,15 @@ def _printable(output: bytes) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)[:OUTPUT]
 
 
-def _kill_group(group: int) -> None:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-
-
-async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer the request of one connection."""
-    try:
-        request = json.loads(await reader.readline())
-        try:
-            working = asyncio.ensure_future(run(request["command"], request["timeout"], request["environment"]))
-            # If the agent closes the connection, it no longer needs the result.
-            closed = asyncio.ensure_future(reader.read())
-            await asyncio.wait({working, closed}, return_when=asyncio.FIRST_COMPLETED)
-            closed.cancel()
-            if not working.done():
-                working.cancel()
-                return
-            answer = working.result()
-        except ScriptRefused as refused:
-            answer = {"refused": str(refused)}
-        except OSError as error:
-            answer = {"refused": f"{request['command'][0]}: {error.strerror}"}
-        writer.write(json.dumps(answer).encode("utf-8") + b"\n")
-        await writer.drain()
-    except (ValueError, KeyError, TypeError, ConnectionError):
-        pass
-    finally:
-        writer.close()
-
-
 async def main() -> None:
     """Answer requests on the socket that systemd passes."""
     listening = socket.socket(fileno=_SD_LISTEN_FDS_START)
-    server = await asyncio.start_unix_server(serve, sock=listening, limit=_MAX_REQUEST)
+    runner = ScriptRunner(Slots(own_control_group()))
+    server = await asyncio.start_unix_server(runner.serve, sock=listening, limit=_MAX_REQUEST)
     async with server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="<4>%(message)s")
     asyncio.run(main())

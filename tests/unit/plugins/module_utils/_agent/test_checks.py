@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ import h2.events
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import check_script, script_runner
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.checks import CHECKS, probe
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.script_slots import Slots
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.target import Target
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options import CHECK_TYPES
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import CheckResult
@@ -407,7 +406,8 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
     def run(*command: str, **options: Any) -> CheckResult:
         async def work() -> CheckResult:
-            server = await asyncio.start_unix_server(script_runner.serve, path)
+            serve = script_runner.ScriptRunner(Slots()).serve
+            server = await asyncio.start_unix_server(serve, path)
             try:
                 return await probe(target_of(80, "script", command=list(command), **options))
             finally:
@@ -467,49 +467,6 @@ class TestScript:
         monkeypatch.setattr(check_script, "SOCKET", "/nowhere/socket")
         message = asyncio.run(probe(target_of(80, "script", command=["/bin/true"]))).message
         assert message == "evenflow-scripts.socket: No such file or directory; does the service run?"
-
-
-class TestScriptSecurity:
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of root")
-    @pytest.mark.parametrize(("what", "mode"), [("script", 0o777), ("script", 0o757), ("folder", 0o777)])
-    def test_a_path_that_others_can_write_to_is_refused(self, what: str, mode: int) -> None:
-        with _root_only_folder() as folder:
-            script = folder / "check"
-            script.write_text("#!/bin/sh\nexit 0\n")
-            script.chmod(0o755)
-            script_runner.check_script(str(script))
-            place = script if what == "script" else folder
-            place.chmod(mode)
-            with pytest.raises(script_runner.ScriptRefused) as refused:
-                script_runner.check_script(str(script))
-            assert str(refused.value) == f"{place} is writable by users other than root"
-
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of root")
-    def test_a_link_is_followed(self, tmp_path: Path) -> None:
-        bad = tmp_path / "bad"
-        bad.write_text("#!/bin/sh\n")
-        with _root_only_folder() as folder:
-            (folder / "good").symlink_to(bad)
-            with pytest.raises(script_runner.ScriptRefused):
-                script_runner.check_script(str(folder / "good"))
-
-    @pytest.mark.parametrize("path", ["/nowhere/check", "/etc", "/etc/passwd"])
-    def test_a_path_that_is_not_a_program_is_refused(self, path: str) -> None:
-        with pytest.raises(script_runner.ScriptRefused):
-            script_runner.check_script(path)
-
-
-@contextmanager
-def _root_only_folder() -> Iterator[Path]:
-    """Create a folder that only root can write to, in folders that only root can write to."""
-    folder = Path("/var/lib") / f"evenflow-test-{os.getpid()}"
-    folder.mkdir(mode=0o755)
-    try:
-        yield folder
-    finally:
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
 
 
 def _is_alive(pid: str) -> bool:
