@@ -35,10 +35,16 @@ def main() -> int:
     """Run the agent and return the exit status: 1 if another agent is running."""
     parser = argparse.ArgumentParser(prog="evenflow-agent", description="Keeps a load balancer node in order.")
     parser.add_argument("--config-dir", default=DEFAULT_CONFIG_DIR, help="directory of the node's configuration")
+    parser.add_argument(
+        "--stopped", action="store_true", help="only let the kernel count for limits, because the agent has ended"
+    )
     arguments = parser.parse_args()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Journal("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    if arguments.stopped:
+        Node(arguments.config_dir).end_dealing()
+        return 0
     store = Store(arguments.config_dir)
     deadline = time.monotonic() + _START_SECONDS
     while True:

@@ -14,6 +14,7 @@ from typing import Callable, Mapping, TypeVar
 from .._node.node import Node, Outcome
 from .._state.health import Health
 from .least_conn_loop import LeastConnLoop
+from .limit_loop import LimitLoop
 
 _Result = TypeVar("_Result")
 
@@ -24,6 +25,7 @@ class NodeThread:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._least_conn = LeastConnLoop(node)
+        self._limits = LimitLoop(node)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="node")
 
     async def reconcile(self, health: Mapping[str, Health], save: bool) -> Outcome:
@@ -37,6 +39,10 @@ class NodeThread:
     async def deal_shares(self) -> None:
         """Deal the shares of the listeners with lc and wlc once."""
         await self._call(self._least_conn.tick)
+
+    async def deal_places(self) -> None:
+        """Deal the places of limits once."""
+        await self._call(self._limits.tick)
 
     def close(self) -> None:
         """Wait for the last call and end the thread."""
