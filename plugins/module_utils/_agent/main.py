@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 
+from .._errors import EvenflowError
 from .._node import agent_status
 from .._node.node import Node
 from .._system.store import DEFAULT_CONFIG_DIR, Store
@@ -43,7 +44,11 @@ def main() -> int:
     handler.setFormatter(_Journal("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     if arguments.stopped:
-        Node(arguments.config_dir).end_dealing()
+        try:
+            Node(arguments.config_dir).end_dealing()
+        except EvenflowError as error:
+            logging.error("limits: %s", error)
+            return 1
         return 0
     store = Store(arguments.config_dir)
     deadline = time.monotonic() + _START_SECONDS
