@@ -5,6 +5,7 @@
     modules      one lb_config task, measured as a whole process
     engine       the plan and nft alone, and one weight change beside a bare nft command
     forwarding   a packet through a node with 10,000 listeners, beside a packet through a node with 1
+    limits       a new flow under a limit, beside one without, by the number of counted flows
     checks       the cost of the agent's checks, beside HAProxy's
     drains       many drains at once, and the drain of a machine with very many flows
 
@@ -15,10 +16,17 @@ from __future__ import annotations
 
 import argparse
 
-from . import checks, drains, engine, forwarding, modules
+from . import checks, drains, engine, forwarding, limits, modules
 from .machine import describe
 
-BENCHMARKS = {"modules": modules, "engine": engine, "forwarding": forwarding, "checks": checks, "drains": drains}
+BENCHMARKS = {
+    "modules": modules,
+    "engine": engine,
+    "forwarding": forwarding,
+    "limits": limits,
+    "checks": checks,
+    "drains": drains,
+}
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
             flows = [_bound(path, socket.SOCK_DGRAM, _PORT) for path in paths]
             raws = [_bound(path, socket.SOCK_RAW, 0) for path in paths]
         _establish(flows, paths, sink)
-        sink.run("nft", "-f", "-", text=_SINK_DROPS)
+        quiet_sink(sink)
         print(f"{options.rounds} rounds of {options.packets} packets a path; microseconds a packet")
         print(f"{'':<36}{'min':>8}{'median':>8}{'max':>8}")
         payloads = [bytes(64)] * options.packets
@@ -90,8 +90,8 @@ def _path(number: int, count: int, client: Namespace, node: Namespace, sink: Nam
     items = many("wrr", count, 2, protocol="udp")
     tested: dict[str, Any] = items[count // 2] if items else {"address": "198.19.255.1", "backends": []}
     backends = tuple(backend["address"] for backend in tested["backends"])
-    _link(client, f"node{number}", f"{front}.1", node, "front", f"{front}.2")
-    _link(node, "back", f"{back}.1", sink, f"node{number}", f"{back}.2")
+    link(client, f"node{number}", f"{front}.1", node, "front", f"{front}.2")
+    link(node, "back", f"{back}.1", sink, f"node{number}", f"{back}.2")
     client.run("ip", "route", "add", tested["address"], "via", f"{front}.2")
     sink.run("ip", "route", "add", f"{front}.0/24", "via", f"{back}.1")
     for address in backends:
@@ -108,7 +108,12 @@ def _path(number: int, count: int, client: Namespace, node: Namespace, sink: Nam
     return Path(name, node, f"{front}.1", tested["address"], backends)
 
 
-def _link(namespace: Namespace, name: str, address: str, peer: Namespace, peer_name: str, peer_address: str) -> None:
+def quiet_sink(sink: Namespace) -> None:
+    """Let the sink drop what it gets."""
+    sink.run("nft", "-f", "-", text=_SINK_DROPS)
+
+
+def link(namespace: Namespace, name: str, address: str, peer: Namespace, peer_name: str, peer_address: str) -> None:
     namespace.run("ip", "link", "add", name, "type", "veth", "peer", "name", peer_name, "netns", str(peer.pid))
     for end, device, end_address in ((namespace, name, address), (peer, peer_name, peer_address)):
         end.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", f"net.ipv4.conf.{device}.rp_filter=0")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,17 @@ import pytest
 
 from lab import Lab, Node
 from lab.fleet import Fleet
-from lab.rows import FAMILIES, forget_flows, held_connections, listener, target, vip, wait_for_connections
+from lab.rows import (
+    FAMILIES,
+    agent_pid,
+    agent_stopped,
+    forget_flows,
+    held_connections,
+    listener,
+    target,
+    vip,
+    wait_for_connections,
+)
 from lab.topology import FRONT
 from lab.traffic import failures, finish, run_load, shares, start_load
 from lab.waiting import wait_until
@@ -47,7 +58,8 @@ def test_row_39_backend_limits(fleet: Fleet, lab: Lab, client: Node, family: int
     fleet.configure([stream])
     more = [
         record
-        for record in run_load(client, "stream", address, count=4, seconds=1, timeout=8)
+        # They outlast the repeated SYNs of the others, so that no place becomes free for these.
+        for record in run_load(client, "stream", address, count=4, seconds=8, timeout=6)
         if record.kind == "stream"
     ]
     assert shares(more) == {"b1": 1}
@@ -83,6 +95,89 @@ def test_row_39_listener_limit(fleet: Fleet, lab: Lab, client: Node, family: int
     assert not failures(finish(held))
     _wait_for_no_flows(lab.node("lb1"), family, vip(family, 38))
     assert not failures(run_load(client, "stream", address, count=5, seconds=1))
+
+
+@pytest.mark.nft
+@pytest.mark.usefixtures("no_streams")
+@pytest.mark.parametrize(("family", "scheduler"), [(4, "mh"), (6, "wrr")])
+def test_row_39_dealt_places(fleet: Fleet, lab: Lab, client: Node, family: int, scheduler: str) -> None:
+    """Row 39: limits of 40, 50 and 60, whose places the agent deals, hold as those that the kernel counts."""
+    stream = listener(lab, "stream", family, 37, ports=[80], port=7000, scheduler=scheduler)
+    for backend, limit in zip(stream["backends"], (40, 50, 60)):
+        backend["max_connections"] = limit
+    fleet.configure([stream])
+    lab.route("lb1")
+    node, address = lab.node("lb1"), [target(vip(family, 37), 80)]
+    _wait_for_dealing(node, "places_some")
+    held = start_load(client, "stream", address, count=150, timeout=20)
+    wait_for_connections(client, 80, 150)
+    full = {"b1": 40, "b2": 50, "b3": 60}
+    assert held_connections(lab) == full
+    assert len(failures(run_load(client, "stream", address, count=10, seconds=1, timeout=5))) == 10
+    # A change, a lost table, and an agent that is killed, or stopped and started: no limit is exceeded, none forgotten.
+    stream["backends"][0]["weight"] = 50
+    fleet.configure([stream])
+    assert len(failures(run_load(client, "stream", address, count=10, seconds=1, timeout=5))) == 10
+    node.run(["nft", "delete", "table", "inet", "evenflow"])
+    _wait_for_dealing(node, "places_none")
+    assert len(failures(run_load(client, "stream", address, count=10, seconds=1, timeout=5))) == 10
+    node.run(["systemctl", "kill", "--signal=KILL", "evenflow.service"])
+    assert len(failures(run_load(client, "stream", address, count=10, seconds=1, timeout=5))) == 10
+    wait_until(lambda: agent_pid(node), "the agent is back")
+    with agent_stopped(node):
+        assert len(failures(run_load(client, "stream", address, count=10, seconds=1, timeout=5))) == 10
+    assert held_connections(lab) == full
+    ended = [record for record in finish(held) if record.kind == "stream"]
+    assert not failures(ended), failures(ended)[:3]
+    _wait_for_no_flows(node, family, vip(family, 37))
+    _wait_for_dealing(node, "places_some")
+    # At least half of the free places can be taken at once, and the others after the agent has looked again.
+    again = []
+
+    def fill() -> int:
+        again.append(start_load(client, "stream", address, count=150 - sum(held_connections(lab).values()), timeout=20))
+        time.sleep(1)
+        return sum(held_connections(lab).values())
+
+    wait_until(fill, "all places are taken", accepts=lambda seen: seen == 150)
+    assert held_connections(lab) == full
+
+
+@pytest.mark.nft
+@pytest.mark.usefixtures("no_streams")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_row_39_dealt_listener_limit(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
+    """Row 39 (listener): the same for a listener's limit whose places the agent deals."""
+    fleet.configure([listener(lab, "stream", family, 36, ports=[80], port=7000, scheduler="wrr", max_connections=50)])
+    lab.route("lb1")
+    node, address = lab.node("lb1"), [target(vip(family, 36), 80)]
+    _wait_for_dealing(node, "some_stream", name="dealt_stream")
+    held = start_load(client, "stream", address, count=50)
+    wait_for_connections(client, 80, 50)
+    refused = failures(run_load(client, "stream", address, count=5, seconds=1))
+    assert [record.error for record in refused] == ["Connection refused"] * 5
+    assert not failures(finish(held))
+    _wait_for_no_flows(node, family, vip(family, 36))
+    _wait_for_dealing(node, "some_stream", name="dealt_stream")
+    wait_until(
+        lambda: not failures(run_load(client, "stream", address, count=15, seconds=1)),
+        "places are free again",
+    )
+
+
+def _wait_for_dealing(node: Node, *chains: str, name: str = "dealt") -> None:
+    """Wait until the agent has dealt the places of all limits in a way that the names of these chains begin with."""
+
+    def dealt() -> list[str]:
+        return re.findall(
+            r": goto (\w+)", node.run(["nft", "list", "map", "inet", "evenflow", name], check=False).stdout
+        )
+
+    wait_until(
+        dealt,
+        f"{name}: {', '.join(chains)}",
+        accepts=lambda seen: seen and all(each.startswith(chains) for each in seen),
+    )
 
 
 @pytest.mark.quiet

@@ -21,6 +21,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings imp
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation import Faults, parse_listeners
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.limits import Bucket
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import LiveTable, content
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
@@ -51,12 +52,14 @@ class Machine:
         self.announced: tuple[Address, ...] = ()
         self.ever_announced: set[Address] = set()
         self.flows: dict[int, int] = {}
+        self.asked: dict[Any, int] = {}
         self.flows_to_delete: list[Destination] = []
         self.step: Callable[[str], None] = lambda name: None
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Replace the library's access to the kernel by this one."""
         monkeypatch.setattr(live_table, "read_table", self.read_table)
+        monkeypatch.setattr(live_table, "read_buckets", self.read_buckets)
         for name in ("generation", "apply"):
             monkeypatch.setattr(runner, name, getattr(self, name))
         monkeypatch.setattr(addresses, "read", self.read_addresses)
@@ -75,6 +78,16 @@ class Machine:
         """Return the live table, or ``None``."""
         self.reads += 1
         return self.nft.read_table()
+
+    def read_buckets(self, names: Iterable[str]) -> dict[tuple[str, Any], Bucket]:
+        """Return the buckets in sets; the number of flows that asked for a place is in :attr:`asked`, by key."""
+        sets = self.nft.table.sets if self.nft.table else {}
+        return {
+            (name, key): Bucket(int(element.statement.split()[-2]), self.asked.get(key, 0))
+            for name in names
+            if name in sets
+            for key, element in sets[name].elements.items()
+        }
 
     def apply(self, transaction: Transaction) -> int:
         """Apply a transaction to the kernel."""

@@ -93,7 +93,7 @@ class FakeNft:
             for name, chain in self.table.chains.items()
         }
         sets = {
-            name: Set(SetKind(each.kind), "", dict(each.elements), size=_size(each.declaration))
+            name: Set(SetKind(each.kind), "", _listed(each.elements), size=_size(each.declaration))
             for name, each in self.table.sets.items()
         }
         return LiveTable(chains, sets, set(self.table.timeouts), self.table.is_dormant)
@@ -235,10 +235,18 @@ def _element(text: str) -> tuple[Any, Any]:
     timed = re.fullmatch(r"(.+) timeout (\d+)s expires (\d+)s", key)
     if timed:
         return _value(timed[1]), Timed(_value(value), int(timed[2]), int(timed[3]))
-    limited = re.fullmatch(r"(\S+) (ct count over \d+)", key)
+    limited = re.fullmatch(r"(\S+) (ct count over \d+|(?:counter )?limit rate over 1/week burst \d+ packets)", key)
     if limited:
         return _value(limited[1]), Element(limited[2])
     return _value(key), _value(value) if value else None
+
+
+def _listed(elements: dict[Any, Any]) -> dict[Any, Any]:
+    """Return elements as nft lists them: its JSON does not show limits of a rate."""
+    return {
+        key: None if isinstance(value, Element) and "limit rate" in value.statement else value
+        for key, value in elements.items()
+    }
 
 
 def _size(declaration: str) -> int:

@@ -14,6 +14,7 @@ from typing import Callable, Sequence
 
 from .._config.model import Configuration
 from .._errors import EvenflowError, NodeError
+from .._nft.limits import has_dealt_limit
 from .._node.node import Outcome
 from .._state.health import HealthState
 from .._system.store import Store
@@ -70,6 +71,7 @@ class Agent:
         self._fingerprint = ""
         self._has_least_conn = False
         self._anchor_error = ""
+        self._has_dealt_limits = False
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, then release everything."""
@@ -83,7 +85,8 @@ class Agent:
             asyncio.ensure_future(work)
             for work in (
                 self.reconciler.run(),
-                deal_regularly(self._node.deal_shares, lambda: self._has_least_conn),
+                deal_regularly("shares of lc and wlc", self._node.deal_shares, lambda: self._has_least_conn),
+                deal_regularly("places of limits", self._node.deal_places, lambda: self._has_dealt_limits),
                 self._save_check_results(),
                 feed_watchdog(self._makes_progress),
                 stopping.wait(),
@@ -127,7 +130,9 @@ class Agent:
             self._status.add_repairs(outcome.repairs)
             self._update_checks(outcome)
             self._hold_anchor(outcome.effective_after)
-            self._has_least_conn = any(listener.is_least_conn for listener in outcome.effective_after.listeners)
+            listeners = outcome.effective_after.listeners
+            self._has_least_conn = any(listener.is_least_conn for listener in listeners)
+            self._has_dealt_limits = any(map(has_dealt_limit, listeners))
         self._status.report_ready()
 
     def _update_checks(self, outcome: Outcome) -> None:

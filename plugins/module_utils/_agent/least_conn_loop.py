@@ -26,17 +26,20 @@ PAUSE_FACTOR = 3
 """The pause before dealing is at least this multiple of what dealing took the last time."""
 
 
-async def deal_regularly(deal_shares: Callable[[], Awaitable[None]], is_needed: Callable[[], bool]) -> None:
-    """Deal shares every :data:`TICK` seconds while a listener needs it, until this task is cancelled."""
+async def deal_regularly(subject: str, deal_once: Callable[[], Awaitable[None]], is_needed: Callable[[], bool]) -> None:
+    """Deal every :data:`TICK` seconds while a listener needs it, until this task is cancelled.
+
+    :param subject: what is dealt, for the log.
+    """
     loop = asyncio.get_running_loop()
     while True:
         duration = 0.0
         if is_needed():
             began = loop.time()
             try:
-                await deal_shares()
+                await deal_once()
             except (EvenflowError, OSError) as error:
-                log.error("shares of lc and wlc: %s", error)
+                log.error("%s: %s", subject, error)
             duration = loop.time() - began
         await asyncio.sleep(max(TICK - duration, PAUSE_FACTOR * duration))
 

@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 
+from .._errors import EvenflowError
 from .._node import agent_status
 from .._node.node import Node
 from .._system.store import DEFAULT_CONFIG_DIR, Store
@@ -35,10 +36,20 @@ def main() -> int:
     """Run the agent and return the exit status: 1 if another agent is running."""
     parser = argparse.ArgumentParser(prog="evenflow-agent", description="Keeps a load balancer node in order.")
     parser.add_argument("--config-dir", default=DEFAULT_CONFIG_DIR, help="directory of the node's configuration")
+    parser.add_argument(
+        "--stopped", action="store_true", help="only let the kernel count for limits, because the agent has ended"
+    )
     arguments = parser.parse_args()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Journal("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    if arguments.stopped:
+        try:
+            Node(arguments.config_dir).end_dealing()
+        except EvenflowError as error:
+            logging.error("limits: %s", error)
+            return 1
+        return 0
     store = Store(arguments.config_dir)
     deadline = time.monotonic() + _START_SECONDS
     while True:

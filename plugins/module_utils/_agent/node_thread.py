@@ -19,6 +19,7 @@ from .._node.node import Node, Outcome
 from .._state.health import Health
 from .._state.runtime import Runtime
 from .least_conn_loop import LeastConnLoop
+from .limit_loop import LimitLoop
 
 log = logging.getLogger("evenflow")
 
@@ -35,6 +36,7 @@ class NodeThread:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._least_conn = LeastConnLoop(node)
+        self._limits = LimitLoop(node)
         self._calls: queue.SimpleQueue[Optional[_Call]] = queue.SimpleQueue()
         self._began: float | None = None
         # An executor's thread would keep the process from ending for as long as a call hangs.
@@ -62,6 +64,10 @@ class NodeThread:
     async def deal_shares(self) -> None:
         """Deal the shares of the listeners with lc and wlc once."""
         await self._call(self._least_conn.tick)
+
+    async def deal_places(self) -> None:
+        """Deal the places of limits once."""
+        await self._call(self._limits.tick)
 
     def close(self) -> None:
         """End the thread after the call that is running, or give that up after :data:`END_SECONDS`."""

@@ -148,4 +148,4 @@ class Reconciler:
 def _needs_polling(runtime: Runtime) -> bool:
     """Return whether something changes without an event: flows of removed backends, rising shares, uncounted flows."""
     has_removed = any(drain.cause == DrainCause.REMOVED for drain in runtime.drains.values())
-    return bool(has_removed or runtime.joined or runtime.uncounted)
+    return bool(has_removed or runtime.joined or runtime.uncounted.keys() - runtime.dealt.keys())

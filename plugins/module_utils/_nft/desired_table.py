@@ -23,7 +23,7 @@ from .._state.eligibility import Selection, accepts, drops, is_healthy, select
 from .._state.fate import fates
 from .._state.runtime import EMPTY_RUNTIME, Runtime
 from . import forward_policy
-from .limits import BACKENDS, backend_limit_name, over
+from .limits import BACKENDS, BUCKETS, DEALT, EXACT, LAST, Dealing, backend_limit_name, over
 from .listener_chains import chain_name, group, log_name, refresh_name, timeouts
 from .objects import DesiredTable, Group, Set, SetKind
 from .static_rules import KERNEL_OWNED, SHARED_SETS, STATIC_CHAINS, SYMMETRIC_PORTS, dispatch_key
@@ -59,7 +59,7 @@ def desired_table(
             elements[name].update(added)
     _add_leaving(elements, configuration, settings, owned)
     for listener in configuration.leaving:
-        _add_backends(elements, listener, _marks(listener, listener.backends, ids), runtime.uncounted)
+        _add_backends(elements, listener, _marks(listener, listener.backends, ids), runtime.uncounted, runtime.dealt)
     for listener in configuration.guarded:
         _add_endpoints(elements, listener)
         _add_closed(elements, listener, is_gone=True)
@@ -79,6 +79,7 @@ class _Inputs(NamedTuple):
     :ivar is_owned: whether its VIP is on an interface of this node because we put it there.
     :ivar shares: slots by backend id that were dealt to it; ``None`` if none were.
     :ivar uncounted: flows that its limits do not count, by the limits' names.
+    :ivar dealt: how the places of its limits are dealt, by the limits' names.
     """
 
     selection: Selection
@@ -87,6 +88,7 @@ class _Inputs(NamedTuple):
     is_owned: bool
     shares: Mapping[int, int] | None
     uncounted: Mapping[str, int]
+    dealt: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,12 @@ def _inputs(
     listener: Listener, selection: Selection, ids: BackendIds, settings: Settings, is_owned: bool, runtime: Runtime
 ) -> _Inputs:
     marks = _marks(listener, listener.backends, ids)
-    uncounted = {}
-    if runtime.uncounted:
+    uncounted, dealt = {}, {}
+    if runtime.uncounted or runtime.dealt:
         names = (listener.name, *map(backend_limit_name, marks))
         uncounted = {name: runtime.uncounted[name] for name in names if name in runtime.uncounted}
-    return _Inputs(selection, tuple(marks), settings, is_owned, runtime.shares.get(listener.name), uncounted)
+        dealt = {name: runtime.dealt[name] for name in names if name in runtime.dealt}
+    return _Inputs(selection, tuple(marks), settings, is_owned, runtime.shares.get(listener.name), uncounted, dealt)
 
 
 def _listener_part(listener: Listener, inputs: _Inputs) -> _ListenerPart:
@@ -118,7 +121,7 @@ def _listener_part(listener: Listener, inputs: _Inputs) -> _ListenerPart:
     slots = slot_table(listener, selection.backends, ids, settings.hash_seed, inputs.shares)
     elements: _Elements = defaultdict(dict)
     _add_listener(elements, listener, _verdict(listener, selection), settings, inputs.is_owned)
-    _add_backends(elements, listener, marks, inputs.uncounted)
+    _add_backends(elements, listener, marks, inputs.uncounted, inputs.dealt)
     eligible = _marks(listener, selection.backends, ids)
     if listener.keeps_sessions:
         elements["sticky"].update(dict.fromkeys([*eligible, *_persisting(listener, selection, ids)]))
@@ -126,7 +129,8 @@ def _listener_part(listener: Listener, inputs: _Inputs) -> _ListenerPart:
         # A ring: the flow of a full backend goes on to the next one.
         elements["next"].update(zip(eligible, eligible[1:] + eligible[:1]))
     uncounted = inputs.uncounted.get(listener.name, 0)
-    return _ListenerPart(group(listener, slots, settings, uncounted), timeouts(listener), elements)
+    dealing = Dealing(inputs.dealt[listener.name]) if listener.name in inputs.dealt else None
+    return _ListenerPart(group(listener, slots, settings, uncounted, dealing), timeouts(listener), elements)
 
 
 def _marks(listener: Listener, backends: Iterable[Backend], ids: BackendIds) -> list[int]:
@@ -174,7 +178,13 @@ def _add_leaving(elements: _Elements, configuration: Configuration, settings: Se
         _add_listener(elements, replace(listener, ports=tuple(free)), "goto refuse", settings, is_owned)
 
 
-def _add_backends(elements: _Elements, listener: Listener, marks: list[int], uncounted: Mapping[str, int]) -> None:
+def _add_backends(
+    elements: _Elements,
+    listener: Listener,
+    marks: list[int],
+    uncounted: Mapping[str, int],
+    dealt: Mapping[str, str],
+) -> None:
     pairs = list(zip(marks, listener.backends))
     elements[f"to{listener.family}port"].update((mark, backend.endpoint) for mark, backend in pairs if backend.port)
     elements[f"to{listener.family}"].update((mark, backend.address) for mark, backend in pairs if not backend.port)
@@ -185,6 +195,12 @@ def _add_backends(elements: _Elements, listener: Listener, marks: list[int], unc
             missing = uncounted.get(backend_limit_name(mark), 0)
             elements[BACKENDS][mark] = over(backend.max_connections, missing)
             elements["limit_reached"][mark] = over(backend.max_connections - 1, missing)
+        dealing = dealt.get(backend_limit_name(mark)) if backend.max_connections > EXACT else None
+        if dealing:
+            elements[DEALT][mark] = f"goto places_{dealing}"
+            elements[BUCKETS][mark] = None
+            if dealing in (Dealing.FIRST, Dealing.SOME):
+                elements[LAST][mark] = None
     staying = [mark for mark, backend in pairs if not backend.is_leaving]
     if listener.keeps_sessions:
         elements["refreshed"].update(dict.fromkeys(staying, f"jump {refresh_name(listener.name)}"))

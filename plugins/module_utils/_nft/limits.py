@@ -2,10 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Limits of connections: the elements that count, and the flows that they do not count.
+"""Limits of connections: who counts, the elements that count, and the flows that they do not count.
 
-The kernel counts from the moment an element is made. One that is made anew, because its limit was edited or the table
-was lost, does not count the flows that live then. These are subtracted from the limit until fewer are left.
+The kernel counts the flows of every limit (``ct count``), but walks a list of all of them for a new flow. So the agent
+deals places of limits above :data:`EXACT`: a bucket in the kernel, which is never filled again, lets as many new flows
+pass as there are places, in constant time. The agent counts flows and deals again.
+
+The kernel counts from the moment an element is made. One that is made anew, because its limit was edited, the table was
+lost or no agent deals any more, does not count the flows that live then. These are subtracted from the limit until
+fewer are left.
 """
 
 from __future__ import annotations
@@ -13,9 +18,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, Mapping
 
-from .._config.identity import backend_ids
+from .._config.identity import BackendIds, backend_ids
 from .._config.model import Configuration, Listener
-from .objects import Element, LiveTable
+from .._config.str_enum import StrEnum
+from .objects import Element, LiveTable, content
+from .transaction import Transaction
 
 BACKENDS = "limit_backend"
 """The set that counts the flows of backends, by id."""
@@ -23,6 +30,21 @@ BACKENDS = "limit_backend"
 FULL = "full"
 """The set of backends that are skipped, because they were full."""
 
+DEALT = "dealt"
+"""The map of the backends whose places are dealt, to the chain that takes a place."""
+
+BUCKETS = "bucket"
+"""The set of the buckets of these backends. Each counts the flows that asked for a place."""
+
+LAST = "bucket_last"
+"""The set of buckets that are empty when the last place is taken."""
+
+EXACT = 16
+"""Limits up to this are counted by the kernel alone: to walk so short a list is cheap."""
+
+MOST = 15000
+"""Maximum number of places that a bucket holds: the kernel keeps them as the nanoseconds of their refill, one a week,
+in 63 bits."""
 
 FULL_TIMEOUT = 3
 """Seconds for which a full backend is skipped, unless one of its TCP flows ends before.
@@ -44,6 +66,19 @@ A flow that is forgotten while a segment is repeated is picked up again.
 """
 
 
+class Dealing(StrEnum):
+    """How the places of a limit are dealt.
+
+    FIRST: flows take a place from the bucket, and are counted by the kernel too, which has counted them until now.
+    SOME, ONE: from the bucket alone, which has several places, or one. NONE: there is no place.
+    """
+
+    FIRST = "first"
+    SOME = "some"
+    ONE = "one"
+    NONE = "none"
+
+
 @dataclass(frozen=True)
 class Limit:
     """A limit of connections.
@@ -51,7 +86,8 @@ class Limit:
     :ivar name: its name in the runtime state.
     :ivar marks: the ids of the backends whose flows count.
     :ivar set_name: the set with the element that counts.
-    :ivar key: the key of that element.
+    :ivar key: the key of that element, and of those with which places are dealt.
+    :ivar listener: the name of the listener whose limit it is, empty for a backend's.
     """
 
     name: str
@@ -59,6 +95,45 @@ class Limit:
     marks: tuple[int, ...]
     set_name: str
     key: Any
+    listener: str = ""
+
+    @property
+    def is_dealt(self) -> bool:
+        """Whether an agent deals its places."""
+        return self.maximum > EXACT
+
+    @property
+    def bucket_set(self) -> str:
+        """The set with its bucket."""
+        return bucket_set_name(self.listener) if self.listener else BUCKETS
+
+    @property
+    def dealt_map(self) -> str:
+        """The map that leads to the chain that takes a place."""
+        return dealt_map_name(self.listener) if self.listener else DEALT
+
+    def elements(self, dealing: Dealing, places: int = 0) -> dict[str, dict[Any, Any]]:
+        """Return the elements with which its places are dealt, by the names of their sets."""
+        bucket = Element(f"counter limit rate over 1/week burst {max(1, places)} packets")
+        if self.listener:
+            chain = listener_chain_name(self.listener, dealing)
+            return {self.bucket_set: {self.key: bucket}, self.dealt_map: {self.key: f"goto {chain}"}}
+        elements: dict[str, dict[Any, Any]] = {BUCKETS: {self.key: bucket}, DEALT: {self.key: f"goto places_{dealing}"}}
+        if dealing in (Dealing.FIRST, Dealing.SOME):
+            elements[LAST] = {self.key: Element(f"limit rate over 1/week burst {max(1, places - 1)} packets")}
+        return elements
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket as the kernel holds it.
+
+    :ivar places: number of places that were dealt.
+    :ivar asked: number of flows that have asked for one since then.
+    """
+
+    places: int
+    asked: int
 
 
 def backend_limit_name(mark: int) -> str:
@@ -76,9 +151,107 @@ def listener_key(listener: Listener) -> str:
     return f"ipv{listener.family}"
 
 
+def bucket_set_name(listener: str) -> str:
+    """Return the name of the set with the bucket of a listener's limit."""
+    return f"bucket_{listener}"
+
+
+def dealt_map_name(listener: str) -> str:
+    """Return the name of the map that leads to the chain that takes a place of a listener's limit."""
+    return f"dealt_{listener}"
+
+
+def listener_chain_name(listener: str, dealing: Dealing | str) -> str:
+    """Return the name of the chain that takes a place of a listener's limit."""
+    return "refuse" if dealing == Dealing.NONE else f"{'first' if dealing == Dealing.FIRST else 'some'}_{listener}"
+
+
 def over(maximum: int, uncounted: int) -> Element:
     """Return the element that matches flows above a limit, less the flows that the kernel does not count."""
     return Element(f"ct count over {max(0, maximum - uncounted)}")
+
+
+def remaining(dealing: Dealing | None, bucket: Bucket | None) -> int:
+    """Return the number of places that flows may still take."""
+    if dealing in (None, Dealing.NONE) or bucket is None:
+        return 0
+    return max(0, bucket.places - bucket.asked)
+
+
+def deal(maximum: int, dealing: Dealing | None, left: int, active: int) -> tuple[Dealing, int | None] | None:
+    """Return how places of a limit are to be dealt.
+
+    While flows are counted, all places that are left may be taken. So as many as there were before the count are set
+    aside, whether they are taken or not: active flows and places are never more than the limit together. At least half
+    of the places that are free are in the bucket.
+
+    :param left: the remaining places, read before flows were counted.
+    :returns: how, with the number of places of a new bucket, or ``None`` if the bucket stays; ``None`` if nothing is to
+        change.
+    """
+    if dealing is None or (dealing == Dealing.FIRST and maximum < active + left):
+        # No place is set aside for flows that come during the count, because the kernel counts too until the next time.
+        # Flows that came during the last one have made too many.
+        places = min(max(0, maximum - active), MOST)
+        return (Dealing.FIRST, places) if places else (Dealing.NONE, 0)
+    places = min(maximum - active - left, MOST)
+    # Flows that took a place since it was read are in both numbers, so the result may be below zero.
+    if places <= left:
+        return (Dealing.SOME, None) if dealing == Dealing.FIRST else None
+    return (Dealing.ONE if places == 1 else Dealing.SOME), places
+
+
+def deal_transaction(
+    before: Mapping[str, str], after: Mapping[str, tuple[Dealing, int | None]], limits: Mapping[str, Limit]
+) -> Transaction:
+    """Return what deals places.
+
+    :param before: how the places of limits were dealt before, by the limits' names.
+    :param after: how they are to be dealt, as :func:`deal` returns it.
+    """
+    added: dict[str, dict[Any, Any]] = {}
+    deleted: dict[str, list[Any]] = {}
+    for name, (dealing, places) in after.items():
+        limit = limits[name]
+        if name in before:
+            for set_name, elements in limit.elements(Dealing(before[name])).items():
+                if places is not None or set_name == limit.dealt_map:
+                    deleted.setdefault(set_name, []).extend(elements)
+        for set_name, elements in limit.elements(dealing, places or 0).items():
+            if places is not None or set_name == limit.dealt_map:
+                added.setdefault(set_name, {}).update(elements)
+    transaction = Transaction()
+    for set_name, keys in deleted.items():
+        transaction.delete_elements(set_name, keys)
+    for set_name, elements in added.items():
+        transaction.add_elements(set_name, elements)
+    # A backend with a place is not full. It is added first, because nft refuses to delete what does not exist.
+    open_again = [
+        limits[name].key for name, (_dealing, places) in after.items() if places and not limits[name].listener
+    ]
+    transaction.add_elements(FULL, dict.fromkeys(open_again))
+    transaction.delete_elements(FULL, open_again)
+    return transaction
+
+
+def still_dealt(
+    configuration: Configuration, live: LiveTable | None, before: Mapping[str, str], uncounted_before: Mapping[str, int]
+) -> dict[str, str]:
+    """Return how the places of limits are dealt that are as they were, by the limits' names.
+
+    :param configuration: the effective configuration.
+    :param live: the live table, if it is not replaced.
+    """
+    if not before or live is None:
+        return {}
+    return {
+        limit.name: before[limit.name]
+        for limit in limits_of(configuration)
+        if limit.name in before
+        and limit.is_dealt
+        and _is_there(limit, uncounted_before.get(limit.name, 0), live)
+        and _is_dealt_as(limit, Dealing(before[limit.name]), live)
+    }
 
 
 def uncounted(
@@ -86,6 +259,8 @@ def uncounted(
     live: LiveTable | None,
     before: Mapping[str, int],
     active: Callable[[], Mapping[int, int]],
+    dealt: Mapping[str, str] | None = None,
+    left: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """Return the number of flows that the element of each limit does not count, now or once it is made.
 
@@ -93,32 +268,48 @@ def uncounted(
     :param live: the live table, if it is not replaced.
     :param before: the result of the last time.
     :param active: counts the active flows of each backend id. It is called only if a limit has uncounted flows.
+    :param dealt: the limits whose places go on being dealt, so that no element counts their flows.
+    :param left: the places that flows may still take, by the names of the limits whose places were dealt until now.
     :returns: the number by the limit's name, without zeros.
     """
     numbers: dict[str, int] = {}
     flows: Mapping[int, int] | None = None
-    for limit in _limits(configuration):
+    dealt, left = dealt or {}, left or {}
+    for limit in limits_of(configuration):
         known = before.get(limit.name, 0)
-        is_kept = _is_there(limit, known, live)
+        if limit.name in dealt:
+            if known:
+                numbers[limit.name] = known
+            continue
+        is_kept = limit.name not in left and _is_there(limit, known, live)
         if is_kept and not known:
             continue
         flows = active() if flows is None else flows
         alive = sum(flows.get(mark, 0) for mark in limit.marks)
         # If at least as many live, all of the uncounted flows may be among them; else at most those that live.
-        left = known if is_kept and alive >= known else alive
-        if left:
-            numbers[limit.name] = left
+        number = known if is_kept and alive >= known else alive + left.get(limit.name, 0)
+        if number:
+            numbers[limit.name] = number
     return numbers
 
 
-def _limits(configuration: Configuration) -> Iterator[Limit]:
+def has_dealt_limit(listener: Listener) -> bool:
+    """Return whether an agent deals places of a limit of the listener."""
+    return max(listener.max_connections, *(backend.max_connections for backend in listener.backends), 0) > EXACT
+
+
+def limits_of(configuration: Configuration, ids: BackendIds | None = None) -> Iterator[Limit]:
+    """Yield the limits of a configuration.
+
+    :param ids: of all backends, if the configuration is a part of the node's.
+    """
     limited = [one for one in configuration.listeners_and_leaving if one.max_connections or one.is_limited]
-    ids = backend_ids(configuration) if limited else {}
+    ids = ids or (backend_ids(configuration) if limited else {})
     for listener in limited:
         marks = tuple(ids[(listener.name, *backend.endpoint)] for backend in listener.backends)
         if listener.max_connections:
             set_name = listener_set_name(listener.name)
-            yield Limit(listener.name, listener.max_connections, marks, set_name, listener_key(listener))
+            yield Limit(listener.name, listener.max_connections, marks, set_name, listener_key(listener), listener.name)
         for mark, backend in zip(marks, listener.backends):
             if backend.max_connections:
                 yield Limit(backend_limit_name(mark), backend.max_connections, (mark,), BACKENDS, mark)
@@ -129,3 +320,13 @@ def _is_there(limit: Limit, known: int, live: LiveTable | None) -> bool:
         return False
     elements = live.sets[limit.set_name].elements
     return isinstance(elements, dict) and elements.get(limit.key) == over(limit.maximum, known)
+
+
+def _is_dealt_as(limit: Limit, dealing: Dealing, live: LiveTable) -> bool:
+    for name, elements in limit.elements(dealing).items():
+        present = content(live.sets[name].elements) if name in live.sets else {}
+        for key, value in elements.items():
+            # The places of a bucket are not compared: only the bucket itself is there to be seen.
+            if key not in present or not (isinstance(value, Element) or present[key] == value):
+                return False
+    return True

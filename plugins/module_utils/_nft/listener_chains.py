@@ -16,11 +16,14 @@ from .._config.settings import Settings
 from .._schedule.scheduler import SlotTable
 from . import admission
 from .limits import (
-    BACKENDS,
+    EXACT,
     FULL,
-    FULL_TIMEOUT,
     HALF_OPEN_TIMEOUT,
     PICKED_UP_TIMEOUT,
+    Dealing,
+    bucket_set_name,
+    dealt_map_name,
+    listener_chain_name,
     listener_key,
     listener_set_name,
     over,
@@ -89,14 +92,23 @@ def log_name(listener: str) -> str:
     return f"log_{listener}"
 
 
-def group(listener: Listener, slots: SlotTable, settings: Settings, uncounted: int) -> Group:
+def group(
+    listener: Listener, slots: SlotTable, settings: Settings, uncounted: int, dealing: Dealing | None = None
+) -> Group:
     """Return a listener's own chains and sets.
 
     :param uncounted: number of flows that the element of its limit does not count.
+    :param dealing: how the places of its limit are dealt, if they are.
     """
     admitted = admission.group(listener)
-    chains = {**admitted.chains, **_chains(listener, slots, settings), **_later_chains(listener, settings)}
-    return Group(chains, {**admitted.sets, **_sets(listener, slots, settings, uncounted)})
+    chains = {
+        **admitted.chains,
+        **_limit_chains(listener),
+        **_spill_chains(listener),
+        **_chains(listener, slots, settings),
+        **_later_chains(listener, settings),
+    }
+    return Group(chains, {**admitted.sets, **_sets(listener, slots, settings, uncounted, dealing)})
 
 
 def _chains(listener: Listener, slots: SlotTable, settings: Settings) -> dict[str, Chain]:
@@ -125,7 +137,9 @@ def _later_chains(listener: Listener, settings: Settings) -> dict[str, Chain]:
     return chains
 
 
-def _sets(listener: Listener, slots: SlotTable, settings: Settings, uncounted: int) -> dict[str, Set]:
+def _sets(
+    listener: Listener, slots: SlotTable, settings: Settings, uncounted: int, dealing: Dealing | None
+) -> dict[str, Set]:
     sets = {slots_name(listener.name): Set(SetKind.MAP, "typeof numgen inc mod 65536 : ct mark;", slots)}
     if listener.keeps_sessions:
         size = settings.conntrack_max
@@ -134,6 +148,12 @@ def _sets(listener: Listener, slots: SlotTable, settings: Settings, uncounted: i
     if listener.max_connections:
         limit = {listener_key(listener): over(listener.max_connections, uncounted)}
         sets[listener_set_name(listener.name)] = Set(SetKind.SET, "type nf_proto; ct count over 1;", limit)
+    if listener.max_connections > EXACT:
+        key = listener_key(listener)
+        dealt = {key: f"goto {listener_chain_name(listener.name, dealing)}"} if dealing else {}
+        declaration = "type nf_proto; counter; limit rate over 1/week burst 1 packets;"
+        sets[bucket_set_name(listener.name)] = Set(SetKind.SET, declaration, dict.fromkeys(dealt))
+        sets[dealt_map_name(listener.name)] = Set(SetKind.MAP, "type nf_proto : verdict;", dealt)
     return sets
 
 
@@ -193,22 +213,49 @@ def _draw(listener: Listener, slots: SlotTable, settings: Settings) -> list[str]
 
 
 def _spill(listener: Listener) -> list[str]:
-    """Choose the next backend as long as the chosen one is full, until all have been tried; before anything is counted.
+    """Choose another backend if the chosen one is full, before anything is counted.
 
     A flow that was counted against a full backend and then sent elsewhere would stay in that backend's count.
     """
+    return [f"ct mark @{FULL} jump spill_{listener.name}"] if listener.is_limited else []
+
+
+def _spill_chains(listener: Listener) -> dict[str, Chain]:
+    """Return the chain that chooses the next backend until one is not full or all have been tried."""
     if not listener.is_limited:
-        return []
-    hops = len(listener.backends) - 1
-    return [*[f"ct mark @{FULL} ct mark set ct mark map @next"] * hops, f"ct mark @{FULL} goto refuse"]
+        return {}
+    hop = ("ct mark set ct mark map @next", f"ct mark != @{FULL} return")
+    return {f"spill_{listener.name}": Chain((*hop * (len(listener.backends) - 1), "goto refuse"))}
 
 
 def _limits(listener: Listener) -> list[str]:
-    rules = [f"meta nfproto @{listener_set_name(listener.name)} goto refuse"] if listener.max_connections else []
+    rules = []
+    if listener.max_connections > EXACT:
+        rules.append(f"jump places_{listener.name}")
+    elif listener.max_connections:
+        rules.append(_count(listener))
     if listener.is_limited:
-        mark_full = f"add @{FULL} {{ ct mark timeout {FULL_TIMEOUT}s }}"
-        rules += [f"ct mark @{BACKENDS} {mark_full} drop", f"ct mark @limit_reached {mark_full}"]
+        rules.append(
+            "jump places" if max(backend.max_connections for backend in listener.backends) > EXACT else "jump count"
+        )
     return rules
+
+
+def _count(listener: Listener) -> str:
+    return f"meta nfproto @{listener_set_name(listener.name)} goto refuse"
+
+
+def _limit_chains(listener: Listener) -> dict[str, Chain]:
+    """Return the chains that take a place of the listener's limit, where an agent deals them."""
+    name = listener.name
+    if listener.max_connections <= EXACT:
+        return {}
+    take = f"meta nfproto @{bucket_set_name(name)} goto refuse"
+    return {
+        listener_chain_name(name, Dealing.SOME): Chain((take,)),
+        listener_chain_name(name, Dealing.FIRST): Chain((take, _count(listener))),
+        f"places_{name}": Chain((f"meta nfproto vmap @{dealt_map_name(name)}", _count(listener))),
+    }
 
 
 def _set_timeout(listener: Listener) -> list[str]:

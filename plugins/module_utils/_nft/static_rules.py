@@ -13,7 +13,7 @@ from .._config.identity import OURS
 from .._config.model import Listener
 from .._config.ports import ALL, PortRange
 from .admission import EXCEEDED
-from .limits import BACKENDS, FULL
+from .limits import BACKENDS, BUCKETS, DEALT, FULL, FULL_TIMEOUT, LAST
 from .objects import Chain
 
 _ADDRESS = {"4": "ipv4_addr", "6": "ipv6_addr"}
@@ -68,6 +68,9 @@ SHARED_SETS = {
     BACKENDS: "type mark; ct count over 1;",
     "limit_reached": "type mark; ct count over 1;",
     FULL: "type mark; size 65536; flags dynamic,timeout;",
+    DEALT: "type mark : verdict;",
+    BUCKETS: "type mark; counter; limit rate over 1/week burst 1 packets;",
+    LAST: "type mark; limit rate over 1/week burst 1 packets;",
     "next": "type mark : mark;",
     "acct_new": "type mark; counter;",
     "acct_in": "type mark; counter;",
@@ -99,7 +102,18 @@ _CONVERTED = (
 
 _LOG = "ct state new ct original packets 1 ct mark vmap @logged"
 
+_MARK_FULL = f"add @{FULL} {{ ct mark timeout {FULL_TIMEOUT}s }}"
+_TAKE_LAST = f"ct mark @{LAST} {_MARK_FULL}"
+_TAKE_PLACE = f"ct mark @{BUCKETS} {_MARK_FULL} drop"
+
 STATIC_CHAINS = {
+    # What takes a place of a backend's limit. A flow that finds none is dropped once; its retry goes elsewhere.
+    "count": Chain((f"ct mark @{BACKENDS} {_MARK_FULL} drop", f"ct mark @limit_reached {_MARK_FULL}")),
+    "places_first": Chain((_TAKE_PLACE, _TAKE_LAST, "goto count")),
+    "places_some": Chain((_TAKE_PLACE, _TAKE_LAST)),
+    "places_one": Chain((_TAKE_PLACE, _MARK_FULL)),
+    "places_none": Chain((f"{_MARK_FULL} drop",)),
+    "places": Chain((f"ct mark vmap @{DEALT}", "goto count")),
     "to_backend": Chain(
         (
             "ct mark @acct_new",
@@ -219,7 +233,7 @@ STATIC_CHAINS = {
     ),
     # Invalid packets carry no mark, so they have a rule of their own.
     # Endpoints that configuration cannot name are learned from answers.
-    # Where a flow ends there may be room again.
+    # Where a flow ends there may be room again, unless the agent deals the places.
     # A flow that leaves by the interface on which it came: its answer could pass this node by.
     "late_in": Chain(
         (
@@ -227,7 +241,7 @@ STATIC_CHAINS = {
             "ct direction original ct mark @acct_in",
             "ct direction reply ct mark @acct_out",
             "ct direction reply ct state established ct mark @learned jump learn",
-            f"tcp flags & (fin | rst) != 0 ct mark @{FULL} delete @{FULL} {{ ct mark }}",
+            f"tcp flags & (fin | rst) != 0 ct mark @{FULL} ct mark != @{BUCKETS} delete @{FULL} {{ ct mark }}",
             "ct state new ct mark @snat_hairpin update @hairpins4 { ip saddr . ip daddr . meta iif }",
             "ct state new ct mark @snat_hairpin update @hairpins6 { ip6 saddr . ip6 daddr . meta iif }",
             f"ct state new ct mark & {OURS:#010x} == 0 jump unserved",

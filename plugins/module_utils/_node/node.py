@@ -38,12 +38,25 @@ from .._config.difference import Difference, difference
 from .._config.document import Document
 from .._config.edit import Edit
 from .._config.identity import BackendIds, backend_ids
-from .._config.model import Configuration
+from .._config.model import Configuration, Listener
 from .._config.settings import Settings
 from .._errors import ConditionNotMet, EvenflowError
-from .._nft import runner
-from .._nft.limits import uncounted
+from .._nft import live_table, runner
+from .._nft.limits import (
+    Bucket,
+    Dealing,
+    Limit,
+    deal,
+    deal_transaction,
+    has_dealt_limit,
+    limits_of,
+    remaining,
+    still_dealt,
+    uncounted,
+)
+from .._nft.objects import LiveTable
 from .._nft.plan import Live, Plan, must_be_replaced, plan, redeal
+from .._nft.transaction import Transaction
 from .._state.effective import effective
 from .._state.health import Health
 from .._state.runtime import EMPTY_RUNTIME, DrainCause, Runtime, Shares, with_clock_set_back
@@ -137,11 +150,11 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _LeastConn:
-    """What dealing shares needs of a configuration.
+class _Part:
+    """What dealing shares or places needs of a configuration.
 
     :ivar stamp: of the file that the configuration is in.
-    :ivar configuration: the listeners with lc and wlc.
+    :ivar configuration: the listeners that it is about.
     :ivar ids: of all backends.
     """
 
@@ -162,7 +175,7 @@ class Node:
         self._applied = Applied(self._store)
         self._boot_files = BootFiles(self._store.state_dir)
         self._unfinished = Unfinished(self._store)
-        self._least_conn: _LeastConn | None = None
+        self._parts: dict[str, _Part] = {}
 
     def change(
         self,
@@ -202,6 +215,16 @@ class Node:
             time.sleep(min(ENDED_SECONDS, max(0.0, max(outcome.runtime_after.ending.values()) - time.time())))
             with self._store.lock():
                 self._change(ChangeRequest(slow_start=SlowStart.AT_ONCE))
+
+    def end_dealing(self) -> None:
+        """Let the kernel count for the limits whose places were dealt, if no agent is running."""
+        # The first time sets all places aside that flows could still take, the second time only those that they took.
+        for _time in range(2):
+            with self._store.lock():
+                runtime = self._store.runtime()
+                if agent_status.is_running(self._store) or not (runtime.dealt or _time):
+                    return
+                self._change(ChangeRequest())
 
     def reconcile(self, learned: Mapping[str, Health], save: bool) -> Outcome:
         """Bring the kernel to the configuration with the present health and time applied.
@@ -243,22 +266,61 @@ class Node:
         :raises NodeError: the node could not be read or changed.
         """
         with self._store.lock():
-            least_conn = self._read_least_conn()
+            least_conn = self._read_part("lc and wlc", lambda listener: listener.is_least_conn)
             runtime_before = self._store.runtime()
             listeners = effective(least_conn.configuration, runtime_before)
             runtime_after = replace(runtime_before, shares=choose(listeners, least_conn.ids))
             transaction = redeal(listeners, least_conn.ids, runtime_before, runtime_after)
             if not transaction:
                 return False
-            settings, owned = self._store.settings(), frozenset(self._store.vips())
-            generation, fingerprint = runner.generation(), least_conn.fingerprint
-            before = take_snapshot(fingerprint, settings, runtime_before, owned, generation)
-            is_as_applied = self._applied.equals(before)
-            generation += runner.apply(transaction)
-            self._store.save_runtime(runtime_after, runtime_before)
-            if is_as_applied:
-                self._applied.save(take_snapshot(fingerprint, settings, runtime_after, owned, generation))
+            self._apply_part(least_conn, transaction, runtime_before, runtime_after)
             return True
+
+    def deal_places(self, is_due: Callable[[Mapping[str, Limit], Mapping[str, int]], bool]) -> bool:
+        """Deal the places of limits that the agent deals.
+
+        :param is_due: returns whether flows are to be counted, from these limits and the places that are left.
+        :returns: whether a table changed.
+        :raises NodeError: the node could not be read or changed.
+        """
+        with self._store.lock():
+            part = self._read_part("limits", has_dealt_limit)
+            runtime_before = self._store.runtime()
+            effective_part = effective(part.configuration, runtime_before)
+            limits = {limit.name: limit for limit in limits_of(effective_part, part.ids) if limit.is_dealt}
+            buckets = live_table.read_buckets(sorted({limit.bucket_set for limit in limits.values()}))
+            left = {name: _left(limit, runtime_before, buckets) for name, limit in limits.items()}
+            # A table that is not as it was left is the reconciliation's matter.
+            known = {name: number for name, number in left.items() if number is not None}
+            # The second time follows soon, because until then the kernel counts too.
+            is_first = any(runtime_before.dealt.get(name) == Dealing.FIRST for name in known)
+            if not known or not (is_due(limits, known) or is_first):
+                return False
+            active = conntrack.count()
+            after: dict[str, tuple[Dealing, int | None]] = {}
+            for name, number in known.items():
+                flows = sum(active.get(mark, 0) for mark in limits[name].marks)
+                dealing = Dealing(runtime_before.dealt[name]) if name in runtime_before.dealt else None
+                dealt = deal(limits[name].maximum, dealing, number, flows)
+                if dealt:
+                    after[name] = dealt
+            if not after:
+                return False
+            dealings = {**runtime_before.dealt, **{name: str(dealing) for name, (dealing, _places) in after.items()}}
+            transaction = deal_transaction(runtime_before.dealt, after, limits)
+            self._apply_part(part, transaction, runtime_before, replace(runtime_before, dealt=dealings))
+            return True
+
+    def _apply_part(self, part: _Part, transaction: Transaction, before: Runtime, after: Runtime) -> None:
+        """Run a transaction that belongs to a change of the runtime state alone, and save that."""
+        settings, owned = self._store.settings(), frozenset(self._store.vips())
+        generation = runner.generation()
+        snapshot = take_snapshot(part.fingerprint, settings, before, owned, generation)
+        is_as_applied = self._applied.equals(snapshot)
+        generation += runner.apply(transaction)
+        self._store.save_runtime(after, before)
+        if is_as_applied:
+            self._applied.save(take_snapshot(part.fingerprint, settings, after, owned, generation))
 
     def render(self, edit: Edit) -> Outcome:
         """Return the outcome on a node without any listener. Nothing is read from the kernel or written."""
@@ -302,7 +364,10 @@ class Node:
         effective_after = effective(after, runtime_after, derived)
         if request.guard:
             request.guard(effective_before, effective_after, derived)
-        runtime_after = replace(runtime_after, uncounted=_uncounted(effective_after, live, runtime_after, settings))
+        kept = None if live.table is None or must_be_replaced(live.table, settings) else live.table
+        # Without an agent that deals them, the kernel counts.
+        is_dealing = runtime_before.dealt and agent_status.is_running(self._store)
+        runtime_after = _with_limits(effective_after, kept, runtime_after, bool(is_dealing))
         outcome = Outcome(
             config_before,
             config_after,
@@ -417,14 +482,25 @@ class Node:
                 self._store.save_runtime(runtime_before, saved)
             self._unfinished.withdraw()
 
-    def _read_least_conn(self) -> _LeastConn:
-        """Return what dealing shares needs of the configuration, computed once for each file."""
+    def _read_part(self, name: str, is_chosen: Callable[[Listener], bool]) -> _Part:
+        """Return a part of the configuration, computed once for each file.
+
+        :param is_chosen: returns whether a listener belongs to the part.
+        """
         stamp = self._store.stamp()
-        if self._least_conn is None or self._least_conn.stamp != stamp:
+        if name not in self._parts or self._parts[name].stamp != stamp:
             configuration = Configuration.from_document(self._store.configuration())
-            listeners = Configuration(tuple(listener for listener in configuration.listeners if listener.is_least_conn))
-            self._least_conn = _LeastConn(stamp, configuration.fingerprint, listeners, backend_ids(configuration))
-        return self._least_conn
+            listeners = Configuration(tuple(filter(is_chosen, configuration.listeners)))
+            self._parts[name] = _Part(stamp, configuration.fingerprint, listeners, backend_ids(configuration))
+        return self._parts[name]
+
+
+def _left(limit: Limit, runtime: Runtime, buckets: Mapping[tuple[str, Any], Bucket]) -> int | None:
+    """Return the places of a limit that flows may still take; ``None`` if the kernel has not the bucket that it had."""
+    if limit.name not in runtime.dealt:
+        return 0
+    bucket = buckets.get((limit.bucket_set, limit.key))
+    return None if bucket is None else remaining(Dealing(runtime.dealt[limit.name]), bucket)
 
 
 def _read_addresses(settings: Settings, owned: frozenset[Address]) -> frozenset[Address]:
@@ -435,7 +511,22 @@ def _read_addresses(settings: Settings, owned: frozenset[Address]) -> frozenset[
     return addresses.read(interfaces)
 
 
-def _uncounted(configuration: Configuration, live: Live, runtime: Runtime, settings: Settings) -> dict[str, int]:
-    """Return the flows that no limit's element counts, by the limit's name."""
-    kept = None if live.table is None or must_be_replaced(live.table, settings) else live.table
-    return uncounted(configuration, kept, runtime.uncounted, conntrack.count)
+def _with_limits(configuration: Configuration, kept: LiveTable | None, runtime: Runtime, is_dealing: bool) -> Runtime:
+    """Return the runtime state with the limits whose places go on being dealt, and the flows that no limit counts.
+
+    :param kept: the live table, if it is not replaced.
+    """
+    dealt = still_dealt(configuration, kept, runtime.dealt if is_dealing else {}, runtime.uncounted)
+    left: dict[str, int] = {}
+    if dealt != runtime.dealt:
+        # The kernel has not counted their flows. The flows that may come until it does are counted as if they had.
+        ended = {name: Dealing(each) for name, each in runtime.dealt.items() if name not in dealt}
+        limits = {limit.name: limit for limit in limits_of(configuration) if limit.name in ended}
+        buckets = live_table.read_buckets(sorted({limit.bucket_set for limit in limits.values()})) if kept else {}
+        left = {
+            name: remaining(ended[name], buckets.get((limit.bucket_set, limit.key)))
+            for name, limit in limits.items()
+            if ended[name] != Dealing.FIRST
+        }
+    numbers = uncounted(configuration, kept, runtime.uncounted, conntrack.count, dealt, left)
+    return replace(runtime, dealt=dealt, uncounted=numbers)

@@ -54,6 +54,7 @@ class Runtime:
 
     :ivar shares: the shares last dealt to the listeners with lc and wlc.
     :ivar uncounted: number of flows that a limit's element does not count, by the limit's name.
+    :ivar dealt: how the agent deals the places of a limit, by the limit's name.
     :ivar health: of the backends that are checked.
     :ivar drains: by backend.
     :ivar expired: backends whose drain has passed its deadline.
@@ -66,6 +67,7 @@ class Runtime:
 
     shares: Shares = field(default_factory=dict)
     uncounted: Mapping[str, int] = field(default_factory=dict)
+    dealt: Mapping[str, str] = field(default_factory=dict)
     health: Mapping[str, Health] = field(default_factory=dict)
     drains: Mapping[str, Drain] = field(default_factory=dict)
     expired: frozenset[str] = frozenset()
@@ -81,6 +83,7 @@ class Runtime:
         return {
             "shares": {name: {str(mark): slots[mark] for mark in slots} for name, slots in self.shares.items()},
             "uncounted": dict(self.uncounted),
+            "dealt": dict(self.dealt),
             "expired": sorted(self.expired),
             "ramps": dict(self.ramps),
             "health": {name: [health.state, health.weight] for name, health in self.health.items()},
@@ -91,7 +94,7 @@ class Runtime:
     @property
     def across_reboot(self) -> Runtime:
         """The parts of the state that still hold after a reboot."""
-        return replace(self, shares={}, uncounted={}, ending={})
+        return replace(self, shares={}, uncounted={}, dealt={}, ending={})
 
 
 EMPTY_RUNTIME = Runtime()

@@ -31,8 +31,11 @@ LASTING = ("drains", "expired", "failed_over", "joined", "ramps", "completed_fat
 HEALTH = ("health",)
 """The section that checks write, which may have thousands of records. It holds across a reboot."""
 
-SINCE_BOOT = ("shares", "uncounted", "ending")
+SINCE_BOOT = ("shares", "uncounted", "dealt", "ending")
 """The sections that hold until the next boot."""
+
+DEALINGS = ("first", "some", "one", "none")
+"""How places of a limit can be dealt."""
 
 _MAX_MESSAGE = 4096
 _OLD_SECTIONS = {"past": "expired", "standby": "failed_over", "settled": "completed_fates"}
@@ -95,6 +98,9 @@ def _migrated(content: Dict[str, Any]) -> Dict[str, Any]:
     if isinstance(format_, bool) or format_ not in (1, 2, FORMAT):
         raise NewerFormat(f"format {shown(format_)} is not {FORMAT}, the one this version reads")
     content = {name: section for name, section in content.items() if name not in ("format", "digest")}
+    if "uncounted" in content:
+        # Earlier versions dealt no places.
+        content.setdefault("dealt", {})
     if format_ != 1:
         return content
     content = {_OLD_SECTIONS.get(name, name): section for name, section in content.items()}
@@ -167,6 +173,13 @@ def _limit(value: Any) -> str:
             raise ValueError(f"{shown(value)} is not the id of a backend")
         return value
     return _listener(value)
+
+
+def _dealing(value: Any) -> str:
+    """Check how the places of a limit are dealt."""
+    if value not in DEALINGS:
+        raise ValueError(f"{shown(value)} is not one of {', '.join(DEALINGS)}")
+    return str(value)
 
 
 def _mark(value: Any) -> int:
@@ -285,6 +298,7 @@ _RECORDS: Dict[str, Tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
     "completed_fates": (_mark, _fate),
     "shares": (_listener, _slots),
     "uncounted": (_limit, lambda _key, value: _whole(value, 1)),
+    "dealt": (_limit, lambda _key, value: _dealing(value)),
     "ending": (_mark, lambda _key, value: _time(value)),
 }
 _WRITERS: Dict[str, Callable[[Any], Any]] = {

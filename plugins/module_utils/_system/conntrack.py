@@ -29,6 +29,9 @@ _PROTO_NUMBER, _PROTO_DESTINATION_PORT = 1, 3
 _PROTOINFO_TCP, _TCP_STATE = 1, 1
 _LAST_ACTIVE_STATE = 5
 """CLOSE_WAIT: one side may still send. LAST_ACK, TIME_WAIT and CLOSE come after it."""
+_PROTOINFO_SCTP, _SCTP_STATE = 3, 1
+_SCTP_CLOSED = (1, 7)
+"""CLOSED and SHUTDOWN_ACK_SENT: both sides have closed."""
 
 _FLUSHES = 4
 """Up to this number of backends the kernel walks its table once for each; for more it is listed once."""
@@ -37,7 +40,7 @@ _PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
 def count(marks: Collection[int] = ()) -> dict[int, int]:
-    """Return the number of active flows by backend id. A TCP flow that both sides have closed is not active.
+    """Return the number of active flows by backend id. A flow of TCP or SCTP that both sides have closed is not.
 
     :param marks: the ids that matter; all if empty.
     """
@@ -137,8 +140,12 @@ def _goes_to(original: bytes, destinations: dict[bytes, list[Destination]]) -> b
 def _is_active(attributes: dict[int, bytes]) -> bool:
     if _PROTOINFO not in attributes:
         return True
-    tcp = netlink.parse(attributes[_PROTOINFO]).get(_PROTOINFO_TCP)
-    return tcp is None or netlink.parse(tcp)[_TCP_STATE][0] <= _LAST_ACTIVE_STATE
+    states = netlink.parse(attributes[_PROTOINFO])
+    if _PROTOINFO_TCP in states:
+        return netlink.parse(states[_PROTOINFO_TCP])[_TCP_STATE][0] <= _LAST_ACTIVE_STATE
+    if _PROTOINFO_SCTP in states:
+        return netlink.parse(states[_PROTOINFO_SCTP])[_SCTP_STATE][0] not in _SCTP_CLOSED
+    return True
 
 
 def _dump(mark: int, mask: int) -> Iterator[bytes]:

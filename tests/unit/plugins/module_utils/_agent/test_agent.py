@@ -35,6 +35,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.status import
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.document import Document
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import Configuration, backend_key_of
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.limits import EXACT
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node import agent_status
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Outcome
 from ansible_collections.evenflow.l4lb.plugins.module_utils._schedule.least_conn import TICK
@@ -91,6 +92,7 @@ class FakeNode:
         self.seconds = 0.0
         self.reconciled: list[tuple[float, bool]] = []
         self.dealt: list[float] = []
+        self.dealt_places: list[float] = []
         self.saved: list[dict[str, Health]] = []
         self.clock_set_back: list[float] = []
         self.is_closed = False
@@ -136,6 +138,10 @@ class FakeNode:
 
     async def deal_shares(self) -> None:
         self.dealt.append(self._loop.time())
+        await self._work()
+
+    async def deal_places(self) -> None:
+        self.dealt_places.append(self._loop.time())
         await self._work()
 
     def close(self) -> None:
@@ -783,6 +789,19 @@ class TestShares:
         bench = run_agent(work, LC)
         assert len(bench.node.dealt) >= 3
         assert len(errors_of(caplog)) == 2 and errors_of(caplog)[0] == "shares of lc and wlc: nft: busy"
+
+
+class TestPlaces:
+    def test_places_are_dealt_while_a_limit_is_too_large_for_the_kernel(self, run_agent: Run) -> None:
+        async def work(bench: Bench) -> None:
+            await asyncio.sleep(10)
+            assert bench.node.dealt_places == []
+            bench.node.document = document({**WEB, "max_connections": EXACT + 1})
+            bench.watch.event()
+            await asyncio.sleep(10)
+            assert len(bench.node.dealt_places) == pytest.approx(10 / TICK, abs=1)
+
+        run_agent(work, {**WEB, "max_connections": EXACT})
 
 
 class TestCheckResults:

@@ -14,7 +14,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings import Settings
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import desired_table as table_module
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
-from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.limits import backend_limit_name
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.limits import Dealing, backend_limit_name
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state import effective as effective_module
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.effective import effective
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import Selection
@@ -81,6 +81,7 @@ RUNTIMES = st.builds(
     expired=st.frozensets(st.sampled_from(["web/198.19.0.1/0", "api/198.19.0.2/80"])),
     ramps=st.dictionaries(st.sampled_from(["web/198.19.0.1/0", "api/198.19.0.1/0"]), st.integers(1, 19)),
     uncounted=st.dictionaries(st.sampled_from(["web", "api"]), st.integers(1, 3)),
+    dealt=st.dictionaries(st.sampled_from(["web", "api"]), st.sampled_from(Dealing)),
 )
 SETTINGS = st.builds(Settings, hash_seed=st.integers(0, 1), vip_dedicated=st.sampled_from([None, True, False]))
 
@@ -112,7 +113,7 @@ CHECKS = st.sampled_from([None, check(), check("http", dynamic_weight=True)])
 
 
 def _web(**options: Any) -> Listener:
-    backends = [backend(f"198.19.0.{number}", max_connections=5) for number in (1, 2)]
+    backends = [backend(f"198.19.0.{number}", max_connections=50) for number in (1, 2)]
     return configuration(listener("web", *backends, **options)).listeners[0]
 
 
@@ -124,6 +125,7 @@ INPUTS: dict[str, tuple[Any, Any]] = {
     "is_owned": (True, False),
     "shares": ({0x80000001: 200, 0x80000002: 56}, {0x80000001: 100, 0x80000002: 156}),
     "uncounted": ({}, {backend_limit_name(0x80000001): 2}),
+    "dealt": ({}, {backend_limit_name(0x80000001): "some"}),
 }
 APPLIED: dict[str, tuple[Any, Any]] = {
     "health": (HealthState.HEALTHY, HealthState.UNHEALTHY),

@@ -319,15 +319,23 @@ def test_limits_are_evaluated_in_the_order_that_keeps_counts_correct() -> None:
     table = table_of(listener("web", *backends, scheduler="rr", max_connections=9))
     assert rules_of(table, "web") == (
         "ct mark set numgen inc mod 3 map @slots_web",
-        "ct mark @full ct mark set ct mark map @next",
-        "ct mark @full ct mark set ct mark map @next",
-        "ct mark @full goto refuse",
+        "ct mark @full jump spill_web",
         "meta nfproto @cap_web goto refuse",
-        "ct mark @limit_backend add @full { ct mark timeout 3s } drop",
-        "ct mark @limit_reached add @full { ct mark timeout 3s }",
+        "jump count",
         'tcp flags & syn != 0 ct timeout set "tcp_limited"',
         'tcp flags & syn == 0 ct timeout set "tcp_picked_up"',
         "goto to_backend",
+    )
+    assert table.chains["spill_web"].rules == (
+        "ct mark set ct mark map @next",
+        "ct mark != @full return",
+        "ct mark set ct mark map @next",
+        "ct mark != @full return",
+        "goto refuse",
+    )
+    assert table.chains["count"].rules == (
+        "ct mark @limit_backend add @full { ct mark timeout 3s } drop",
+        "ct mark @limit_reached add @full { ct mark timeout 3s }",
     )
     first, second, third = content(table.sets["slots_web"].elements).values()
     assert shared_elements(table)["next"] == {first: second, second: third, third: first}

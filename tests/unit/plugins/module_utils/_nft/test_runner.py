@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import transaction as transaction_module
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.limits import Bucket
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import LiveChain
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Kind, Statement, Transaction, Verb
 
@@ -149,6 +150,28 @@ class TestCounters:
         assert live_table.read_counters("acct_in") == {}
         nft('echo "Error: No such file or directory" >&2; exit 1')
         assert live_table.read_counters("acct_in") == {}
+
+
+class TestBuckets:
+    LISTED = """table inet evenflow {
+    set bucket {
+        elements = { 0x80000001 counter packets 7 bytes 259 limit rate over 1/week burst 3 packets,
+                 ipv6 counter packets 0 bytes 0 limit rate over 1/week burst 15000 packets }
+    }
+}"""
+
+    def test_places_and_flows_that_asked(self, nft: Program) -> None:
+        folder = nft("exec /bin/cat listed")
+        (folder / "listed").write_text(self.LISTED)
+        assert live_table.read_buckets(["bucket"]) == {
+            ("bucket", 0x80000001): Bucket(3, 7),
+            ("bucket", "ipv6"): Bucket(15000, 0),
+        }
+        assert calls(folder) == ["list set inet evenflow bucket\n"]
+
+    def test_missing(self, nft: Program) -> None:
+        nft('echo "Error: No such file or directory" >&2; exit 1')
+        assert live_table.read_buckets(["bucket", "bucket_web"]) == {}
 
 
 class TestApply:

@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,8 +31,10 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_tab
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Element, content
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
+from ansible_collections.evenflow.l4lb.plugins.module_utils._node import agent_status
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import Health, HealthState
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system import conntrack
+from ansible_collections.evenflow.l4lb.plugins.module_utils._system.store import Store
 from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, backend, check, document, listener
 from ansible_collections.evenflow.l4lb.tests.unit.fake_machine import Machine, put
 from ansible_collections.evenflow.l4lb.tests.unit.fake_nft import FakeNft
@@ -486,3 +489,95 @@ class TestLimits:
         machine.nft.table, machine.foreign = None, machine.foreign + 1
         machine.node.change(put(self.LIMITED))
         assert self.limit(machine) == [Element("ct count over 3")]
+
+
+class TestPlaces:
+    """Limits whose places the agent deals."""
+
+    LIMITED = listener("web", backend("198.19.0.1", max_connections=100), backend("198.19.0.2"), max_connections=1000)
+
+    @pytest.fixture(autouse=True)
+    def no_flows(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.active: dict[int, int] = {}
+        monkeypatch.setattr(conntrack, "count", lambda: dict(self.active))
+
+    @pytest.fixture
+    def agent(self, tmp_path: Path) -> Iterator[None]:
+        """Let modules see an agent."""
+        with agent_status.held(Store(str(tmp_path / "etc"))):
+            yield
+
+    def dealt(self, machine: Machine) -> dict[str, Any]:
+        """Return the verdicts that lead to buckets."""
+        live = machine.nft.read_table()
+        assert live is not None
+        return {name: list(content(live.sets[name].elements).values()) for name in ("dealt", "dealt_web")}
+
+    def places(self, machine: Machine) -> list[int]:
+        """Return the places that are dealt, the backend's and the listener's."""
+        return [bucket.places for bucket in machine.read_buckets(["bucket", "bucket_web"]).values()]
+
+    def deal(self, machine: Machine) -> bool:
+        return machine.node.deal_places(lambda _limits, _left: True)
+
+    @pytest.mark.usefixtures("agent")
+    def test_places_are_dealt_and_taken(self, machine: Machine) -> None:
+        machine.node.change(put(self.LIMITED))
+        assert self.deal(machine)
+        assert self.dealt(machine) == {"dealt": ["goto places_first"], "dealt_web": ["goto first_web"]}
+        assert self.places(machine) == [100, 1000]
+        assert self.deal(machine)
+        assert self.dealt(machine) == {"dealt": ["goto places_some"], "dealt_web": ["goto some_web"]}
+        assert self.places(machine) == [100, 1000]
+        assert not self.deal(machine)
+        mark = next(iter(content(machine.nft.read_table().sets["bucket"].elements)))  # type: ignore[union-attr]
+        machine.asked, self.active = {mark: 120, "ipv4": 140}, {mark: 40}
+        assert self.deal(machine)
+        assert self.places(machine) == [60, 1000]
+
+    @pytest.mark.usefixtures("agent")
+    def test_a_change_of_something_else_leaves_them_and_needs_no_reading(self, machine: Machine) -> None:
+        machine.node.change(put(self.LIMITED))
+        self.deal(machine)
+        self.deal(machine)
+        places, machine.reads = self.places(machine), 0
+        commands = machine.node.change(weight(7)).plan.transaction.lines()
+        assert not any("bucket" in command or "limit" in command for command in commands)
+        assert not machine.node.change(weight(7)).changed
+        assert (self.places(machine), machine.reads) == (places, 0)
+
+    @pytest.mark.usefixtures("agent")
+    def test_an_edited_limit_and_a_lost_table_are_counted_by_the_kernel_at_first(self, machine: Machine) -> None:
+        machine.node.change(put(self.LIMITED))
+        self.deal(machine)
+        self.deal(machine)
+        mark = next(iter(content(machine.nft.read_table().sets["bucket"].elements)))  # type: ignore[union-attr]
+        machine.asked, self.active = {mark: 20}, {mark: 15}
+        edit = put({"name": "web", "backends": [{"address": "198.19.0.1", "max_connections": 200}]})
+        machine.node.change(edit)
+        live = machine.nft.read_table()
+        assert live is not None and self.dealt(machine) == {"dealt": [], "dealt_web": ["goto some_web"]}
+        # 15 flows live, and 80 places of the bucket were left.
+        assert list(content(live.sets["limit_backend"].elements).values()) == [Element("ct count over 105")]
+        machine.nft.table = None
+        machine.foreign += 1
+        machine.node.change(edit)
+        assert self.dealt(machine) == {"dealt": [], "dealt_web": []}
+
+    def test_the_kernel_counts_where_the_agent_has_ended(self, machine: Machine) -> None:
+        machine.node.change(put(self.LIMITED))
+        self.deal(machine)
+        self.deal(machine)
+        mark = next(iter(content(machine.nft.read_table().sets["bucket"].elements)))  # type: ignore[union-attr]
+        self.active = {mark: 15}
+        machine.node.end_dealing()
+        live = machine.nft.read_table()
+        assert live is not None and self.dealt(machine) == {"dealt": [], "dealt_web": []}
+        assert list(content(live.sets["limit_backend"].elements).values()) == [Element("ct count over 85")]
+        assert list(content(live.sets["cap_web"].elements).values()) == [Element("ct count over 985")]
+
+    def test_a_table_that_is_not_as_it_was_left_is_not_dealt(self, machine: Machine) -> None:
+        machine.node.change(put(self.LIMITED))
+        self.deal(machine)
+        machine.nft.table = None
+        assert not self.deal(machine)

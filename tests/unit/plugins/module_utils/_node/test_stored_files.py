@@ -66,6 +66,7 @@ IDS = {key[1]: mark for key, mark in backend_ids(Configuration.from_document(doc
 RUNTIME = Runtime(
     shares={"lc": {IDS[B1]: 100, IDS[B3]: 156}},
     uncounted={"web": 3, f"{IDS[B1]:#010x}": 2},
+    dealt={"web": "some", f"{IDS[B1]:#010x}": "none"},
     health={
         f"web/{B1}/8080": Health(HealthState.HEALTHY, 1000.5, 0, "status 200", 5),
         f"web/{B2}/8080": Health(HealthState.UNHEALTHY, 1001.0, 1, "refused"),
@@ -348,7 +349,7 @@ def test_format_1_of_the_runtime_state_is_migrated(store: Store) -> None:
     Path(store.state_dir, "runtime.json").write_text(json.dumps(old), encoding="ascii")
     Path(store.run_dir, "since_boot.json").write_text(json.dumps(since_boot), encoding="ascii")
     Path(store.state_dir, "health.json").unlink()
-    assert store.read_runtime() == (RUNTIME, [])
+    assert store.read_runtime() == (replace(RUNTIME, dealt={}), [])
 
 
 def test_a_damaged_health_record_is_reported_and_no_drain_is_lost(

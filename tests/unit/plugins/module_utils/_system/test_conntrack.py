@@ -17,7 +17,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeE
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system import conntrack, netlink
 from ansible_collections.evenflow.l4lb.plugins.module_utils._system.conntrack import count, delete_unmarked
 
-TCP, UDP, ICMP = 6, 17, 1
+TCP, UDP, ICMP, SCTP = 6, 17, 1, 132
 WEB = PortRange(80, 80)
 
 
@@ -30,8 +30,9 @@ def entry(mark: int | None, protocol: int = TCP, state: int = 3, address: str = 
         2, netlink.attribute(1, bytes([protocol])) + ports
     )
     message = struct.pack("=BBH", family, 0, 0) + netlink.nested(1, original) + netlink.attribute(12, b"\0\0\0\1")
-    if protocol == TCP:
-        message += netlink.nested(4, netlink.nested(1, netlink.attribute(1, bytes([state]))))
+    if protocol in (TCP, SCTP):
+        kind = 1 if protocol == TCP else 3
+        message += netlink.nested(4, netlink.nested(kind, netlink.attribute(1, bytes([state]))))
     return message if mark is None else message + netlink.attribute(8, struct.pack("!I", mark))
 
 
@@ -79,6 +80,8 @@ def test_active_flows_are_counted_by_backend(kernel: Any) -> None:
         entry(None),
     )
     assert count() == {first: 5, second: 3}
+    kernel(*(entry(first, SCTP, state=state) for state in range(1, 8)))
+    assert count() == {first: 5}
 
 
 @pytest.mark.parametrize(
