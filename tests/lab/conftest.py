@@ -39,7 +39,7 @@ _SECONDS = {
     "test_rows_leaks.py": 170,
     "test_seed.py": 120,
     "test_rows_scripts.py": 100,
-    "test_services.py": 90,
+    "test_services.py": 150,
     "test_rows_shares.py": 80,
     "test_rows_limits.py": 70,
     "test_rows_accounts.py": 50,

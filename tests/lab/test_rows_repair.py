@@ -241,6 +241,40 @@ def test_row_45_the_agent_is_killed(fleet: Fleet, lab: Lab, client: Node, served
     assert "healthy" not in logged and logged.count("put right") == 1, logged[-2000:]
 
 
+def test_events_that_the_kernel_drops_are_no_loss(fleet: Fleet, lab: Lab, served: list[str]) -> None:
+    """An agent that was too slow for the kernel's events repairs what it has not been shown."""
+    node = lab.node("lb1")
+    before = _state(node)
+    pid = agent_pid(node)
+    marks = ", ".join(map(str, range(30000)))
+    node.put(
+        "/run/lab-fill.nft", f"add table inet lab\nadd set inet lab m {{ type mark; elements = {{ {marks} }}; }}\n"
+    )
+    node.run(["kill", "-STOP", pid])
+    try:
+        for _turn in range(12):
+            node.run(["nft", "-f", "/run/lab-fill.nft"])
+            node.run(["nft", "delete table inet lab"])
+        dropped = _dropped_events(node, pid)
+        node.run(["nft", "add element inet evenflow vips4 { 203.0.113.9 }"])
+    finally:
+        node.run(["kill", "-CONT", pid])
+        node.run(["nft", "delete table inet lab"], check=False)
+    assert dropped > 0
+    wait_until(lambda: _state(node), "the table is as before", accepts=lambda state: state == before)
+    assert agent_pid(node) == pid
+
+
+def test_a_second_agent_ends(lab: Lab, served: list[str]) -> None:
+    """An agent that is started by hand beside the service says so and ends; the service goes on."""
+    node = lab.node("lb1")
+    pid = agent_pid(node)
+    command = ["env", "PYTHONPATH=/usr/local/lib/evenflow/current", "python3", "-m", "evenflow_l4lb._agent.main"]
+    second = node.run(command, check=False)
+    assert (second.returncode, second.stderr) == (1, "<3>another agent is running for /etc/evenflow\n")
+    assert agent_pid(node) == pid
+
+
 def test_row_46_without_the_agent(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 46: a rebooted node without an agent forwards by the last health; a module reports that the agent is down."""
     heal(lab)
@@ -307,6 +341,15 @@ def _state(node: Node) -> list[str]:
 
 def _has_table(node: Node) -> bool:
     return not node.run(["nft", "list", "chain", "inet", "evenflow", "dispatch"], check=False).returncode
+
+
+def _dropped_events(node: Node, pid: str) -> int:
+    """Return how many messages of netfilter the kernel could not give to a process."""
+    rows = [line.split() for line in node.get(f"/proc/{pid}/net/netlink").splitlines()]
+    # Columns: sk, Eth (12 is netfilter), Pid, Groups, Rmem, Wmem, Dump, Locks, Drops, Inode.
+    links = node.run(["sh", "-c", f"readlink /proc/{pid}/fd/*"]).stdout.split()
+    inodes = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+    return sum(int(row[8]) for row in rows if row[1] == "12" and row[9] in inodes)
 
 
 def _anchor_pid(node: Node) -> str:
