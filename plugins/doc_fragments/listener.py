@@ -54,8 +54,9 @@ options:
         again. When all have, new flows are rejected.
       - Flows that exist when the limit is changed count. Those that have ended since then stop counting when the agent
         next looks at the node, or at the next run of a module.
-      - The agent counts for limits above 16, and lets other flows come about 0.25 s after flows have ended. While it
-        does not run, only the places of flows that begin after its end become free.
+      - The agent counts for limits above 16. It lets other flows come about 0.25 s after flows have ended; at least
+        half of the free places can be taken at once. While it does not run, only the places of flows that begin after
+        its end become free.
       - A TCP flow whose handshake does not go on for 3 seconds, or that was picked up in mid-stream and gets no answer
         for 5 seconds, does not count any more.
       - A new backend has V(0).
