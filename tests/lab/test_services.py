@@ -20,7 +20,14 @@ from lab.topology import on_link_vip4, routed_vip4
 from lab.traffic import failures, run_load
 from lab.waiting import wait_until
 
-UNITS = ("evenflow", "evenflow-restore", "evenflow-vips", "evenflow-scripts", "evenflow-log")
+UNITS = (
+    "evenflow",
+    "evenflow-restore",
+    "evenflow-vips",
+    "evenflow-scripts",
+    "evenflow-log",
+    "evenflow-log-rotate",
+)
 HIGHEST = 2.5
 """The exposure of a unit by systemd's own measure must be lower than this."""
 
