@@ -49,7 +49,7 @@ STEPS = (
     Step("molecule", cores=0.5, root=True, labs=1),
     Step("lab-trixie", cores=0.5, root=True, labs=1),
     # Two machines, each with two processors, but they wait for most of the time.
-    Step("kernels", cores=1.0, root=True),
+    Step("kernels", cores=1.0, root=True, named_only=True),
     Step("lab-quiet", alone=True, root=True),
     Step("lab-trixie-all", alone=True, root=True, named_only=True),
     Step("kernels-long", alone=True, root=True, named_only=True),

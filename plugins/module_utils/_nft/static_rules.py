@@ -170,8 +170,8 @@ STATIC_CHAINS = {
             # The node's own stack would answer an invalid packet with a reset, which kills the live flow.
             "ct state invalid ip daddr @vips4 drop",
             "ct state invalid ip6 daddr @vips6 drop",
-            # again_in refuses first packets; these belong to flows that are older than the VIP.
-            "ct state new ct status confirmed jump unserved_port",
+            # Not in again_in: while a table goes, its maps are empty before its sets, and the anchor must drop first.
+            "ct state new jump unserved_port",
             # What follows is about packets of backends without an entry, which would reach the client un-NATed.
             "ct state new tcp flags & (syn | ack) == syn return",
             "meta l4proto tcp ip saddr . meta l4proto . th sport @closed4 goto refuse",
@@ -211,11 +211,7 @@ STATIC_CHAINS = {
     # While a transaction takes effect, the maps that a packet still has to look up may be empty for it: what nat_in did
     # not translate for this reason is translated here, by the rules of that transaction.
     "again_in": Chain(
-        (
-            *(f"{each} jump dispatch" for each in _TO_A_VIP),
-            _UNTRANSLATED,
-            *(f"{each} goto unserved_port" for each in _TO_A_VIP),
-        ),
+        (*(f"{each} jump dispatch" for each in _TO_A_VIP), _UNTRANSLATED),
         "type nat hook prerouting priority -99; policy accept;",
     ),
     "again_out": Chain(

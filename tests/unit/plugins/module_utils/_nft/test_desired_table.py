@@ -153,8 +153,9 @@ def test_a_lookup_that_misses_drops_and_rejects_no_first_packet() -> None:
     for name in ("to_backend", "dispatch", "nat_in", "nat_out"):
         assert not [rule for rule in STATIC_CHAINS[name].rules if re.search(r"\b(drop|reject|refuse)\b", rule)]
     assert "-99" in STATIC_CHAINS["again_in"].hook and "-99" in STATIC_CHAINS["again_out"].hook
-    late = [rule for rule in STATIC_CHAINS["unserved"].rules if "unserved_port" in rule or "@routed" in rule]
-    assert late == ["ct state new ct status confirmed jump unserved_port"]
+    for name in ("again_in", "again_out"):
+        # What it drops has a mark. The maps of a table that goes are empty before its sets.
+        assert not [rule for rule in STATIC_CHAINS[name].rules if "goto" in rule or "reject" in rule]
 
 
 @given(documents())
