@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.node_thread import NodeThread
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import NodeError
+from ansible_collections.evenflow.l4lb.tests.unit.interpreter import python_path
 
 
 class SlowNode:
@@ -105,7 +106,14 @@ print("it ends")
 
 
 def test_the_process_ends_though_a_call_hangs() -> None:
-    completed = subprocess.run([sys.executable, "-c", _HANGS], capture_output=True, text=True, timeout=60, check=False)
+    completed = subprocess.run(
+        [sys.executable, "-c", _HANGS],
+        env={"PYTHONPATH": python_path()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert completed.stdout == "it hangs\nit ends\n", completed.stderr
     assert completed.returncode == 0
     assert "a change has not ended within 0.1 s" in completed.stderr

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._schedule.scheduler 
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.eligibility import select
 from ansible_collections.evenflow.l4lb.tests.unit.factories import ids_of, machines, service, weighted
+from ansible_collections.evenflow.l4lb.tests.unit.interpreter import python_path
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
@@ -289,11 +289,10 @@ class TestDeterminism:
             "from ansible_collections.evenflow.l4lb.tests.unit.factories import weighted\n"
             "print(*table_of(weighted(3, 1, 4, 1, 5)).slots())"
         )
-        root = os.path.abspath(__file__).split(f"{os.sep}ansible_collections{os.sep}", maxsplit=1)[0]
         outputs = [
             subprocess.run(
                 [sys.executable, "-c", program],
-                env={"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])},
+                env={"PYTHONHASHSEED": seed, "PYTHONPATH": python_path()},
                 check=True,
                 capture_output=True,
                 text=True,
