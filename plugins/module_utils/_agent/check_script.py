@@ -11,7 +11,7 @@ import json
 
 from .._state.health import CheckResult
 from .script_runner import SOCKET
-from .target import CheckFailed, Target
+from .target import CheckFailed, NotChecked, Target
 
 
 async def script(target: Target) -> CheckResult:
@@ -30,7 +30,7 @@ async def script(target: Target) -> CheckResult:
     try:
         reader, writer = await asyncio.open_unix_connection(SOCKET)
     except OSError as error:
-        raise CheckFailed(f"evenflow-scripts.socket: {error.strerror}; does the service run?") from error
+        raise NotChecked(f"evenflow-scripts.socket: {error.strerror}; does the service run?") from error
     try:
         writer.write(json.dumps(request).encode("utf-8") + b"\n")
         answer = json.loads(await reader.readline() or b"{}")
