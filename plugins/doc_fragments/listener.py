@@ -253,6 +253,7 @@ options:
         description:
           - The name of the host in requests of C(type=http), C(type=https) and C(type=grpc). C(type=https) also sends
             it by SNI and verifies the certificate for it. The default is the address that is checked.
+          - At most 253 characters, in labels of at most 63, or an address; a port may follow.
         type: str
       status:
         description:
@@ -263,6 +264,7 @@ options:
       json_query:
         description:
           - A JMESPath expression that must be true for the JSON body of the page, for C(type=http) and C(type=https).
+            The body may have 1 MiB.
         type: str
       tls_verify:
         description:
@@ -271,7 +273,7 @@ options:
       ca_file:
         description:
           - The path of a file on the node with the certificates that C(type=https) trusts. The default is those of the
-            system.
+            system. It is read again when it changes.
         type: str
       proxy_header:
         description:
@@ -285,7 +287,7 @@ options:
         type: str
       query:
         description:
-          - The name that C(type=dns) queries.
+          - The name that C(type=dns) queries, at most 253 characters.
         type: str
       query_type:
         description:

@@ -9,20 +9,29 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import os
 import ssl
-from functools import lru_cache
 from typing import Any
 
 from .._config.model import HealthCheck
 from .._state.health import CheckResult
-from .target import CheckFailed, Target, connect, missing_library, proxy_header, quoted
+from .stream import Stream, open_stream
+from .target import CheckFailed, Target, is_exhaustion, missing_library, quoted
 
 MAX_BODY = 1 << 20
 """Maximum length in bytes of a body to which a JMESPath expression is applied."""
 
+MAX_INTERIM = 8
+"""Maximum number of interim responses (1xx) before the response."""
+
+MAX_PIECES = 4096
+"""Maximum number of pieces of which a body may consist."""
+
 WEIGHT_HEADER = b"x-load-balancing-endpoint-weight"
 
-_READ_BYTES = 65536
+_MAX_OVERHEAD = 1 << 17
+_PIECES_AT_ONCE = 32
+_contexts: dict[tuple[bool, str | None, tuple[int, ...]], ssl.SSLContext] = {}
 
 
 async def http(target: Target) -> CheckResult:
@@ -32,32 +41,37 @@ async def http(target: Target) -> CheckResult:
 
 async def https(target: Target) -> CheckResult:
     """Check as :func:`http` does, over TLS."""
-    return await _get(target, _context(target.check.tls_verify, target.check.ca_file))
+    return await _get(target, tls_context(target.check.tls_verify, target.check.ca_file))
 
 
 async def _get(target: Target, context: ssl.SSLContext | None) -> CheckResult:
     library = _library()
-    reader, writer = await open_stream(target, context)
+    max_bytes = _MAX_OVERHEAD + 2 * _needed(target.check)
+    stream = await open_stream(target, max_bytes, context, server_name(target) if context else "")
     try:
         connection = library.Connection(library.CLIENT)
         headers = [("Host", target.host), ("User-Agent", "evenflow"), ("Accept", "*/*"), ("Connection", "close")]
         request = library.Request(method="GET", target=target.check.request_path, headers=headers)
-        writer.write(connection.send(request) + connection.send(library.EndOfMessage()))
-        return await _answer(library, connection, reader, target.check)
+        await stream.send(connection.send(request) + connection.send(library.EndOfMessage()))
+        return await _answer(library, connection, stream, target.check)
     except library.RemoteProtocolError as error:
         raise CheckFailed(f"not HTTP: {error}") from error
     finally:
-        writer.transport.abort()
+        stream.close()
 
 
-async def _answer(library: Any, connection: Any, reader: asyncio.StreamReader, check: HealthCheck) -> CheckResult:
-    response = await _event(library, connection, reader)
+async def _answer(library: Any, connection: Any, stream: Stream, check: HealthCheck) -> CheckResult:
+    response = await _event(library, connection, stream)
+    interim = 0
     while isinstance(response, library.InformationalResponse):
-        response = await _event(library, connection, reader)
+        interim += 1
+        if interim > MAX_INTERIM:
+            raise CheckFailed(f"more than {MAX_INTERIM} interim responses, the last with status {response.status_code}")
+        response = await _event(library, connection, stream)
     if not isinstance(response, library.Response):
         raise CheckFailed("closed without an answer")
     _check_status(response.status_code, check)
-    body = await _body(library, connection, reader, check)
+    body = await _body(library, connection, stream, check)
     if check.response and not body.startswith(check.response.encode("utf-8")):
         raise CheckFailed(f"body {quoted(body)}, expected {quoted(check.response.encode('utf-8'))}")
     if check.json_query:
@@ -75,25 +89,35 @@ def _check_status(code: int, check: HealthCheck) -> None:
     raise CheckFailed(f"status {code}, expected {', '.join(check.status)}")
 
 
-async def _body(library: Any, connection: Any, reader: asyncio.StreamReader, check: HealthCheck) -> bytes:
-    needed = MAX_BODY + 1 if check.json_query else len(check.response.encode("utf-8"))
-    body = bytearray()
+def _needed(check: HealthCheck) -> int:
+    """Return how many bytes of the body the check needs to see."""
+    return MAX_BODY + 1 if check.json_query else len(check.response.encode("utf-8"))
+
+
+async def _body(library: Any, connection: Any, stream: Stream, check: HealthCheck) -> bytes:
+    needed, body, pieces = _needed(check), bytearray(), 0
     while len(body) < needed:
-        event = await _event(library, connection, reader)
+        event = await _event(library, connection, stream)
         if not isinstance(event, library.Data):
             break
         body += event.data
+        pieces += 1
+        if pieces > MAX_PIECES:
+            raise CheckFailed(f"the body consists of more than {MAX_PIECES} pieces")
+        if pieces % _PIECES_AT_ONCE == 0:
+            # Thousands of pieces can come in one read, and other checks are waiting.
+            await asyncio.sleep(0)
     if len(body) > MAX_BODY:
         raise CheckFailed(f"the body is longer than {MAX_BODY} bytes")
     return bytes(body)
 
 
-async def _event(library: Any, connection: Any, reader: asyncio.StreamReader) -> Any:
+async def _event(library: Any, connection: Any, stream: Stream) -> Any:
     while True:
         event = connection.next_event()
         if event is not library.NEED_DATA:
             return event
-        connection.receive_data(await reader.read(_READ_BYTES))
+        connection.receive_data(await stream.receive())
 
 
 def _check_json(body: bytes, query: str) -> None:
@@ -110,7 +134,16 @@ def _check_json(body: bytes, query: str) -> None:
     except jmespath.exceptions.JMESPathError as error:
         raise CheckFailed(f"json_query {query!r} cannot be applied: {error}") from error
     if value is not True:
-        raise CheckFailed(f"json_query gives {json.dumps(value)[:60]}, expected true")
+        raise CheckFailed(f"json_query gives {_shown(value)}, expected true")
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message. A long one would take long to write."""
+    if isinstance(value, (bool, int, float, type(None))):
+        return json.dumps(value)
+    if isinstance(value, str):
+        return json.dumps(value[:60])
+    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "no JSON value"
 
 
 def _weight(headers: Any) -> int | None:
@@ -120,27 +153,8 @@ def _weight(headers: Any) -> int | None:
     return None
 
 
-async def open_stream(
-    target: Target, context: ssl.SSLContext | None = None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to the target, send its PROXY header if it has one, and begin TLS if there is a context."""
-    connection = await connect(target)
-    try:
-        header = proxy_header(target, connection)
-        if header:
-            await asyncio.get_running_loop().sock_sendall(connection, header)
-        name = _server_name(target) if context else None
-        return await asyncio.open_connection(sock=connection, limit=_READ_BYTES, ssl=context, server_hostname=name)
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, ssl.SSLCertVerificationError):
-            raise CheckFailed(f"TLS: {error.verify_message}") from error
-        if isinstance(error, ssl.SSLError):
-            raise CheckFailed(f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}") from error
-        raise
-
-
-def _server_name(target: Target) -> str:
+def server_name(target: Target) -> str:
+    """Return the name that the certificate of the target must have."""
     host = target.host
     if host.startswith("["):
         return host[1:].partition("]")[0]
@@ -150,16 +164,31 @@ def _server_name(target: Target) -> str:
         return host.partition(":")[0]
 
 
-@lru_cache(maxsize=32)
-def _context(verify: bool, ca_file: str | None) -> ssl.SSLContext:
+def tls_context(verify: bool, ca_file: str | None) -> ssl.SSLContext:
+    """Return the context for a connection with TLS. Files with certificates are read anew when they change."""
     try:
-        context = ssl.create_default_context(cafile=ca_file)
+        state = _file_state(ca_file or ssl.get_default_verify_paths().cafile)
+        key = (verify, ca_file, state)
+        if key not in _contexts:
+            for known in [known for known in _contexts if known[:2] == key[:2]]:
+                del _contexts[known]
+            _contexts[key] = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
+        if is_exhaustion(error):
+            raise
         raise CheckFailed(f"ca_file {ca_file}: {error.strerror or error}") from error
+    context = _contexts[key]
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _file_state(path: str | None) -> tuple[int, ...]:
+    if path is None or not os.path.exists(path):
+        return ()
+    status = os.stat(path)
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def _library() -> Any:

@@ -13,6 +13,7 @@ import socket
 import struct
 
 from .._state.health import CheckResult
+from .stream import Pace, raise_if_local
 from .target import CheckFailed, Target
 
 _PROTOCOLS = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
@@ -30,14 +31,22 @@ async def ping(target: Target) -> CheckResult:
     try:
         connection.setblocking(False)
         # This only sets the peer, so it does not block; the event loop's call would resolve a port.
-        connection.connect((target.address, 0))
+        raise_if_local(connection.connect_ex((target.address, 0)))
         number = next(_sequence) & 0xFFFF
         identity, payload = os.getpid() & 0xFFFF, os.urandom(16)
-        await loop.sock_sendall(connection, _request(_REQUESTS[family], identity, number, payload))
+        try:
+            connection.send(_request(_REQUESTS[family], identity, number, payload))
+        except OSError as error:
+            raise_if_local(error.errno or 0)
+            raise
+        pace = Pace()
         while True:
+            await pace.wait()
             packet = await loop.sock_recv(connection, 2048)
             if is_raw and family == socket.AF_INET:
                 packet = packet[(packet[0] & 0x0F) * 4 :]
+            if len(packet) < _HEADER.size:
+                continue
             kind, _code, _checksum, _identity, reply = _HEADER.unpack_from(packet)
             # A raw socket receives the replies to other sockets too.
             if kind == _REPLIES[family] and reply == number and packet[_HEADER.size :] == payload:

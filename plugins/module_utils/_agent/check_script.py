@@ -11,7 +11,7 @@ import json
 
 from .._state.health import CheckResult
 from .script_runner import SOCKET
-from .target import CheckFailed, Target
+from .target import CheckFailed, NotChecked, Target
 
 
 async def script(target: Target) -> CheckResult:
@@ -30,12 +30,14 @@ async def script(target: Target) -> CheckResult:
     try:
         reader, writer = await asyncio.open_unix_connection(SOCKET)
     except OSError as error:
-        raise CheckFailed(f"evenflow-scripts.socket: {error.strerror}; does the service run?") from error
+        raise NotChecked(f"evenflow-scripts.socket: {error.strerror}; does the service run?") from error
     try:
         writer.write(json.dumps(request).encode("utf-8") + b"\n")
         answer = json.loads(await reader.readline() or b"{}")
     finally:
         writer.transport.abort()
+    if answer.get("is_local"):
+        raise NotChecked(answer["refused"])
     if "code" not in answer:
         raise CheckFailed(answer.get("refused") or "the script was not run")
     return _result(answer["code"], answer.get("output", ""), check.dynamic_weight)

@@ -7,14 +7,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from .._state.health import CheckResult
+from . import conntrack_drops
+from .check_dns import dns
 from .check_grpc import grpc
 from .check_http import http, https
 from .check_ping import ping
 from .check_script import script
-from .check_stream import dns, tcp, udp
-from .target import Check, CheckFailed, Target, failure
+from .check_stream import tcp, udp
+from .target import Check, Target, printable, result_of
 
 CHECKS: dict[str, Check] = {
     "tcp": tcp,
@@ -29,9 +32,10 @@ CHECKS: dict[str, Check] = {
 
 
 async def probe(target: Target) -> CheckResult:
-    """Check a target once, within the check's time-out."""
+    """Check a target once, within the check's time-out. This is the one place where the result of a check is made."""
     task = asyncio.current_task()
     has_timed_out = False
+    dropped = conntrack_drops.before()
 
     def time_out() -> None:
         nonlocal has_timed_out
@@ -42,14 +46,15 @@ async def probe(target: Target) -> CheckResult:
     # asyncio.wait_for would create another task for each check.
     timer = asyncio.get_running_loop().call_later(target.check.timeout_sec, time_out)
     try:
-        return await CHECKS[target.check.type](target)
-    except CheckFailed as failed:
-        return CheckResult(False, str(failed))
-    except OSError as error:
-        return failure(error)
+        result = await CHECKS[target.check.type](target)
     except asyncio.CancelledError:
         if not has_timed_out:
             raise
-        return CheckResult(False, f"timed out after {target.check.timeout_sec} s")
+        result = CheckResult(False, f"timed out after {target.check.timeout_sec} s")
+        if conntrack_drops.now() > dropped:
+            result = CheckResult(None, "not checked: the conntrack table of the node is full")
+    except Exception as error:  # pylint: disable=broad-exception-caught
+        result = result_of(error)
     finally:
         timer.cancel()
+    return replace(result, message=printable(result.message))

@@ -6,18 +6,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import socket
 from dataclasses import dataclass
-from typing import Any, Awaitable, Callable
+from typing import Awaitable, Callable
 
 from .._config.address import family
 from .._config.model import Backend, HealthCheck, Listener, backend_key_of
 from .._state.health import CheckResult
 
 FAMILIES = {"4": socket.AF_INET, "6": socket.AF_INET6}
+
+MESSAGE_LENGTH = 200
+"""Maximum number of characters of a result's message."""
 
 _MESSAGES = {
     errno.ECONNREFUSED: "refused",
@@ -26,6 +28,9 @@ _MESSAGES = {
     errno.EHOSTUNREACH: "no route to host",
     errno.ENETUNREACH: "no route to network",
 }
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Errors that say that the node has run out of something, whenever they are raised."""
 
 _QUOTED_BYTES = 40
 
@@ -67,23 +72,39 @@ class Target:
 
 
 Check = Callable[[Target], Awaitable[CheckResult]]
-"""Checks a target once. The kinds of checks may raise :class:`CheckFailed` or :class:`OSError`."""
+"""Checks a target once. The kinds of checks may raise any exception; those that say most are
+:class:`CheckFailed`, :class:`NotChecked` and :class:`OSError`."""
 
 
 class CheckFailed(Exception):
     """The server did not answer as expected, or could not be asked; the text is the message for people."""
 
 
-def failure(error: OSError) -> CheckResult:
-    """Return the result of a check that an error of the network has ended."""
-    code = error.errno or 0
-    message = _MESSAGES.get(code) or (os.strerror(code).lower() if code else str(error) or type(error).__name__)
-    return CheckResult(False, message)
+class NotChecked(Exception):
+    """The check could not be made for a reason on this node; the text is the reason."""
+
+
+def result_of(error: Exception) -> CheckResult:
+    """Return the result of a check that an error has ended, whatever a server has provoked in a library."""
+    if isinstance(error, NotChecked) or (isinstance(error, OSError) and error.errno in _EXHAUSTED):
+        return CheckResult(None, f"not checked: {_text(error)}")
+    return CheckResult(False, _text(error))
+
+
+def is_exhaustion(error: OSError) -> bool:
+    """Return whether an error says that the node has run out of something, such as descriptors."""
+    return error.errno in _EXHAUSTED
 
 
 def missing_library(library: str, error: ImportError) -> CheckFailed:
     """Return the error for a check that needs a library which the node does not have."""
     return CheckFailed(f"this check needs the Python library {library} on the node: {error}")
+
+
+def printable(text: str) -> str:
+    """Return a text of which a server may have sent a part, in one line of printable characters, for logs and files."""
+    line = " ".join(text[: 4 * MESSAGE_LENGTH].split())
+    return "".join(character if character.isprintable() else "?" for character in line)[:MESSAGE_LENGTH]
 
 
 def quoted(data: bytes) -> str:
@@ -92,22 +113,10 @@ def quoted(data: bytes) -> str:
     return text if len(data) <= _QUOTED_BYTES else f"{text} and more"
 
 
-async def connect(target: Target, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
-    """Return a socket that is connected to the target. The caller closes it."""
-    connection = socket.socket(target.socket_family, kind)
-    try:
-        connection.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(connection, (target.address, target.port))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def proxy_header(target: Target, connection: Any) -> bytes:
-    """Return the header of the PROXY protocol, version 1; nothing if the check has none."""
-    if target.check.proxy_header == "none":
-        return b""
-    name = "TCP6" if target.socket_family == socket.AF_INET6 else "TCP4"
-    address, port = connection.getsockname()[:2]
-    return f"PROXY {name} {address} {target.address} {port} {target.port}\r\n".encode("ascii")
+def _text(error: Exception) -> str:
+    if isinstance(error, (CheckFailed, NotChecked)):
+        return str(error)
+    if isinstance(error, OSError):
+        code = error.errno or 0
+        return _MESSAGES.get(code) or (os.strerror(code).lower() if code else str(error) or type(error).__name__)
+    return f"{type(error).__name__}: {error}"

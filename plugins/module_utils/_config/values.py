@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any
+from typing import Any, Iterable
 
 from .option import InvalidValue, shown, text_of
 from .ports import format_ports, parse_ports
@@ -90,7 +90,7 @@ def ratio(value: float) -> float:
 
 def absolute_path(value: str) -> str:
     """Check the path of a file on the node."""
-    if not re.fullmatch(r"/[^\x00-\x1f]{1,1023}", value):
+    if not re.fullmatch(r"/[^\x00-\x1f\ud800-\udfff]{1,1023}", value):
         raise InvalidValue(f"{shown(value)} is not an absolute path")
     return value
 
@@ -105,10 +105,23 @@ def request_path(value: str) -> str:
 
 
 def host_name(value: str) -> str:
-    """Check the name or address of a host for a Host header and SNI."""
-    if not re.fullmatch(r"([A-Za-z0-9_][-A-Za-z0-9_.:]{0,252})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", value):
-        raise InvalidValue(f"{shown(value)} is not a host name of at most 253 letters, digits, '-', '_' and '.'")
+    """Check the name or address of a host for a Host header and SNI; an empty name means the address."""
+    label = "[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?"
+    match = re.fullmatch(rf"({label}(\.{label})*\.?|\[([0-9A-Fa-f:.]{{2,45}})\])(:[0-9]{{1,5}})?", value)
+    if value and not _is_address(value, 6) and (not match or len(match[1]) > 253 or not _is_address(match[5], 6)):
+        raise InvalidValue(
+            f"{shown(value)} is not a host name of at most 253 characters, in labels of 1 to 63 letters, digits, '-' "
+            "and '_', or an address"
+        )
     return value
+
+
+def _is_address(text: str | None, version: int) -> bool:
+    """Return whether there is no text, or it is an address of this version."""
+    try:
+        return text is None or ipaddress.ip_address(text).version == version
+    except ValueError:
+        return False
 
 
 def interface_name(value: str) -> str:
@@ -120,15 +133,20 @@ def interface_name(value: str) -> str:
 
 def payload(value: str) -> str:
     """Check a text that is sent to a server or expected from it."""
-    if len(value.encode("utf-8", "surrogatepass")) > 1024:
+    try:
+        length = len(value.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise InvalidValue(f"{shown(value)} has a character that UTF-8 cannot encode") from error
+    if length > 1024:
         raise InvalidValue(f"{shown(value)} is longer than 1024 bytes")
     return value
 
 
 def domain_name(value: str) -> str:
     """Check a name for a DNS query."""
-    if not re.fullmatch(r"\.?|([A-Za-z0-9_-]{1,63}\.){0,126}[A-Za-z0-9_-]{1,63}\.?", value) or len(value) > 254:
-        raise InvalidValue(f"{shown(value)} is not a domain name")
+    pattern = r"\.?|([A-Za-z0-9_-]{1,63}\.){0,126}[A-Za-z0-9_-]{1,63}\.?"
+    if not re.fullmatch(pattern, value) or len(value.rstrip(".")) > 253:
+        raise InvalidValue(f"{shown(value)} is not a domain name of at most 253 characters")
     return value
 
 
@@ -156,17 +174,43 @@ def status_list(value: list[Any]) -> list[str]:
 
 
 def json_query(value: str) -> str:
-    """Check the characters of a JMESPath expression. Its syntax is checked where the library is installed."""
+    """Check a JMESPath expression; without the library only its characters."""
     if len(value) > 1024 or not value.isprintable():
         raise InvalidValue(f"{shown(value)} is not one line of at most 1024 printable characters")
+    try:
+        import jmespath
+    except ImportError:
+        return value
+    try:
+        if value:
+            functions = jmespath.functions.Functions().FUNCTION_TABLE
+            _check_query_tree(jmespath.compile(value).parsed, functions)
+    except (jmespath.exceptions.JMESPathError, InvalidValue, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise InvalidValue(f"{shown(value)} is not a JMESPath expression: {reason}") from error
     return value
+
+
+def _check_query_tree(node: dict[str, Any], functions: Iterable[str], is_argument: bool = False) -> None:
+    """Refuse what the library accepts in an expression and cannot apply to any document."""
+    kind = node["type"]
+    if kind == "expref" and not is_argument:
+        raise InvalidValue("'&' is allowed in the arguments of functions only")
+    if kind == "function_expression" and node["value"] not in functions:
+        raise InvalidValue(f"there is no function {node['value']}")
+    if kind == "slice":
+        if node["children"][2] == 0:
+            raise InvalidValue("the step of a slice cannot be 0")
+        return
+    for child in node["children"]:
+        _check_query_tree(child, functions, kind == "function_expression")
 
 
 def command(value: list[Any]) -> list[str]:
     """Check an argument list: the absolute path of a program, and its arguments."""
     arguments = [str(item) for item in value]
-    if len(arguments) > 64 or any("\0" in item or len(item) > 4096 for item in arguments):
-        raise InvalidValue(f"{shown(value)} is not a list of at most 64 arguments of at most 4096 characters")
+    if len(arguments) > 64 or any(re.search(r"[\0\ud800-\udfff]", item) or len(item) > 4096 for item in arguments):
+        raise InvalidValue(f"{shown(value)} is not a list of at most 64 arguments of at most 4096 characters of UTF-8")
     return [absolute_path(item) for item in arguments[:1]] + arguments[1:]
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Optional
 
 from .._config.model import HealthCheck
 from .._config.str_enum import StrEnum
@@ -24,11 +25,12 @@ class HealthState(StrEnum):
 class CheckResult:
     """The result of one check.
 
+    :ivar success: ``None`` if the check could not be made for a reason on the node itself, so that there is no result.
     :ivar message: the reason, for people: ``refused``, ``status 503, expected 200``.
     :ivar weight: the weight that the server asks for; ``None`` if it asks for none.
     """
 
-    success: bool
+    success: Optional[bool]
     message: str
     weight: int | None = None
 
@@ -53,8 +55,10 @@ class Health:
         """Return the health after one more result.
 
         A new backend is healthy at its first success. Every other change of state takes as many successive results as
-        the check's threshold says.
+        the check's threshold says. Without a result only the message changes.
         """
+        if result.success is None:
+            return replace(self, message=result.message)
         updated = replace(self, message=result.message, weight=result.weight if result.success else self.weight)
         if self.state == (HealthState.HEALTHY if result.success else HealthState.UNHEALTHY):
             return replace(updated, streak=0)

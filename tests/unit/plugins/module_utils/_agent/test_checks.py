@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 import subprocess
@@ -22,10 +24,16 @@ import dns.rrset
 import h2.connection
 import h2.events
 import pytest
-from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import check_script, script_runner
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import (
+    check_grpc,
+    check_http,
+    check_script,
+    conntrack_drops,
+    script_runner,
+)
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.checks import CHECKS, probe
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.script_slots import Slots
-from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.target import Target
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.target import MESSAGE_LENGTH, Target
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.options import CHECK_TYPES
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import CheckResult
 from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, check, configuration, listener
@@ -195,6 +203,42 @@ class TestHttp:
     def test_another_protocol_than_http(self) -> None:
         assert run_check(server_that_sends(b"220 mail.example ESMTP\r\n"), "http").message.startswith("not HTTP")
 
+    def test_endless_interim_responses(self) -> None:
+        served = server_that_sends(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, stays=True)
+        assert run_check(served, "http") == CheckResult(
+            False, f"more than {check_http.MAX_INTERIM} interim responses, the last with status 100"
+        )
+
+    def test_a_body_in_too_many_pieces(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        served = server_that_sends(head + b"1\r\nx\r\n" * (check_http.MAX_PIECES + 1), stays=True)
+        assert run_check(served, "http", json_query="ok") == CheckResult(
+            False, f"the body consists of more than {check_http.MAX_PIECES} pieces"
+        )
+
+    def test_more_bytes_than_the_check_needs(self) -> None:
+        """Headers of chunks count as well, of which the body shows nothing."""
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        served = server_that_sends(head, *[b"1;" + b"e" * 8000 + b"\r\nx\r\n"] * 40, stays=True)
+        assert run_check(served, "http", response="x" * 100).message.startswith("the server sent more than")
+
+    @pytest.mark.parametrize(
+        ("body", "query", "message"),
+        [
+            (b"[" * 100_000, "ok", "RecursionError: "),
+            (b"[Infinity]", "ceil([0]) == `1`", "OverflowError: "),
+            (b'{"a": [1]}', "a[::0]", "ValueError: "),
+            (b'{"a": 1}', "[&a]", "json_query gives a list, expected true"),
+            (b'{"a": 1}', "&a", "json_query gives no JSON value"),
+            (b'["' + b"x" * 5000 + b'"]', "[0]", 'json_query gives "xxx'),
+        ],
+    )
+    def test_any_error_is_a_failure(self, body: bytes, query: str, message: str) -> None:
+        """An error that a server provokes in a library must not end the checks of its backend."""
+        result = run_check(server_that_sends(http_response(body)), "http", json_query=query)
+        assert result.success is False
+        assert result.message.startswith(message) and len(result.message) <= MESSAGE_LENGTH
+
     def test_no_response(self) -> None:
         assert not run_check(server_that_sends(), "http").success
 
@@ -220,7 +264,10 @@ class TestHttp:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLContext]:
     """Return a self-signed certificate of www.example.com and a TLS context of a server with it."""
-    folder = tmp_path_factory.mktemp("tls")
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+def make_certificate(folder: Path) -> tuple[str, ssl.SSLContext]:
     names = "subjectAltName=DNS:www.example.com"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
     command += ["-addext", names, "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
@@ -257,6 +304,31 @@ class TestHttps:
 
     def test_a_server_without_tls(self) -> None:
         assert run_check(server_that_sends(http_response()), "https").message.startswith("TLS: ")
+
+    def test_a_ca_file_is_read_anew_when_it_changes(
+        self, certificate: tuple[str, ssl.SSLContext], tmp_path: Path
+    ) -> None:
+        trusted = tmp_path / "ca.pem"
+        trusted.write_bytes(
+            Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_bytes()
+        )
+        options = {"ca_file": str(trusted), "host": "www.example.com"}
+        assert run_check(server_that_sends(http_response()), "https", certificate[1], **options).success is False
+        trusted.write_bytes(Path(certificate[0]).read_bytes())
+        assert run_check(server_that_sends(http_response()), "https", certificate[1], **options).success is True
+
+    def test_garbage_after_the_handshake(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(4096)
+            os.write(writer.get_extra_info("socket").fileno(), b"garbage" * 100)
+            await asyncio.sleep(1)
+            writer.close()
+
+        result = run_check(serve, "https", certificate[1], tls_verify=False)
+        assert result == CheckResult(False, "TLS: wrong version number")
+
+    def test_closed_in_the_handshake(self) -> None:
+        assert run_check(server_that_sends(), "https") == CheckResult(False, "TLS: closed by the server")
 
     def test_a_missing_ca_file(self) -> None:
         assert "/nowhere.pem" in run_check(server_that_sends(http_response()), "https", ca_file="/nowhere.pem").message
@@ -301,14 +373,44 @@ class TestDns:
         assert run_datagram_check(answer, "dns", query="example.com").message == message
 
     def test_an_answer_to_another_query(self) -> None:
-        other = dns.message.make_response(dns.message.make_query("other.example", "A")).to_wire()
-        assert (
-            run_datagram_check(lambda _request: other, "dns", query="example.com").message
-            == "the answer is for another query"
-        )
+        def answer(request: bytes) -> bytes:
+            other = dns.message.make_query("other.example", "A", id=int.from_bytes(request[:2], "big"))
+            return dns.message.make_response(other).to_wire()
 
-    def test_an_invalid_answer(self) -> None:
-        assert run_datagram_check(lambda _request: b"x", "dns", query="a").message.startswith("not a DNS answer")
+        result = run_datagram_check(answer, "dns", query="example.com")
+        assert result == CheckResult(False, "the answer is for another query")
+
+    @pytest.mark.parametrize(("tail", "complete"), [(b"", False), (b"x", False), (b"\xc0\x0c\0\1\0\1", False)])
+    def test_an_invalid_answer(self, tail: bytes, complete: bool) -> None:
+        def answer(request: bytes) -> bytes:
+            return request[:2] + b"\x80\0\0\1\0\1\0\0\0\0" + request[12:] + tail
+
+        result = run_datagram_check(answer, "dns", query="a")
+        assert result == CheckResult(complete, "not a DNS answer: it ends too soon")
+
+    def test_an_answer_with_another_id_is_ignored(self) -> None:
+        """An answer to an earlier check can come late; the answer to this one follows."""
+        seen = []
+
+        def answer(request: bytes) -> bytes:
+            seen.append(request)
+            return bytes([request[0] ^ 1]) + request[1:]
+
+        result = run_datagram_check(answer, "dns", query="a", timeout_sec=0.2)
+        assert result == CheckResult(False, "timed out after 0.2 s") and len(seen) == 1
+
+    def test_an_unknown_opcode(self) -> None:
+        result = run_datagram_check(lambda request: request[:2] + b"\xc0" + request[3:], "dns", query="a")
+        assert result == CheckResult(False, "the answer is for another query")
+
+    @pytest.mark.parametrize("length", [16_000, 65_000])
+    def test_a_long_answer_of_pointers_to_pointers(self, length: int) -> None:
+        def answer(request: bytes) -> bytes:
+            pointers = b"".join(b"\xc0" + bytes([12]) + b"\0\1\0\1\0\0\0\0\0\0" for _ in range(length // 12))
+            return request[:2] + b"\x80\0\0\1\xff\xff\0\0\0\0" + request[12:] + pointers
+
+        result = run_datagram_check(answer, "dns", query="a")
+        assert result == CheckResult(False, "the answer is longer than 4096 bytes")
 
 
 def run_datagram_check(answer: Callable[[bytes], bytes | None], kind: str, **options: Any) -> CheckResult:
@@ -357,12 +459,65 @@ class TestGrpc:
         assert seen[1] == b"\0\0\0\0\x05\x0a\x03a.B"
 
     def test_another_protocol(self) -> None:
-        # HTTP/1 looks like an incomplete frame until the server closes the connection.
-        assert run_check(server_that_sends(http_response()), "grpc").message == "closed without an answer"
+        assert run_check(server_that_sends(http_response()), "grpc").message == "not HTTP/2: a frame of 4740180 bytes"
         assert run_check(server_that_sends(b"\0\0\1\0\0\0\0\0\0x" * 9), "grpc").message.startswith("not HTTP/2")
 
+    def test_a_connection_that_ends_without_an_error_is_made_again(self) -> None:
+        """A server that is restarted closes its connections with GOAWAY, before or after it has seen the call."""
+        connections = []
+        answering = _grpc_server(b"\x08\x01", "0", [])
 
-def _grpc_server(message: bytes | None, status: str, seen: list[Any]) -> Serve:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connections.append(writer)
+            if len(connections) <= check_grpc.RETRIES:
+                last_stream = b"\0\0\0\0" if len(connections) == 1 else b"\x7f\xff\xff\xff"
+                await reader.read(4096)
+                writer.write(frame(4) + frame(7, last_stream + bytes(4)))
+                writer.close()
+            else:
+                await answering(reader, writer)
+
+        assert run_check(serve, "grpc") == CheckResult(True, "SERVING")
+        assert len(connections) == 1 + check_grpc.RETRIES
+
+    def test_a_server_that_always_ends_the_connection(self) -> None:
+        assert run_check(server_that_sends(frame(4) + frame(7, bytes(8))), "grpc") == CheckResult(
+            False, "closed without an answer"
+        )
+
+    def test_an_answer_after_the_announcement_of_the_end(self) -> None:
+        answering = _grpc_server(b"\x08\x01", "0", [])
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(frame(4) + frame(7, b"\x7f\xff\xff\xff" + bytes(4)))
+            await answering(reader, writer)
+
+        assert run_check(serve, "grpc") == CheckResult(True, "SERVING")
+
+    def test_a_message_cannot_forge_a_line_of_a_log(self) -> None:
+        served = _grpc_server(None, "5", [], "down\t\x1b[31m <3>forged" + "x" * 4000)
+        result = run_check(served, "grpc")
+        assert result.message.isprintable() and len(result.message) == MESSAGE_LENGTH
+        assert result.message.startswith("gRPC status 5 down ?[31m <3>forgedxxx")
+
+    @pytest.mark.parametrize(
+        ("kind", "payload"),
+        [(6, bytes(8)), (4, b""), (8, b"\0\0\0\1"), (2, bytes(5)), (0, b"")],
+        ids=["PING", "SETTINGS", "WINDOW_UPDATE", "PRIORITY", "empty DATA"],
+    )
+    def test_a_flood_of_frames(self, kind: int, payload: bytes) -> None:
+        """The check fails within a bounded number of frames instead of working until its time-out."""
+        flood = frame(4) + frame(kind, payload, stream=kind in (0, 2)) * 2 * check_grpc.MAX_FRAMES
+        result = run_check(server_that_sends(flood, stays=True), "grpc", timeout_sec=5)
+        assert result == CheckResult(False, f"more than {check_grpc.MAX_FRAMES} HTTP/2 frames")
+
+
+def frame(kind: int, payload: bytes = b"", *, stream: bool = False) -> bytes:
+    """Return a frame of HTTP/2, for the connection or for the first stream."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + int(stream).to_bytes(4, "big") + payload
+
+
+def _grpc_server(message: bytes | None, status: str, seen: list[Any], text: str = "unknown service") -> Serve:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         speaker = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
         speaker.initiate_connection()
@@ -378,7 +533,7 @@ def _grpc_server(message: bytes | None, status: str, seen: list[Any]) -> Serve:
                     seen.append(event.data)
                 elif isinstance(event, h2.events.StreamEnded):
                     stream = event.stream_id
-                    trailers = [("grpc-status", status), ("grpc-message", "" if status == "0" else "unknown service")]
+                    trailers = [("grpc-status", status), ("grpc-message", "" if status == "0" else text)]
                     head = [(":status", "200"), ("content-type", "application/grpc")]
                     if message is None:
                         speaker.send_headers(stream, head + trailers, end_stream=True)
@@ -389,6 +544,56 @@ def _grpc_server(message: bytes | None, status: str, seen: list[Any]) -> Serve:
             writer.write(speaker.data_to_send())
 
     return serve
+
+
+class TestLocalTrouble:
+    """Row 59: a check that cannot be made for a reason on the node has no result."""
+
+    @pytest.mark.parametrize("kind", ["tcp", "http", "https", "grpc", "dns", "udp", "ping", "script"])
+    def test_row_59_without_descriptors(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def exhausted(*_arguments: Any, **_options: Any) -> socket.socket:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        target = target_of(1, kind, command=["/bin/true"], query="a", request="a", response="b", tls_verify=False)
+
+        async def work() -> CheckResult:
+            monkeypatch.setattr(socket, "socket", exhausted)
+            try:
+                return await probe(target)
+            finally:
+                monkeypatch.undo()
+
+        result = asyncio.run(work())
+        assert result.success is None and result.message.lower().startswith("not checked: ")
+
+    @pytest.mark.parametrize("kind", ["tcp", "udp", "ping"])
+    def test_row_59_without_a_route(self, kind: str) -> None:
+        # Addresses for documentation of a zone of links that does not exist have no route on any machine.
+        target = replace(target_of(1, kind, request="a", response="b"), address="fe80::1")
+        result = asyncio.run(probe(target))
+        assert result.success is None and result.message.startswith("not checked: ")
+
+    def test_row_59_while_the_conntrack_table_is_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A packet that conntrack drops looks like one that the server does not answer."""
+        statistics = tmp_path / "nf_conntrack"
+        counters = "entries drop early_drop\n0000000a 0000000f 00000000\n0000000a 00000001 00000000\n"
+        statistics.write_text(counters)
+        monkeypatch.setattr(conntrack_drops, "STATISTICS", str(statistics))
+        monkeypatch.setattr(conntrack_drops, "_samples", [])
+
+        def answer(_request: bytes) -> None:
+            if is_full:
+                statistics.write_text(
+                    "entries drop early_drop\n0000000a 00000010 00000000\n0000000a 00000001 00000000\n"
+                )
+
+        is_full = False
+        options = {"request": "a", "response": "b", "timeout_sec": 0.05}
+        assert run_datagram_check(answer, "udp", **options) == CheckResult(False, "timed out after 0.05 s")
+        is_full = True
+        assert run_datagram_check(answer, "udp", **options) == CheckResult(
+            None, "not checked: the conntrack table of the node is full"
+        )
 
 
 class TestPing:
@@ -465,8 +670,9 @@ class TestScript:
 
     def test_a_missing_script_runner(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(check_script, "SOCKET", "/nowhere/socket")
-        message = asyncio.run(probe(target_of(80, "script", command=["/bin/true"]))).message
-        assert message == "evenflow-scripts.socket: No such file or directory; does the service run?"
+        result = asyncio.run(probe(target_of(80, "script", command=["/bin/true"])))
+        message = "not checked: evenflow-scripts.socket: No such file or directory; does the service run?"
+        assert result == CheckResult(None, message)
 
 
 def _is_alive(pid: str) -> bool:

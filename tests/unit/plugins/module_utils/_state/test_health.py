@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._config.model import HealthCheck
 from ansible_collections.evenflow.l4lb.plugins.module_utils._state.health import (
@@ -74,3 +76,11 @@ def test_since_is_the_time_of_the_change_and_message_is_the_last_result() -> Non
 def test_a_failure_keeps_the_reported_weight() -> None:
     health = Health(HEALTHY, 1.0).after(CheckResult(True, "ok", 7), _check(1, 3), 2.0)
     assert health.after(CheckResult(False, "refused"), _check(1, 3), 3.0).weight == 7
+
+
+@pytest.mark.parametrize("state", HealthState)
+def test_no_result_changes_only_the_message(state: HealthState) -> None:
+    """Row 59: trouble on the node itself says nothing about a backend."""
+    before = Health(state, 5.0, streak=1, message="refused", weight=3)
+    after = before.after(CheckResult(None, "not checked: too many open files"), _check(1, 1), 9.0)
+    assert after == replace(before, message="not checked: too many open files")
