@@ -668,6 +668,15 @@ class TestScript:
     def test_no_shell_is_involved(self, runner: Callable[..., CheckResult]) -> None:
         assert runner("/bin/echo", "$HOME; exit 1").success
 
+    def test_a_script_that_waited_too_long_for_others_was_not_checked(
+        self, runner: Callable[..., CheckResult], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def no_slot(_self: Slots, _seconds: float) -> None:
+            return None
+
+        monkeypatch.setattr(Slots, "take", no_slot)
+        assert runner("/bin/true") == CheckResult(None, "not checked: waited 2.5 s for other scripts to end")
+
     def test_a_missing_script_runner(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(check_script, "SOCKET", "/nowhere/socket")
         result = asyncio.run(probe(target_of(80, "script", command=["/bin/true"])))
