@@ -95,8 +95,9 @@ class TestMerged:
         expected = {name: dict(options) for name, options in desired.items()}
         for name in expected.keys() & before.keys():
             # An option that is not given keeps its value, so a merge cannot unset it.
-            if not replaced and desired[name]["idle_timeout_sec"] is None:
-                expected[name]["idle_timeout_sec"] = before[name]["idle_timeout_sec"]
+            for option in () if replaced else desired[name]:
+                if desired[name][option] is None:
+                    expected[name][option] = before[name][option]
         assert with_listeners(before, all_listeners_of(desired), "all", replaced) == expected
 
     @given(documents(), documents())

@@ -49,31 +49,34 @@ def test_an_incomplete_header_ends_the_buffer(cut: str) -> None:
     assert list(netlink.messages(whole + bytes.fromhex(cut))) == [(3, b"\1\2\3\4")]
 
 
+class _SilentSocket:
+    """A netlink socket that gives no answer."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self._ours = ours
+
+    def __enter__(self) -> _SilentSocket:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._ours.close()
+
+    def settimeout(self, _seconds: float) -> None:
+        self._ours.settimeout(0.01)
+
+    def bind(self, _address: tuple[int, int]) -> None:
+        pass
+
+    def send(self, message: bytes) -> None:
+        self._ours.send(message)
+
+    def recv(self, size: int) -> bytes:
+        return self._ours.recv(size)
+
+
 def test_a_kernel_that_does_not_answer_is_an_error_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, _kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-
-    class Silent:
-        """A netlink socket that gives no answer."""
-
-        def __enter__(self) -> Silent:
-            return self
-
-        def __exit__(self, *_error: object) -> None:
-            ours.close()
-
-        def settimeout(self, _seconds: float) -> None:
-            ours.settimeout(0.01)
-
-        def bind(self, _address: tuple[int, int]) -> None:
-            pass
-
-        def send(self, message: bytes) -> None:
-            ours.send(message)
-
-        def recv(self, size: int) -> bytes:
-            return ours.recv(size)
-
-    monkeypatch.setattr(socket, "socket", lambda *_arguments: Silent())
+    monkeypatch.setattr(socket, "socket", lambda *_arguments: _SilentSocket(ours))
     with pytest.raises(OSError, match="timed out") as raised:
         list(netlink.ask(10, 16))
     assert (raised.value.errno, raised.value.strerror) == (errno.ETIMEDOUT, "Connection timed out")
