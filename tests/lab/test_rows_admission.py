@@ -136,7 +136,7 @@ def test_row_56_connections_of_a_client(fleet: Fleet, lab: Lab, client: Node, fa
 @pytest.mark.nft
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_56_spoofed_sources(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
-    """Row 56 (100,000 spoofed sources): the sets stay within their size, and a client beside them loses no request."""
+    """Rows 56 and 57 (100,000 spoofed sources): sets stay within their size; a client beside them loses no request."""
     options: dict[str, Any] = {
         "max_connection_rate_per_client": {"rate": 100},
         "max_connections_per_client": {"limit": 100},
