@@ -93,7 +93,8 @@ _HAS_ENDPOINT = "{ tcp, udp, sctp, icmp, 58 }"
 
 _REFRESH = "ct direction original ct state != related ct mark vmap @refreshed"
 _TO_A_VIP = ("ip daddr @vips4", "ip6 daddr @vips6")
-_UNTRANSLATED = f"ct mark & {OURS:#010x} != 0 drop"
+# Only to VIPs: the reset of a flow that a listener rejects goes through again_out too, and has its mark.
+_UNTRANSLATED = tuple(f"{each} ct mark & {OURS:#010x} != 0 drop" for each in _TO_A_VIP)
 _CONVERTED = (
     "icmpv6 type destination-unreachable icmpv6 code reject-route @th,112,8 132 "
     "icmpv6 type set parameter-problem icmpv6 code set 1"
@@ -211,11 +212,11 @@ STATIC_CHAINS = {
     # While a transaction takes effect, the maps that a packet still has to look up may be empty for it: what nat_in did
     # not translate for this reason is translated here, by the rules of that transaction.
     "again_in": Chain(
-        (*(f"{each} jump dispatch" for each in _TO_A_VIP), _UNTRANSLATED),
+        (*(f"{each} jump dispatch" for each in _TO_A_VIP), *_UNTRANSLATED),
         "type nat hook prerouting priority -99; policy accept;",
     ),
     "again_out": Chain(
-        (*(f"{each} jump dispatch" for each in _TO_A_VIP), _UNTRANSLATED),
+        (*(f"{each} jump dispatch" for each in _TO_A_VIP), *_UNTRANSLATED),
         "type nat hook output priority -99; policy accept;",
     ),
     "nat_post": Chain(
