@@ -68,12 +68,17 @@ class Node:
         self.wait_booted()
 
     def wait_booted(self, timeout: float = BOOT_SECONDS) -> None:
-        """Wait until systemd has started everything. Raise LabError with the failed units if it does not."""
+        """Wait until systemd has started everything. Raise LabError with the failed units and their log if not."""
         state = wait_booted(self.pid, timeout)
         if state == "running":
             return
         failed = run(enter(self.pid, ["systemctl", "--failed", "--plain", "--no-legend"]), check=False).stdout.strip()
-        raise LabError(f"{self.name} did not boot cleanly ({state or 'no state'}): {failed or 'no failed unit listed'}")
+        units = [line.split()[0] for line in failed.splitlines()]
+        log = [run(enter(self.pid, ["journalctl", "-n20", "-qu", unit]), check=False).stdout for unit in units]
+        raise LabError(
+            f"{self.name} did not boot cleanly ({state or 'no state'}): {failed or 'no failed unit listed'}\n"
+            + "".join(log)
+        )
 
     def shut_down(self, timeout: int = 20) -> None:
         """Shut the node down, and kill it after `timeout` seconds."""
