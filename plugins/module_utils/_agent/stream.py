@@ -186,7 +186,7 @@ class TlsStream(Stream):
                 raise CheckFailed(f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}") from error
             finally:
                 # After an error this is the alert, which tells the server more than a closed connection.
-                if self._outgoing.pending:
+                if self._outgoing.pending > 0:
                     await super().send(self._outgoing.read())
             received = await super().receive()
             if received:

@@ -406,7 +406,7 @@ class TestDns:
     @pytest.mark.parametrize("length", [16_000, 65_000])
     def test_a_long_answer_of_pointers_to_pointers(self, length: int) -> None:
         def answer(request: bytes) -> bytes:
-            pointers = b"".join(b"\xc0" + bytes([12]) + b"\0\1\0\1\0\0\0\0\0\0" for _ in range(length // 12))
+            pointers = b"".join(b"\xc0" + bytes([12]) + b"\0\1\0\1\0\0\0\0\0\0" for _number in range(length // 12))
             return request[:2] + b"\x80\0\0\1\xff\xff\0\0\0\0" + request[12:] + pointers
 
         result = run_datagram_check(answer, "dns", query="a")
