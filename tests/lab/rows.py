@@ -22,11 +22,7 @@ from .waiting import PATIENCE, wait_until
 
 FAMILIES = (4, 6)
 
-RUNTIME = "/var/lib/evenflow/runtime.json"
-"""The file with the runtime state of a node: drains and ramps."""
-
-HEALTH = "/var/lib/evenflow/health.json"
-"""The file with the health of a node's backends."""
+_STATE_FILES = ("/var/lib/evenflow/runtime.json", "/var/lib/evenflow/health.json")
 
 # Unanswered packets of five servers: each has sent several times.
 _SPOKEN = 20
@@ -119,12 +115,21 @@ def cure(node: Node, *paths: str) -> None:
     node.run(["rm", "-f", *[f"/run/lab-http/sick/health/{path}" for path in paths]])
 
 
+def runtime_state(node: Node) -> dict[str, Any]:
+    """Return the runtime state in a node's files: drains, ramps and health. A node writes no file for what is empty."""
+    state: dict[str, Any] = {"drains": {}, "ramps": {}, "health": {}}
+    for path in _STATE_FILES:
+        content = node.run(["cat", path], check=False).stdout
+        state.update(json.loads(content) if content else {})
+    return state
+
+
 def states(lab: Lab, name: str, node: str = "lb1") -> str:
     """Return the health states of a listener's backends on a node, in the order of their addresses.
 
     They are read from the node's file, because a run of the module takes seconds.
     """
-    records = json.loads(lab.node(node).get(HEALTH))["health"].items()
+    records = runtime_state(lab.node(node))["health"].items()
     by_address = sorted((key.split("/")[1], health["state"]) for key, health in records if key.startswith(f"{name}/"))
     return " ".join(state for _address, state in by_address)
 
@@ -153,7 +158,7 @@ def wait_for_connections(client: Node, port: int, count: int) -> None:
 def forget_removed(fleet: Fleet, node: Node) -> None:
     """Remove the guards for backends that earlier tests removed, which would leave the table in five minutes."""
     node.run(["systemctl", "stop", "evenflow.service"])
-    node.run(["rm", "-f", RUNTIME, HEALTH])
+    node.run(["rm", "-f", *_STATE_FILES])
     fleet.module(node.name, "lb_config", listeners=[])
     node.run(["systemctl", "start", "evenflow.service"])
 

@@ -19,13 +19,13 @@ from lab import Lab, Node
 from lab.fleet import Fleet, ModuleFailed
 from lab.rows import (
     FAMILIES,
-    RUNTIME,
     agent_pid,
     cure,
     forget_flows,
     heal,
     http_check,
     listener,
+    runtime_state,
     sicken,
     target,
     vip,
@@ -101,7 +101,7 @@ def _of(records: list[Record], name: str) -> list[Record]:
 
 def _deadlines(node: Node) -> dict[str, float]:
     """Return the deadline of each drained backend, in seconds since the epoch, from the node's runtime state."""
-    drains = json.loads(node.get(RUNTIME))["drains"]
+    drains = runtime_state(node)["drains"]
     return {key: drain["deadline"] for key, drain in drains.items() if drain["cause"] == "drained"}
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import time
@@ -19,11 +18,11 @@ from lab.fleet import Fleet
 from lab.observers import TableWatch
 from lab.rows import (
     FAMILIES,
-    RUNTIME,
     cure,
     heal,
     http_check,
     listener,
+    runtime_state,
     sicken,
     states,
     target,
@@ -255,7 +254,7 @@ def test_slow_start(fleet: Fleet, lab: Lab, client: Node) -> None:
     wait_for_states(lab, "rises", "healthy healthy unhealthy")
     # The other backends joined when the listener was added, and rise as well.
     balancer = lab.node("lb1")
-    wait_until(lambda: not json.loads(balancer.get(RUNTIME))["ramps"], "the others have risen")
+    wait_until(lambda: not runtime_state(balancer)["ramps"], "the others have risen")
     cured = time.time()
     cure(lab.node("b3"), "rises")
     wait_for_states(lab, "rises", "healthy healthy healthy")

@@ -18,12 +18,12 @@ from lab.fleet import Fleet, ModuleFailed
 from lab.observers import TableWatch
 from lab.rows import (
     FAMILIES,
-    RUNTIME,
     agent_pid,
     forget_removed,
     heal,
     http_check,
     listener,
+    runtime_state,
     target,
     vip,
     wait_for_connections,
@@ -209,7 +209,7 @@ def test_repairs_converge(fleet: Fleet, lab: Lab, client: Node, served: list[str
 def test_row_45_the_agent_is_killed(fleet: Fleet, lab: Lab, client: Node, served: list[str]) -> None:
     """Row 45: killed 20 times under load: 0 failed requests, no health flap, no rule change."""
     node = lab.node("lb1")
-    assert not json.loads(node.get(RUNTIME))["drains"], "time would change the table"
+    assert not runtime_state(node)["drains"], "time would change the table"
     before = _state(node)
     cursor = node.run(["journalctl", "-u", AGENT, "-n0", "--show-cursor", "-q"]).stdout.split("cursor: ")[1].strip()
     pids: set[str] = set()
