@@ -13,7 +13,7 @@ import socket
 import struct
 
 from .._state.health import CheckResult
-from .stream import Pace, raise_if_local
+from .stream import Pace, raise_if_local, send_datagram
 from .target import CheckFailed, Target
 
 _PROTOCOLS = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
@@ -34,11 +34,7 @@ async def ping(target: Target) -> CheckResult:
         raise_if_local(connection.connect_ex((target.address, 0)))
         number = next(_sequence) & 0xFFFF
         identity, payload = os.getpid() & 0xFFFF, os.urandom(16)
-        try:
-            connection.send(_request(_REQUESTS[family], identity, number, payload))
-        except OSError as error:
-            raise_if_local(error.errno or 0)
-            raise
+        send_datagram(connection, _request(_REQUESTS[family], identity, number, payload))
         pace = Pace()
         while True:
             await pace.wait()

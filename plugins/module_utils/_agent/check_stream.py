@@ -12,7 +12,7 @@ import struct
 from typing import Callable
 
 from .._state.health import CheckResult
-from .stream import Pace, connect, proxy_header, raise_if_local
+from .stream import Pace, connect, proxy_header, send_datagram
 from .target import CheckFailed, Target, quoted
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -54,11 +54,7 @@ async def exchange(target: Target, request: bytes, is_answer: Callable[[bytes], 
     """Send a datagram and return the first one that is an answer to it; others are ignored."""
     connection = await connect(target, socket.SOCK_DGRAM)
     try:
-        try:
-            connection.send(request)
-        except OSError as error:
-            raise_if_local(error.errno or 0)
-            raise
+        send_datagram(connection, request)
         pace = Pace()
         while True:
             await pace.wait()

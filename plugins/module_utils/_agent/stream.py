@@ -61,6 +61,15 @@ async def connect(target: Target, kind: socket.SocketKind = socket.SOCK_STREAM) 
     return connection
 
 
+def send_datagram(connection: socket.socket, data: bytes) -> None:
+    """Send a datagram to the peer of a socket. Raise NotChecked where the reason of an error is on this node."""
+    try:
+        connection.send(data)
+    except OSError as error:
+        raise_if_local(error.errno or 0)
+        raise
+
+
 def raise_if_local(code: int) -> None:
     """Raise an error if a packet could not be sent for a reason on the node.
 

@@ -105,17 +105,17 @@ def group(
         **admitted.chains,
         **_limit_chains(listener),
         **_spill_chains(listener),
-        **_chains(listener, slots, settings),
+        **_chains(listener, list(admitted.chains), slots, settings),
         **_later_chains(listener, settings),
     }
     return Group(chains, {**admitted.sets, **_sets(listener, slots, settings, uncounted, dealing)})
 
 
-def _chains(listener: Listener, slots: SlotTable, settings: Settings) -> dict[str, Chain]:
+def _chains(listener: Listener, admitting: list[str], slots: SlotTable, settings: Settings) -> dict[str, Chain]:
     name = chain_name(listener.name)
     if not slots.size:
         return {name: Chain(("drop",))}
-    admit = [f"jump {name}" for name in admission.group(listener).chains]
+    admit = [f"jump {admits}" for admits in admitting]
     end = [*_limits(listener), *_set_timeout(listener), "goto to_backend"]
     choice = [*_draw(listener, slots, settings), *_spill(listener)]
     if not listener.keeps_sessions:

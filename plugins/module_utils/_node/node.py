@@ -175,7 +175,7 @@ class Node:
         self._applied = Applied(self._store)
         self._boot_files = BootFiles(self._store.state_dir)
         self._unfinished = Unfinished(self._store)
-        self._parts: dict[str, _Part] = {}
+        self._parts: dict[Callable[[Listener], bool], _Part] = {}
 
     def change(
         self,
@@ -266,7 +266,7 @@ class Node:
         :raises NodeError: the node could not be read or changed.
         """
         with self._store.lock():
-            least_conn = self._read_part("lc and wlc", lambda listener: listener.is_least_conn)
+            least_conn = self._read_part(_has_shares)
             runtime_before = self._store.runtime()
             listeners = effective(least_conn.configuration, runtime_before)
             runtime_after = replace(runtime_before, shares=choose(listeners, least_conn.ids))
@@ -284,7 +284,7 @@ class Node:
         :raises NodeError: the node could not be read or changed.
         """
         with self._store.lock():
-            part = self._read_part("limits", has_dealt_limit)
+            part = self._read_part(has_dealt_limit)
             runtime_before = self._store.runtime()
             effective_part = effective(part.configuration, runtime_before)
             limits = {limit.name: limit for limit in limits_of(effective_part, part.ids) if limit.is_dealt}
@@ -482,17 +482,21 @@ class Node:
                 self._store.save_runtime(runtime_before, saved)
             self._unfinished.withdraw()
 
-    def _read_part(self, name: str, is_chosen: Callable[[Listener], bool]) -> _Part:
+    def _read_part(self, is_chosen: Callable[[Listener], bool]) -> _Part:
         """Return a part of the configuration, computed once for each file.
 
-        :param is_chosen: returns whether a listener belongs to the part.
+        :param is_chosen: returns whether a listener belongs to the part; not a closure, because the part is kept by it.
         """
         stamp = self._store.stamp()
-        if name not in self._parts or self._parts[name].stamp != stamp:
+        if is_chosen not in self._parts or self._parts[is_chosen].stamp != stamp:
             configuration = Configuration.from_document(self._store.configuration())
             listeners = Configuration(tuple(filter(is_chosen, configuration.listeners)))
-            self._parts[name] = _Part(stamp, configuration.fingerprint, listeners, backend_ids(configuration))
-        return self._parts[name]
+            self._parts[is_chosen] = _Part(stamp, configuration.fingerprint, listeners, backend_ids(configuration))
+        return self._parts[is_chosen]
+
+
+def _has_shares(listener: Listener) -> bool:
+    return listener.is_least_conn
 
 
 def _left(limit: Limit, runtime: Runtime, buckets: Mapping[tuple[str, Any], Bucket]) -> int | None:
