@@ -11,8 +11,17 @@ from typing import Mapping
 from .._nft.limits import MOST, Limit
 from .._node.node import Node
 
-LOW = 4
-"""Flows are counted while fewer than one of this number of a bucket's places are left: to list them all takes long."""
+FEW = 4
+"""Flows are counted at every tick while fewer than one of this number of a limit's places are left."""
+
+HALF = 2
+"""Flows are counted at some ticks while fewer than one of this number of a limit's places are left.
+
+Flows that end put no place into the bucket until the next count. So at least half of the free places are in it.
+"""
+
+SOME = 4
+"""One of this number of ticks counts flows although places are not few: to list all flows takes long."""
 
 
 class LimitLoop:
@@ -20,6 +29,7 @@ class LimitLoop:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._ticks = 0
 
     def tick(self) -> bool:
         """Deal places of limits that have few left. To be called every :data:`~.._schedule.least_conn.TICK` seconds.
@@ -27,8 +37,9 @@ class LimitLoop:
         :returns: whether a table changed.
         :raises NodeError: the node could not be read or changed.
         """
-        return self._node.deal_places(_is_due)
+        self._ticks = (self._ticks + 1) % SOME
+        return self._node.deal_places(self._is_due)
 
-
-def _is_due(limits: Mapping[str, Limit], left: Mapping[str, int]) -> bool:
-    return any(number * LOW < min(limits[name].maximum, MOST) for name, number in left.items())
+    def _is_due(self, limits: Mapping[str, Limit], left: Mapping[str, int]) -> bool:
+        part = FEW if self._ticks else HALF
+        return any(number * part < min(limits[name].maximum, MOST) for name, number in left.items())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 import pytest
-from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.limit_loop import LimitLoop
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.limit_loop import SOME, LimitLoop
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.limits import MOST, Limit
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node.node import Node
 
@@ -30,9 +30,18 @@ class FakeNode:
 
 
 @pytest.mark.parametrize(
-    ("small", "large", "is_counted"),
-    [(100, MOST, False), (25, MOST // 4, False), (24, MOST, True), (0, MOST, True), (100, MOST // 4 - 1, True)],
+    ("small", "large", "counted"),
+    [
+        (100, MOST, 0),
+        (50, MOST // 2, 0),
+        (49, MOST, 2),
+        (100, MOST // 2 - 1, 2),
+        (25, MOST // 4, 2),
+        (24, MOST, 2 * SOME),
+        (0, MOST, 2 * SOME),
+        (100, MOST // 4 - 1, 2 * SOME),
+    ],
 )
-def test_flows_are_counted_only_where_few_places_are_left(small: int, large: int, is_counted: bool) -> None:
+def test_flows_are_counted_the_more_often_the_fewer_places_are_left(small: int, large: int, counted: int) -> None:
     loop = LimitLoop(cast(Node, FakeNode({"small": small, "large": large})))
-    assert [loop.tick() for _tick in range(3)] == [is_counted] * 3
+    assert sum(loop.tick() for _tick in range(2 * SOME)) == counted
