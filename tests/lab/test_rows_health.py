@@ -1,14 +1,15 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rows 9, 22, 23, 26 to 29 and 31: which backends get new flows as checks succeed and fail."""
+"""Rows 9, 22, 23, 26 to 29, 31 and 59: which backends get new flows as checks succeed and fail."""
 
 from __future__ import annotations
 
 import random
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from lab.fleet import Fleet
 from lab.observers import TableWatch
 from lab.rows import (
     FAMILIES,
+    agent_pid,
     cure,
     heal,
     http_check,
@@ -29,6 +31,7 @@ from lab.rows import (
     vip,
     wait_for_states,
 )
+from lab.topology import BACK
 from lab.traffic import Record, failures, finish, run_load, shares, start_load, wait_for_records
 from lab.waiting import wait_until
 
@@ -240,6 +243,51 @@ def test_row_31_datagrams_of_a_client_that_never_pauses(fleet: Fleet, lab: Lab, 
     assert not shares(late["empty"])
     # No listener has the VIP any more.
     assert not shares(late["gone"])
+
+
+@contextmanager
+def _without_descriptors(node: Node) -> Iterator[None]:
+    """Let the node's agent open no file and no socket for the length of the block."""
+    pid = agent_pid(node)
+    limits = node.run(["prlimit", "--pid", pid, "--nofile", "--noheadings", "--raw", "--output", "SOFT,HARD"]).stdout
+    node.run(["prlimit", "--pid", pid, f"--nofile=3:{limits.split()[1]}"])
+    try:
+        yield
+    finally:
+        assert agent_pid(node) == pid, "the agent has not lived through it"
+        node.run(["prlimit", "--pid", pid, f"--nofile={':'.join(limits.split())}"])
+
+
+@contextmanager
+def _without_backend_network(node: Node) -> Iterator[None]:
+    """Take the node's interface on the backends' network down for the length of the block."""
+    keeps_addresses = f"net.ipv6.conf.{BACK.name}.keep_addr_on_down"
+    node.run(["sysctl", "-qw", f"{keeps_addresses}=1"])
+    node.run(["ip", "link", "set", BACK.name, "down"])
+    try:
+        yield
+    finally:
+        node.run(["ip", "link", "set", BACK.name, "up"])
+        node.run(["sysctl", "-qw", f"{keeps_addresses}=0"])
+
+
+@pytest.mark.parametrize("trouble", [_without_descriptors, _without_backend_network])
+def test_row_59_trouble_on_the_node(
+    fleet: Fleet, lab: Lab, trouble: Callable[[Node], AbstractContextManager[None]]
+) -> None:
+    """Row 59: checks that the node cannot make change no state, and go on when it can."""
+    node = lab.node("lb1")
+    fleet.configure([_web(lab, "local", 29)])
+    wait_for_states(lab, "local", "healthy healthy healthy")
+    sicken(lab.node("b1"), "local")
+    wait_for_states(lab, "local", "unhealthy healthy healthy")
+    with trouble(node):
+        cure(lab.node("b1"), "local")
+        # Three times as long as it takes to make backends unhealthy.
+        time.sleep(6)
+        assert states(lab, "local") == "unhealthy healthy healthy"
+    sicken(lab.node("b2"), "local")
+    wait_for_states(lab, "local", "healthy unhealthy healthy")
 
 
 def test_slow_start(fleet: Fleet, lab: Lab, client: Node) -> None:

@@ -18,12 +18,12 @@ def notify(**variables: str) -> None:
     if not address:
         return
     text = "\n".join(f"{name}={value}" for name, value in variables.items())
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.sendto(text.encode("utf-8"), "\0" + address[1:] if address.startswith("@") else address)
-        except OSError:
-            # The agent works without a service manager too.
-            pass
+    except OSError:
+        # The agent works without a service manager too, and while it has no descriptor to report with.
+        pass
 
 
 def watchdog_interval() -> float | None:

@@ -10,6 +10,7 @@ import logging
 import os
 from typing import Any, Callable, Sequence
 
+from .._errors import EvenflowError
 from .._node import agent_status
 from .._system.store import Store
 from .notify import notify
@@ -96,5 +97,5 @@ class Status:
                     "late_checks": self._late_checks,
                 },
             )
-        except OSError as error:
-            log.error("%s: %s", error.filename, error.strerror)
+        except (EvenflowError, OSError) as error:
+            log.error("the agent's report: %s", error)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from pathlib import Path
 
@@ -29,4 +31,13 @@ def test_the_service_manager_receives_notifications(tmp_path: Path, monkeypatch:
 
 def test_a_missing_service_manager_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "missing"))
+    notify(READY="1")
+
+
+def test_a_process_without_descriptors_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_arguments: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setenv("NOTIFY_SOCKET", "@evenflow-test")
+    monkeypatch.setattr(socket, "socket", exhausted)
     notify(READY="1")
