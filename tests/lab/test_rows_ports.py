@@ -82,7 +82,7 @@ def test_row_11_icmp_and_fragments(fleet: Fleet, lab: Lab, client: Node, family:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_row_11_path_mtu(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
     """Row 11 (path MTU): large answers pass a narrow link: the node's own "too big" reaches the backend."""
-    fleet.configure([listener(lab, "web", family, 12)])
+    fleet.configure([listener(lab, "web", family, 12, scheduler="wrr")])
     lab.route("lb1")
     node = lab.node("lb1")
     # Remove what backends have learned about the path to the client.
