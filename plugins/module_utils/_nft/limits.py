@@ -36,7 +36,7 @@ DEALT = "dealt"
 BUCKETS = "bucket"
 """The set of the buckets of these backends. Each counts the flows that asked for a place."""
 
-LAST = "bucket_last"
+LAST = "last_place"
 """The set of buckets that are empty when the last place is taken."""
 
 EXACT = 16

@@ -231,7 +231,7 @@ def _spill_chains(listener: Listener) -> dict[str, Chain]:
 def _limits(listener: Listener) -> list[str]:
     rules = []
     if listener.max_connections > EXACT:
-        rules.append(f"jump places_{listener.name}")
+        rules.append(f"jump limited_{listener.name}")
     elif listener.max_connections:
         rules.append(_count(listener))
     if listener.is_limited:
@@ -254,7 +254,7 @@ def _limit_chains(listener: Listener) -> dict[str, Chain]:
     return {
         listener_chain_name(name, Dealing.SOME): Chain((take,)),
         listener_chain_name(name, Dealing.FIRST): Chain((take, _count(listener))),
-        f"places_{name}": Chain((f"meta nfproto vmap @{dealt_map_name(name)}", _count(listener))),
+        f"limited_{name}": Chain((f"meta nfproto vmap @{dealt_map_name(name)}", _count(listener))),
     }
 
 

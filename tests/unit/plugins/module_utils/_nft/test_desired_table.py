@@ -430,3 +430,26 @@ def test_shares_of_the_runtime_state_replace_slots_only(scheduler: str) -> None:
     assert before.sets["slots_web"] == stale.sets["slots_web"]
     share = Counter(content(before.sets["slots_web"].elements).values())[second]
     assert share == (128 if scheduler == "lc" else 192)
+
+
+def test_no_name_of_a_listener_makes_one_of_its_objects_a_shared_one() -> None:
+    """Objects of listeners are named after them, so a listener may have the name of the end of a shared object."""
+    shared = set(STATIC_CHAINS) | set(SHARED_SETS)
+    ends = {name[at + 1 :].replace("_", "-") for name in shared for at, letter in enumerate(name) if letter == "_"}
+    for end in sorted(ends):
+        backends = [backend("198.19.0.1", max_connections=40), backend("198.19.0.2", max_connections=4)]
+        own = table_of(
+            listener(
+                end,
+                *backends,
+                max_connections=100,
+                scheduler="wrr",
+                session_affinity="client_ip",
+                source_ranges=["198.18.0.0/24"],
+                max_connection_rate={"rate": 10, "burst": 10},
+                max_connection_rate_per_client={"rate": 10, "burst": 35, "prefix": 24},
+                max_connections_per_client={"limit": 20, "prefix": None},
+                log_config={"enable": True, "sample_rate": 1.0},
+            )
+        ).listeners[end]
+        assert not shared & (set(own.chains) | set(own.sets)), end

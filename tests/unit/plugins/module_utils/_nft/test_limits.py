@@ -202,7 +202,7 @@ def test_what_deals_places() -> None:
         f"add element inet evenflow bucket {{ {first} counter limit rate over 1/week burst 20 packets, "
         f"{second} counter limit rate over 1/week burst 1 packets }}",
         f"add element inet evenflow dealt {{ {first} : goto places_some, {second} : goto places_none }}",
-        f"add element inet evenflow bucket_last {{ {first} limit rate over 1/week burst 19 packets }}",
+        f"add element inet evenflow last_place {{ {first} limit rate over 1/week burst 19 packets }}",
         "add element inet evenflow bucket_web { ipv4 counter limit rate over 1/week burst 25 packets }",
         "add element inet evenflow dealt_web { ipv4 : goto first_web }",
         f"add element inet evenflow full {{ {first} }}",
