@@ -108,7 +108,7 @@ def test_row_39_dealt_places(fleet: Fleet, lab: Lab, client: Node, family: int, 
     fleet.configure([stream])
     lab.route("lb1")
     node, address = lab.node("lb1"), [target(vip(family, 37), 80)]
-    _wait_for_dealing(node, "places_some")
+    _wait_for_places(node, 150)
     held = start_load(client, "stream", address, count=150, timeout=20)
     wait_for_connections(client, 80, 150)
     full = {"b1": 40, "b2": 50, "b3": 60}
@@ -119,7 +119,7 @@ def test_row_39_dealt_places(fleet: Fleet, lab: Lab, client: Node, family: int, 
     fleet.configure([stream])
     assert len(failures(run_load(client, "stream", address, count=10, seconds=1, timeout=5))) == 10
     node.run(["nft", "delete", "table", "inet", "evenflow"])
-    _wait_for_dealing(node, "places_none")
+    _wait_for_no_place(node)
     assert len(failures(run_load(client, "stream", address, count=10, seconds=1, timeout=5))) == 10
     node.run(["systemctl", "kill", "--signal=KILL", "evenflow.service"])
     assert len(failures(run_load(client, "stream", address, count=10, seconds=1, timeout=5))) == 10
@@ -130,17 +130,12 @@ def test_row_39_dealt_places(fleet: Fleet, lab: Lab, client: Node, family: int, 
     ended = [record for record in finish(held) if record.kind == "stream"]
     assert not failures(ended), failures(ended)[:3]
     _wait_for_no_flows(node, family, vip(family, 37))
-    _wait_for_dealing(node, "places_some")
-    # At least half of the free places can be taken at once, and the others after the agent has looked again.
-    again = []
-
-    def fill() -> int:
-        again.append(start_load(client, "stream", address, count=150 - sum(held_connections(lab).values()), timeout=20))
-        time.sleep(1)
-        return sum(held_connections(lab).values())
-
-    wait_until(fill, "all places are taken", accepts=lambda seen: seen == 150)
+    _wait_for_places(node, 150)
+    again = start_load(client, "stream", address, count=150, timeout=20)
+    wait_for_connections(client, 80, 150)
     assert held_connections(lab) == full
+    ended = [record for record in finish(again) if record.kind == "stream"]
+    assert not failures(ended), failures(ended)[:3]
 
 
 @pytest.mark.nft
@@ -151,33 +146,41 @@ def test_row_39_dealt_listener_limit(fleet: Fleet, lab: Lab, client: Node, famil
     fleet.configure([listener(lab, "stream", family, 36, ports=[80], port=7000, scheduler="wrr", max_connections=50)])
     lab.route("lb1")
     node, address = lab.node("lb1"), [target(vip(family, 36), 80)]
-    _wait_for_dealing(node, "some_stream", name="dealt_stream")
+    _wait_for_places(node, 50, "stream")
     held = start_load(client, "stream", address, count=50)
     wait_for_connections(client, 80, 50)
     refused = failures(run_load(client, "stream", address, count=5, seconds=1))
     assert [record.error for record in refused] == ["Connection refused"] * 5
     assert not failures(finish(held))
     _wait_for_no_flows(node, family, vip(family, 36))
-    _wait_for_dealing(node, "some_stream", name="dealt_stream")
-    wait_until(
-        lambda: not failures(run_load(client, "stream", address, count=15, seconds=1)),
-        "places are free again",
-    )
+    _wait_for_places(node, 50, "stream")
+    assert not failures(run_load(client, "stream", address, count=50, seconds=3))
 
 
-def _wait_for_dealing(node: Node, *chains: str, name: str = "dealt") -> None:
-    """Wait until the agent has dealt the places of all limits in a way that the names of these chains begin with."""
+def _dealt(node: Node, listener: str = "") -> list[str]:
+    """Return the chains that take places of backends' limits, or of a listener's."""
+    name = f"dealt_{listener}" if listener else "dealt"
+    listed = node.run(["nft", "list", "map", "inet", "evenflow", name], check=False).stdout
+    return re.findall(r": goto (\w+)", listed)
 
-    def dealt() -> list[str]:
-        return re.findall(
-            r": goto (\w+)", node.run(["nft", "list", "map", "inet", "evenflow", name], check=False).stdout
-        )
 
-    wait_until(
-        dealt,
-        f"{name}: {', '.join(chains)}",
-        accepts=lambda seen: seen and all(each.startswith(chains) for each in seen),
-    )
+def _wait_for_no_place(node: Node) -> None:
+    """Wait until the agent has seen that the backends have no place."""
+    wait_until(lambda: _dealt(node), "no place", accepts=lambda seen: seen and set(seen) == {"places_none"})
+
+
+def _wait_for_places(node: Node, number: int, listener: str = "") -> None:
+    """Wait until so many places of backends' limits, or of a listener's, are left, and the kernel counts no more."""
+
+    def left() -> int:
+        if any("first" in chain for chain in _dealt(node, listener)):
+            return 0
+        names = [f"{name}_{listener}" if listener else name for name in ("bucket", "spare")]
+        listed = [node.run(["nft", "list", "set", "inet", "evenflow", name], check=False).stdout for name in names]
+        buckets = re.findall(r"packets (\d+) bytes \d+ limit rate over 1/week burst (\d+)", " ".join(listed))
+        return sum(max(0, int(places) - int(asked)) for asked, places in buckets)
+
+    wait_until(left, f"{number} places are left", accepts=lambda seen: seen == number)
 
 
 @pytest.mark.quiet
@@ -195,7 +198,7 @@ def _wait_for_dealing(node: Node, *chains: str, name: str = "dealt") -> None:
 def test_row_57_half_open_flows(
     fleet: Fleet, lab: Lab, client: Node, family: int, kind: str, count: int, limited: str
 ) -> None:
-    """Row 57: a limit of 100 has room for 48 flows at once 10 s after the end of spoofed SYNs, or of bare ACKs."""
+    """Row 57: a limit of 100 has room for 100 flows at once 10 s after the end of spoofed SYNs, or of bare ACKs."""
     stream = listener(lab, "stream", family, 57, ports=[80], port=7000, scheduler="wrr")
     if limited == "listener":
         stream["max_connections"] = 100
@@ -215,8 +218,7 @@ def test_row_57_half_open_flows(
         refused = failures(run_load(client, "stream", [target(address, 80)], count=1, seconds=0.1, timeout=1))
         assert refused, "the attack did not fill the limit"
         time.sleep(max(0.0, end - time.monotonic()))
-        # Where the agent deals places, at least half of the free ones can be taken at once.
-        held = run_load(client, "stream", [target(address, 80)], count=48, seconds=3, timeout=5)
+        held = run_load(client, "stream", [target(address, 80)], count=100, seconds=3, timeout=5)
     assert not failures(held), [record.error for record in failures(held)][:3]
 
 

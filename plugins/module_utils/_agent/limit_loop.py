@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from typing import Mapping
+import time
+from typing import Callable, Mapping
 
 from .._nft.limits import MOST, Limit
 from .._node.node import Node
@@ -14,32 +15,40 @@ from .._node.node import Node
 FEW = 4
 """Flows are counted at every tick while fewer than one of this number of a limit's places are left."""
 
-HALF = 2
-"""Flows are counted at some ticks while fewer than one of this number of a limit's places are left.
+PAUSE_SECONDS = 1.0
+"""Seconds until flows are counted again although places are not few, so that those of ended flows can be taken."""
 
-Flows that end put no place into the bucket until the next count. So at least half of the free places are in it.
-"""
-
-SOME = 4
-"""One of this number of ticks counts flows although places are not few: to list all flows takes long."""
+PAUSE_FACTOR = 50
+"""The pause is at least this multiple of what counting took: to list all flows of a busy node takes long."""
 
 
 class LimitLoop:
-    """Deals the places of a node's limits."""
+    """Deals the places of a node's limits.
 
-    def __init__(self, node: Node) -> None:
+    :param clock: seconds that only grow.
+    """
+
+    def __init__(self, node: Node, clock: Callable[[], float] = time.monotonic) -> None:
         self._node = node
-        self._ticks = 0
+        self._clock = clock
+        self._pause_end = 0.0
+        self._has_counted = False
 
     def tick(self) -> bool:
-        """Deal places of limits that have few left. To be called every :data:`~.._schedule.least_conn.TICK` seconds.
+        """Deal places of limits. To be called every :data:`~.._schedule.least_conn.TICK` seconds.
 
         :returns: whether a table changed.
         :raises NodeError: the node could not be read or changed.
         """
-        self._ticks = (self._ticks + 1) % SOME
-        return self._node.deal_places(self._is_due)
+        began, self._has_counted = self._clock(), False
+        try:
+            return self._node.deal_places(self._is_due)
+        finally:
+            if self._has_counted:
+                ended = self._clock()
+                self._pause_end = ended + max(PAUSE_SECONDS, PAUSE_FACTOR * (ended - began))
 
     def _is_due(self, limits: Mapping[str, Limit], left: Mapping[str, int]) -> bool:
-        part = FEW if self._ticks else HALF
-        return any(number * part < min(limits[name].maximum, MOST) for name, number in left.items())
+        part = FEW if self._clock() < self._pause_end else 1
+        self._has_counted = any(number * part < min(limits[name].maximum, MOST) for name, number in left.items())
+        return self._has_counted

@@ -23,7 +23,7 @@ from .._state.eligibility import Selection, accepts, drops, is_healthy, select
 from .._state.fate import fates
 from .._state.runtime import EMPTY_RUNTIME, Runtime
 from . import forward_policy
-from .limits import BACKENDS, BUCKETS, DEALT, EXACT, LAST, Dealing, backend_limit_name, over
+from .limits import BACKENDS, BUCKETS, DEALT, EXACT, LAST, SPARES, Dealing, backend_limit_name, over
 from .listener_chains import chain_name, group, log_name, refresh_name, timeouts
 from .objects import DesiredTable, Group, Set, SetKind
 from .static_rules import KERNEL_OWNED, SHARED_SETS, STATIC_CHAINS, SYMMETRIC_PORTS, dispatch_key
@@ -199,7 +199,9 @@ def _add_backends(
         if dealing:
             elements[DEALT][mark] = f"goto places_{dealing}"
             elements[BUCKETS][mark] = None
-            if dealing in (Dealing.FIRST, Dealing.SOME):
+            if Dealing(dealing).uses_spare:
+                elements[SPARES][mark] = None
+            if Dealing(dealing).uses_last:
                 elements[LAST][mark] = None
     staying = [mark for mark, backend in pairs if not backend.is_leaving]
     if listener.keeps_sessions:

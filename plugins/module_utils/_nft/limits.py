@@ -6,7 +6,8 @@
 
 The kernel counts the flows of every limit (``ct count``), but walks a list of all of them for a new flow. So the agent
 deals places of limits above :data:`EXACT`: a bucket in the kernel, which is never filled again, lets as many new flows
-pass as there are places, in constant time. The agent counts flows and deals again.
+pass as there are places, in constant time. The agent counts flows and deals again. A limit has two buckets, so that one
+can be dealt anew while flows take places from the other.
 
 The kernel counts from the moment an element is made. One that is made anew, because its limit was edited, the table was
 lost or no agent deals any more, does not count the flows that live then. These are subtracted from the limit until
@@ -34,10 +35,13 @@ DEALT = "dealt"
 """The map of the backends whose places are dealt, to the chain that takes a place."""
 
 BUCKETS = "bucket"
-"""The set of the buckets of these backends. Each counts the flows that asked for a place."""
+"""The set of the main buckets of these backends. Each counts the flows that asked for a place."""
+
+SPARES = "spare"
+"""The set of their spare buckets."""
 
 LAST = "last_place"
-"""The set of buckets that are empty when the last place is taken."""
+"""The set of buckets that are empty when the last place of both is taken."""
 
 EXACT = 16
 """Limits up to this are counted by the kernel alone: to walk so short a list is cheap."""
@@ -67,16 +71,67 @@ A flow that is forgotten while a segment is repeated is picked up again.
 
 
 class Dealing(StrEnum):
-    """How the places of a limit are dealt.
+    """Which buckets flows take the places of a limit from.
 
-    FIRST: flows take a place from the bucket, and are counted by the kernel too, which has counted them until now.
-    SOME, ONE: from the bucket alone, which has several places, or one. NONE: there is no place.
+    FIRST: the main bucket, and the kernel counts too, because it has counted the flows until now. SOME, ONE: the main
+    bucket, which has several places, or one. SPARE: the spare bucket. BOTH: the spare bucket, then the main bucket.
+    NONE: there is no place.
     """
 
     FIRST = "first"
     SOME = "some"
     ONE = "one"
+    SPARE = "spare"
+    BOTH = "both"
     NONE = "none"
+
+    @property
+    def uses_main(self) -> bool:
+        """Whether flows take places from the main bucket."""
+        return self not in (Dealing.SPARE, Dealing.NONE)
+
+    @property
+    def uses_spare(self) -> bool:
+        """Whether flows take places from the spare bucket."""
+        return self in (Dealing.SPARE, Dealing.BOTH)
+
+    @property
+    def uses_last(self) -> bool:
+        """Whether a bucket of its own says which place of a backend is the last one."""
+        return self not in (Dealing.ONE, Dealing.NONE)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Numbers of places: in the main bucket, and in the spare one."""
+
+    main: int = 0
+    spare: int = 0
+
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.main + self.spare
+
+
+@dataclass(frozen=True)
+class Deal:
+    """How the places of a limit are dealt from now on.
+
+    :ivar main: the places of a new main bucket, ``None`` if it stays as it is.
+    :ivar spare: the same for the spare bucket.
+    :ivar total: the places in both, ``None`` if no new ones are dealt.
+    """
+
+    dealing: Dealing
+    main: int | None = None
+    spare: int | None = None
+    total: int | None = None
+
+    @property
+    def takes_away(self) -> bool:
+        """Whether flows take from one bucket less, so that flows can be counted and the other one be dealt anew."""
+        return self.total is None and self.dealing in (Dealing.SOME, Dealing.SPARE)
 
 
 @dataclass(frozen=True)
@@ -104,24 +159,37 @@ class Limit:
 
     @property
     def bucket_set(self) -> str:
-        """The set with its bucket."""
+        """The set with its main bucket."""
         return bucket_set_name(self.listener) if self.listener else BUCKETS
+
+    @property
+    def spare_set(self) -> str:
+        """The set with its spare bucket."""
+        return spare_set_name(self.listener) if self.listener else SPARES
 
     @property
     def dealt_map(self) -> str:
         """The map that leads to the chain that takes a place."""
         return dealt_map_name(self.listener) if self.listener else DEALT
 
-    def elements(self, dealing: Dealing, places: int = 0) -> dict[str, dict[Any, Any]]:
+    def elements(self, deal: Deal) -> dict[str, dict[Any, Any]]:
         """Return the elements with which its places are dealt, by the names of their sets."""
-        bucket = Element(f"counter limit rate over 1/week burst {max(1, places)} packets")
-        if self.listener:
-            chain = listener_chain_name(self.listener, dealing)
-            return {self.bucket_set: {self.key: bucket}, self.dealt_map: {self.key: f"goto {chain}"}}
-        elements: dict[str, dict[Any, Any]] = {BUCKETS: {self.key: bucket}, DEALT: {self.key: f"goto places_{dealing}"}}
-        if dealing in (Dealing.FIRST, Dealing.SOME):
-            elements[LAST] = {self.key: Element(f"limit rate over 1/week burst {max(1, places - 1)} packets")}
+        dealing = deal.dealing
+        chain = listener_chain_name(self.listener, dealing) if self.listener else f"places_{dealing}"
+        elements: dict[str, dict[Any, Any]] = {
+            self.bucket_set: {self.key: _bucket(deal.main)},
+            self.dealt_map: {self.key: f"goto {chain}"},
+        }
+        if dealing.uses_spare:
+            elements[self.spare_set] = {self.key: _bucket(deal.spare)}
+        if dealing.uses_last and not self.listener:
+            elements[LAST] = {self.key: Element(_rate((deal.total or 0) - 1))}
         return elements
+
+    def renewed(self, deal: Deal) -> set[str]:
+        """Return the names of the sets whose elements are made anew, although there are some already."""
+        numbers = {self.bucket_set: deal.main, self.spare_set: deal.spare, LAST: deal.total}
+        return {self.dealt_map, *(name for name, number in numbers.items() if number is not None)}
 
 
 @dataclass(frozen=True)
@@ -152,8 +220,13 @@ def listener_key(listener: Listener) -> str:
 
 
 def bucket_set_name(listener: str) -> str:
-    """Return the name of the set with the bucket of a listener's limit."""
+    """Return the name of the set with the main bucket of a listener's limit."""
     return f"bucket_{listener}"
+
+
+def spare_set_name(listener: str) -> str:
+    """Return the name of the set with the spare bucket of a listener's limit."""
+    return f"spare_{listener}"
 
 
 def dealt_map_name(listener: str) -> str:
@@ -161,9 +234,11 @@ def dealt_map_name(listener: str) -> str:
     return f"dealt_{listener}"
 
 
-def listener_chain_name(listener: str, dealing: Dealing | str) -> str:
+def listener_chain_name(listener: str, dealing: Dealing) -> str:
     """Return the name of the chain that takes a place of a listener's limit."""
-    return "refuse" if dealing == Dealing.NONE else f"{'first' if dealing == Dealing.FIRST else 'some'}_{listener}"
+    if dealing == Dealing.NONE:
+        return "refuse"
+    return f"{Dealing.SOME if dealing == Dealing.ONE else dealing}_{listener}"
 
 
 def over(maximum: int, uncounted: int) -> Element:
@@ -171,54 +246,66 @@ def over(maximum: int, uncounted: int) -> Element:
     return Element(f"ct count over {max(0, maximum - uncounted)}")
 
 
-def remaining(dealing: Dealing | None, bucket: Bucket | None) -> int:
+def remaining(dealing: Dealing | None, main: Bucket | None, spare: Bucket | None = None) -> Places:
     """Return the number of places that flows may still take."""
-    if dealing in (None, Dealing.NONE) or bucket is None:
-        return 0
-    return max(0, bucket.places - bucket.asked)
+    if dealing is None:
+        return Places()
+    return Places(
+        max(0, main.places - main.asked) if main and dealing.uses_main else 0,
+        max(0, spare.places - spare.asked) if spare and dealing.uses_spare else 0,
+    )
 
 
-def deal(maximum: int, dealing: Dealing | None, left: int, active: int) -> tuple[Dealing, int | None] | None:
+def deal(maximum: int, dealing: Dealing | None, left: Places, active: int) -> Deal | None:
     """Return how places of a limit are to be dealt.
 
     While flows are counted, all places that are left may be taken. So as many as there were before the count are set
-    aside, whether they are taken or not: active flows and places are never more than the limit together. At least half
-    of the places that are free are in the bucket.
+    aside, whether they are taken or not, and the others are put into an empty bucket: active flows and places are never
+    more than the limit together. If neither bucket is empty, the smaller one is taken away first.
 
     :param left: the remaining places, read before flows were counted.
-    :returns: how, with the number of places of a new bucket, or ``None`` if the bucket stays; ``None`` if nothing is to
-        change.
+    :returns: ``None`` if nothing is to change.
     """
-    if dealing is None or (dealing == Dealing.FIRST and maximum < active + left):
+    # Flows that took a place since it was read are in both numbers, so the result may be below zero.
+    free = maximum - active - left.total
+    if dealing is None or (dealing == Dealing.FIRST and free < 0):
         # No place is set aside for flows that come during the count, because the kernel counts too until the next time.
         # Flows that came during the last one have made too many.
         places = min(max(0, maximum - active), MOST)
-        return (Dealing.FIRST, places) if places else (Dealing.NONE, 0)
-    places = min(maximum - active - left, MOST)
-    # Flows that took a place since it was read are in both numbers, so the result may be below zero.
-    if places <= left:
-        return (Dealing.SOME, None) if dealing == Dealing.FIRST else None
-    return (Dealing.ONE if places == 1 else Dealing.SOME), places
+        return Deal(Dealing.FIRST if places else Dealing.NONE, main=places, total=places)
+    if left.main and left.spare:
+        smaller = min(left.main, left.spare)
+        if min(free + smaller, MOST) <= smaller:
+            return None
+        return Deal(Dealing.SOME) if smaller == left.spare else Deal(Dealing.SPARE, main=0)
+    places = min(free, MOST)
+    if places <= 0:
+        return Deal(Dealing.SOME) if dealing == Dealing.FIRST else None
+    total = left.total + places
+    if left.main:
+        return Deal(Dealing.BOTH, spare=places, total=total)
+    if left.spare:
+        return Deal(Dealing.BOTH, main=places, total=total)
+    return Deal(Dealing.ONE if total == 1 else Dealing.SOME, main=places, total=total)
 
 
-def deal_transaction(
-    before: Mapping[str, str], after: Mapping[str, tuple[Dealing, int | None]], limits: Mapping[str, Limit]
-) -> Transaction:
+def deal_transaction(before: Mapping[str, str], after: Mapping[str, Deal], limits: Mapping[str, Limit]) -> Transaction:
     """Return what deals places.
 
     :param before: how the places of limits were dealt before, by the limits' names.
-    :param after: how they are to be dealt, as :func:`deal` returns it.
+    :param after: how they are to be dealt.
     """
     added: dict[str, dict[Any, Any]] = {}
     deleted: dict[str, list[Any]] = {}
-    for name, (dealing, places) in after.items():
+    for name, each in after.items():
         limit = limits[name]
-        if name in before:
-            for set_name, elements in limit.elements(Dealing(before[name])).items():
-                if places is not None or set_name == limit.dealt_map:
-                    deleted.setdefault(set_name, []).extend(elements)
-        for set_name, elements in limit.elements(dealing, places or 0).items():
-            if places is not None or set_name == limit.dealt_map:
+        present = limit.elements(Deal(Dealing(before[name]))) if name in before else {}
+        needed, renewed = limit.elements(each), limit.renewed(each)
+        for set_name, elements in present.items():
+            if set_name in renewed or set_name not in needed:
+                deleted.setdefault(set_name, []).extend(elements)
+        for set_name, elements in needed.items():
+            if set_name in renewed or set_name not in present:
                 added.setdefault(set_name, {}).update(elements)
     transaction = Transaction()
     for set_name, keys in deleted.items():
@@ -226,9 +313,7 @@ def deal_transaction(
     for set_name, elements in added.items():
         transaction.add_elements(set_name, elements)
     # A backend with a place is not full. It is added first, because nft refuses to delete what does not exist.
-    open_again = [
-        limits[name].key for name, (_dealing, places) in after.items() if places and not limits[name].listener
-    ]
+    open_again = [limits[name].key for name, each in after.items() if each.total and not limits[name].listener]
     transaction.add_elements(FULL, dict.fromkeys(open_again))
     transaction.delete_elements(FULL, open_again)
     return transaction
@@ -323,10 +408,18 @@ def _is_there(limit: Limit, known: int, live: LiveTable | None) -> bool:
 
 
 def _is_dealt_as(limit: Limit, dealing: Dealing, live: LiveTable) -> bool:
-    for name, elements in limit.elements(dealing).items():
+    for name, elements in limit.elements(Deal(dealing)).items():
         present = content(live.sets[name].elements) if name in live.sets else {}
         for key, value in elements.items():
             # The places of a bucket are not compared: only the bucket itself is there to be seen.
             if key not in present or not (isinstance(value, Element) or present[key] == value):
                 return False
     return True
+
+
+def _bucket(places: int | None) -> Element:
+    return Element(f"counter {_rate(places or 0)}")
+
+
+def _rate(places: int) -> str:
+    return f"limit rate over 1/week burst {max(1, places)} packets"

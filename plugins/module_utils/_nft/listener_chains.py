@@ -27,6 +27,7 @@ from .limits import (
     listener_key,
     listener_set_name,
     over,
+    spare_set_name,
 )
 from .objects import Chain, Group, Set, SetKind
 
@@ -151,8 +152,10 @@ def _sets(
     if listener.max_connections > EXACT:
         key = listener_key(listener)
         dealt = {key: f"goto {listener_chain_name(listener.name, dealing)}"} if dealing else {}
+        spare = dict.fromkeys(dealt) if dealing and dealing.uses_spare else {}
         declaration = "type nf_proto; counter; limit rate over 1/week burst 1 packets;"
         sets[bucket_set_name(listener.name)] = Set(SetKind.SET, declaration, dict.fromkeys(dealt))
+        sets[spare_set_name(listener.name)] = Set(SetKind.SET, declaration, spare)
         sets[dealt_map_name(listener.name)] = Set(SetKind.MAP, "type nf_proto : verdict;", dealt)
     return sets
 
@@ -251,9 +254,13 @@ def _limit_chains(listener: Listener) -> dict[str, Chain]:
     if listener.max_connections <= EXACT:
         return {}
     take = f"meta nfproto @{bucket_set_name(name)} goto refuse"
+    take_spare = f"meta nfproto @{spare_set_name(name)}"
+    some = listener_chain_name(name, Dealing.SOME)
     return {
-        listener_chain_name(name, Dealing.SOME): Chain((take,)),
+        some: Chain((take,)),
         listener_chain_name(name, Dealing.FIRST): Chain((take, _count(listener))),
+        listener_chain_name(name, Dealing.SPARE): Chain((f"{take_spare} goto refuse",)),
+        listener_chain_name(name, Dealing.BOTH): Chain((f"{take_spare} goto {some}",)),
         f"limited_{name}": Chain((f"meta nfproto vmap @{dealt_map_name(name)}", _count(listener))),
     }
 

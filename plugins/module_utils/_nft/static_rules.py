@@ -13,7 +13,7 @@ from .._config.identity import OURS
 from .._config.model import Listener
 from .._config.ports import ALL, PortRange
 from .admission import EXCEEDED
-from .limits import BACKENDS, BUCKETS, DEALT, FULL, FULL_TIMEOUT, LAST
+from .limits import BACKENDS, BUCKETS, DEALT, FULL, FULL_TIMEOUT, LAST, SPARES
 from .objects import Chain
 
 _ADDRESS = {"4": "ipv4_addr", "6": "ipv6_addr"}
@@ -70,6 +70,7 @@ SHARED_SETS = {
     FULL: "type mark; size 65536; flags dynamic,timeout;",
     DEALT: "type mark : verdict;",
     BUCKETS: "type mark; counter; limit rate over 1/week burst 1 packets;",
+    SPARES: "type mark; counter; limit rate over 1/week burst 1 packets;",
     LAST: "type mark; limit rate over 1/week burst 1 packets;",
     "next": "type mark : mark;",
     "acct_new": "type mark; counter;",
@@ -113,6 +114,8 @@ STATIC_CHAINS = {
     "places_first": Chain((_TAKE_PLACE, _TAKE_LAST, "goto count")),
     "places_some": Chain((_TAKE_PLACE, _TAKE_LAST)),
     "places_one": Chain((_TAKE_PLACE, _MARK_FULL)),
+    "places_spare": Chain((f"ct mark @{SPARES} {_MARK_FULL} drop", _TAKE_LAST)),
+    "places_both": Chain((f"ct mark @{SPARES} goto places_some", _TAKE_LAST)),
     "places_none": Chain((f"{_MARK_FULL} drop",)),
     "places": Chain((f"ct mark vmap @{DEALT}", "goto count")),
     "to_backend": Chain(

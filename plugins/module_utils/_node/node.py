@@ -30,7 +30,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Iterable, Mapping, Optional
 
 from .._config.address import Address
 from .._config.derived import Derived
@@ -44,8 +44,10 @@ from .._errors import ConditionNotMet, EvenflowError
 from .._nft import live_table, runner
 from .._nft.limits import (
     Bucket,
+    Deal,
     Dealing,
     Limit,
+    Places,
     deal,
     deal_transaction,
     has_dealt_limit,
@@ -284,32 +286,38 @@ class Node:
         :raises NodeError: the node could not be read or changed.
         """
         with self._store.lock():
-            part = self._read_part(has_dealt_limit)
-            runtime_before = self._store.runtime()
-            effective_part = effective(part.configuration, runtime_before)
-            limits = {limit.name: limit for limit in limits_of(effective_part, part.ids) if limit.is_dealt}
-            buckets = live_table.read_buckets(sorted({limit.bucket_set for limit in limits.values()}))
-            left = {name: _left(limit, runtime_before, buckets) for name, limit in limits.items()}
-            # A table that is not as it was left is the reconciliation's matter.
-            known = {name: number for name, number in left.items() if number is not None}
-            # The second time follows soon, because until then the kernel counts too.
-            is_first = any(runtime_before.dealt.get(name) == Dealing.FIRST for name in known)
-            if not known or not (is_due(limits, known) or is_first):
-                return False
-            active = conntrack.count()
-            after: dict[str, tuple[Dealing, int | None]] = {}
-            for name, number in known.items():
-                flows = sum(active.get(mark, 0) for mark in limits[name].marks)
-                dealing = Dealing(runtime_before.dealt[name]) if name in runtime_before.dealt else None
-                dealt = deal(limits[name].maximum, dealing, number, flows)
-                if dealt:
-                    after[name] = dealt
-            if not after:
-                return False
-            dealings = {**runtime_before.dealt, **{name: str(dealing) for name, (dealing, _places) in after.items()}}
+            after = self._deal(is_due)
+            if any(each.takes_away for each in after.values()):
+                self._deal(is_due)
+            return bool(after)
+
+    def _deal(self, is_due: Callable[[Mapping[str, Limit], Mapping[str, int]], bool]) -> dict[str, Deal]:
+        """Deal places once, and return how, by the names of the limits for which it changed."""
+        part = self._read_part(has_dealt_limit)
+        runtime_before = self._store.runtime()
+        effective_part = effective(part.configuration, runtime_before)
+        limits = {limit.name: limit for limit in limits_of(effective_part, part.ids) if limit.is_dealt}
+        buckets = _read_buckets(limits.values())
+        left = {name: _left(limit, runtime_before, buckets) for name, limit in limits.items()}
+        # A table that is not as it was left is the reconciliation's matter.
+        known = {name: places for name, places in left.items() if places is not None}
+        # The second time follows soon, because until then the kernel counts too.
+        is_first = any(runtime_before.dealt.get(name) == Dealing.FIRST for name in known)
+        if not known or not (is_due(limits, {name: places.total for name, places in known.items()}) or is_first):
+            return {}
+        active = conntrack.count()
+        after: dict[str, Deal] = {}
+        for name, places in known.items():
+            flows = sum(active.get(mark, 0) for mark in limits[name].marks)
+            dealing = Dealing(runtime_before.dealt[name]) if name in runtime_before.dealt else None
+            dealt = deal(limits[name].maximum, dealing, places, flows)
+            if dealt:
+                after[name] = dealt
+        if after:
+            dealings = {**runtime_before.dealt, **{name: str(each.dealing) for name, each in after.items()}}
             transaction = deal_transaction(runtime_before.dealt, after, limits)
             self._apply_part(part, transaction, runtime_before, replace(runtime_before, dealt=dealings))
-            return True
+        return after
 
     def _apply_part(self, part: _Part, transaction: Transaction, before: Runtime, after: Runtime) -> None:
         """Run a transaction that belongs to a change of the runtime state alone, and save that."""
@@ -499,12 +507,19 @@ def _has_shares(listener: Listener) -> bool:
     return listener.is_least_conn
 
 
-def _left(limit: Limit, runtime: Runtime, buckets: Mapping[tuple[str, Any], Bucket]) -> int | None:
-    """Return the places of a limit that flows may still take; ``None`` if the kernel has not the bucket that it had."""
+def _read_buckets(limits: Iterable[Limit]) -> dict[tuple[str, Any], Bucket]:
+    return live_table.read_buckets(sorted({name for limit in limits for name in (limit.bucket_set, limit.spare_set)}))
+
+
+def _left(limit: Limit, runtime: Runtime, buckets: Mapping[tuple[str, Any], Bucket]) -> Places | None:
+    """Return the places of a limit that flows may still take; ``None`` if buckets are not in the kernel."""
     if limit.name not in runtime.dealt:
-        return 0
-    bucket = buckets.get((limit.bucket_set, limit.key))
-    return None if bucket is None else remaining(Dealing(runtime.dealt[limit.name]), bucket)
+        return Places()
+    dealing = Dealing(runtime.dealt[limit.name])
+    main, spare = buckets.get((limit.bucket_set, limit.key)), buckets.get((limit.spare_set, limit.key))
+    if main is None or (spare is None and dealing.uses_spare):
+        return None
+    return remaining(dealing, main, spare)
 
 
 def _read_addresses(settings: Settings, owned: frozenset[Address]) -> frozenset[Address]:
@@ -526,9 +541,11 @@ def _with_limits(configuration: Configuration, kept: LiveTable | None, runtime: 
         # The kernel has not counted their flows. The flows that may come until it does are counted as if they had.
         ended = {name: Dealing(each) for name, each in runtime.dealt.items() if name not in dealt}
         limits = {limit.name: limit for limit in limits_of(configuration) if limit.name in ended}
-        buckets = live_table.read_buckets(sorted({limit.bucket_set for limit in limits.values()})) if kept else {}
+        buckets = _read_buckets(limits.values()) if kept else {}
         left = {
-            name: remaining(ended[name], buckets.get((limit.bucket_set, limit.key)))
+            name: remaining(
+                ended[name], buckets.get((limit.bucket_set, limit.key)), buckets.get((limit.spare_set, limit.key))
+            ).total
             for name, limit in limits.items()
             if ended[name] != Dealing.FIRST
         }

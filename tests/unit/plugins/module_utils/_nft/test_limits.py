@@ -16,7 +16,9 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table i
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.limits import (
     MOST,
     Bucket,
+    Deal,
     Dealing,
+    Places,
     deal,
     deal_transaction,
     limits_of,
@@ -108,29 +110,38 @@ class Dealt:
         self.maximum = maximum
         self.active = active
         self.dealing: Dealing | None = None
-        self.bucket = Bucket(0, 0)
+        self.main = self.spare = Bucket(0, 0)
+
+    def take(self) -> bool:
+        """Return whether a new flow gets a place."""
+        if self.dealing is None:
+            return self.active < self.maximum
+        if self.dealing.uses_spare:
+            self.spare = replace(self.spare, asked=self.spare.asked + 1)
+            if self.spare.asked <= self.spare.places:
+                return True
+        if not self.dealing.uses_main:
+            return False
+        self.main = replace(self.main, asked=self.main.asked + 1)
+        has_place = self.main.asked <= self.main.places
+        return has_place and (self.dealing != Dealing.FIRST or self.active < self.maximum)
 
     def ask(self, flows: int) -> None:
         """Let new flows come."""
         for _flow in range(flows):
-            is_counted = self.dealing in (None, Dealing.FIRST)
-            self.bucket = replace(self.bucket, asked=self.bucket.asked + 1)
-            has_place = self.dealing is None or (
-                self.dealing != Dealing.NONE and self.bucket.asked <= self.bucket.places
-            )
-            if has_place and (not is_counted or self.active < self.maximum):
-                self.active += 1
+            self.active += self.take()
 
     def deal(self, before: int = 0, during: int = 0) -> None:
         """Deal places; new flows come before the count, and between the count and the commit."""
-        left = remaining(self.dealing, self.bucket)
+        left = remaining(self.dealing, self.main, self.spare)
         self.ask(before)
         active = self.active
         self.ask(during)
         dealt = deal(self.maximum, self.dealing, left, active)
         if dealt:
-            self.dealing = dealt[0]
-            self.bucket = self.bucket if dealt[1] is None else Bucket(dealt[1], 0)
+            self.dealing = dealt.dealing
+            self.main = self.main if dealt.main is None else Bucket(dealt.main, 0)
+            self.spare = self.spare if dealt.spare is None else Bucket(dealt.spare, 0)
 
 
 @given(
@@ -141,44 +152,48 @@ class Dealt:
 def test_no_sequence_of_flows_and_dealing_exceeds_a_limit(
     maximum: int, active: int, steps: list[tuple[int, int, int, int]]
 ) -> None:
-    """Row 39."""
+    """Row 39: and all free places can be taken at once soon after the last change."""
     limit = Dealt(maximum, min(active, maximum))
     for closed, new, before, during in steps:
         limit.active -= min(closed, limit.active)
         limit.ask(new)
         limit.deal(before, during)
         assert limit.active <= maximum
-    # All places can be taken: each time at least half of those that are left can.
-    for _time in range(12):
+    # From what the kernel counts to the main bucket, and one that is taken away and dealt anew.
+    for _time in range(4):
         limit.deal()
-        limit.ask(maximum)
-        assert limit.active <= maximum
+    assert deal(maximum, limit.dealing, remaining(limit.dealing, limit.main, limit.spare), limit.active) is None
+    limit.ask(maximum)
     assert limit.active == maximum
-
-
-def test_a_bucket_that_gains_nothing_stays() -> None:
-    assert deal(1000, Dealing.SOME, 600, 300) is None
-    assert deal(1000, Dealing.SOME, 600, 400) is None
-    assert deal(1000, Dealing.SOME, 600, 405) is None
-    assert deal(1000, Dealing.NONE, 0, 1000) is None
-    assert deal(1000, Dealing.SOME, 100, 300) == (Dealing.SOME, 600)
 
 
 @pytest.mark.parametrize(
     ("maximum", "dealing", "left", "active", "expected"),
     [
-        (100, None, 0, 0, (Dealing.FIRST, 100)),
-        (100, None, 0, 100, (Dealing.NONE, 0)),
-        (100, None, 0, 300, (Dealing.NONE, 0)),
-        (100, Dealing.FIRST, 100, 0, (Dealing.SOME, None)),
-        (100, Dealing.FIRST, 90, 30, (Dealing.FIRST, 70)),
-        (100, Dealing.FIRST, 90, 100, (Dealing.NONE, 0)),
-        (100, Dealing.FIRST, 20, 30, (Dealing.SOME, 50)),
-        (100, Dealing.SOME, 0, 99, (Dealing.ONE, 1)),
-        (1000000, Dealing.NONE, 0, 0, (Dealing.SOME, MOST)),
+        (100, None, Places(), 0, Deal(Dealing.FIRST, main=100, total=100)),
+        (100, None, Places(), 100, Deal(Dealing.NONE, main=0, total=0)),
+        (100, None, Places(), 300, Deal(Dealing.NONE, main=0, total=0)),
+        (100, Dealing.FIRST, Places(100), 0, Deal(Dealing.SOME)),
+        (100, Dealing.FIRST, Places(90), 30, Deal(Dealing.FIRST, main=70, total=70)),
+        (100, Dealing.FIRST, Places(90), 100, Deal(Dealing.NONE, main=0, total=0)),
+        (100, Dealing.FIRST, Places(20), 30, Deal(Dealing.BOTH, spare=50, total=70)),
+        (100, Dealing.SOME, Places(), 99, Deal(Dealing.ONE, main=1, total=1)),
+        (100, Dealing.SOME, Places(), 100, None),
+        (100, Dealing.SOME, Places(60), 40, None),
+        (100, Dealing.SOME, Places(60), 45, None),
+        (100, Dealing.ONE, Places(1), 98, Deal(Dealing.BOTH, spare=1, total=2)),
+        (100, Dealing.SPARE, Places(0, 30), 20, Deal(Dealing.BOTH, main=50, total=80)),
+        (100, Dealing.BOTH, Places(30, 20), 50, None),
+        (100, Dealing.BOTH, Places(30, 20), 49, Deal(Dealing.SOME)),
+        (100, Dealing.BOTH, Places(20, 30), 49, Deal(Dealing.SPARE, main=0)),
+        (100, Dealing.BOTH, Places(0, 30), 20, Deal(Dealing.BOTH, main=50, total=80)),
+        (100, Dealing.BOTH, Places(), 20, Deal(Dealing.SOME, main=80, total=80)),
+        (1000000, Dealing.NONE, Places(), 0, Deal(Dealing.SOME, main=MOST, total=MOST)),
+        (1000000, Dealing.BOTH, Places(MOST, MOST), 0, None),
+        (1000000, Dealing.BOTH, Places(MOST, MOST - 1), 0, Deal(Dealing.SOME)),
     ],
 )
-def test_dealing(maximum: int, dealing: Dealing | None, left: int, active: int, expected: tuple[Dealing, int]) -> None:
+def test_dealing(maximum: int, dealing: Dealing | None, left: Places, active: int, expected: Deal | None) -> None:
     assert deal(maximum, dealing, left, active) == expected
 
 
@@ -191,10 +206,10 @@ def test_what_deals_places() -> None:
     limited = web(50, 40, 60)
     first, second = (f"{mark:#010x}" for mark in marks(limited))
     limits = {limit.name: limit for limit in limits_of(configuration(limited))}
-    after: dict[str, tuple[Dealing, int | None]] = {
-        first: (Dealing.SOME, 20),
-        second: (Dealing.NONE, 0),
-        "web": (Dealing.FIRST, 25),
+    after = {
+        first: Deal(Dealing.SOME, main=20, total=20),
+        second: Deal(Dealing.NONE, main=0, total=0),
+        "web": Deal(Dealing.FIRST, main=25, total=25),
     }
     assert deal_transaction({first: "one"}, after, limits).lines() == [
         f"delete element inet evenflow bucket {{ {first} }}",
@@ -208,9 +223,7 @@ def test_what_deals_places() -> None:
         f"add element inet evenflow full {{ {first} }}",
         f"delete element inet evenflow full {{ {first} }}",
     ]
-    kept = deal_transaction(
-        {first: "first", "web": "first"}, {first: (Dealing.SOME, None), "web": (Dealing.SOME, None)}, limits
-    )
+    kept = deal_transaction({first: "first", "web": "first"}, dict.fromkeys((first, "web"), Deal(Dealing.SOME)), limits)
     assert kept.lines() == [
         f"delete element inet evenflow dealt {{ {first} }}",
         "delete element inet evenflow dealt_web { ipv4 }",
@@ -219,15 +232,57 @@ def test_what_deals_places() -> None:
     ]
 
 
+def test_what_deals_places_of_the_spare_bucket() -> None:
+    limited = web(50, 40)
+    (first,) = (f"{mark:#010x}" for mark in marks(limited))
+    limits = {limit.name: limit for limit in limits_of(configuration(limited))}
+    some, both = {first: "some", "web": "some"}, {first: "both", "web": "both"}
+
+    def lines(before: dict[str, str], each: Deal) -> list[str]:
+        return deal_transaction(before, dict.fromkeys((first, "web"), each), limits).lines()
+
+    assert lines(some, Deal(Dealing.BOTH, spare=7, total=12)) == [
+        f"delete element inet evenflow dealt {{ {first} }}",
+        f"delete element inet evenflow last_place {{ {first} }}",
+        "delete element inet evenflow dealt_web { ipv4 }",
+        f"add element inet evenflow dealt {{ {first} : goto places_both }}",
+        f"add element inet evenflow spare {{ {first} counter limit rate over 1/week burst 7 packets }}",
+        f"add element inet evenflow last_place {{ {first} limit rate over 1/week burst 11 packets }}",
+        "add element inet evenflow dealt_web { ipv4 : goto both_web }",
+        "add element inet evenflow spare_web { ipv4 counter limit rate over 1/week burst 7 packets }",
+        f"add element inet evenflow full {{ {first} }}",
+        f"delete element inet evenflow full {{ {first} }}",
+    ]
+    assert lines(both, Deal(Dealing.SOME)) == [
+        f"delete element inet evenflow dealt {{ {first} }}",
+        f"delete element inet evenflow spare {{ {first} }}",
+        "delete element inet evenflow dealt_web { ipv4 }",
+        "delete element inet evenflow spare_web { ipv4 }",
+        f"add element inet evenflow dealt {{ {first} : goto places_some }}",
+        "add element inet evenflow dealt_web { ipv4 : goto some_web }",
+    ]
+    assert lines(both, Deal(Dealing.SPARE, main=0)) == [
+        f"delete element inet evenflow bucket {{ {first} }}",
+        f"delete element inet evenflow dealt {{ {first} }}",
+        "delete element inet evenflow bucket_web { ipv4 }",
+        "delete element inet evenflow dealt_web { ipv4 }",
+        f"add element inet evenflow bucket {{ {first} counter limit rate over 1/week burst 1 packets }}",
+        f"add element inet evenflow dealt {{ {first} : goto places_spare }}",
+        "add element inet evenflow bucket_web { ipv4 counter limit rate over 1/week burst 1 packets }",
+        "add element inet evenflow dealt_web { ipv4 : goto spare_web }",
+    ]
+
+
 def test_dealing_ends_where_the_limit_or_the_table_changed() -> None:
     limited = web(50, 40, 60)
     first, second = (f"{mark:#010x}" for mark in marks(limited))
-    dealt = {first: "some", second: "none", "web": "first"}
+    dealt = {first: "both", second: "none", "web": "first"}
     live = desired_table(configuration(limited), Settings(), runtime=Runtime(dealt=dealt)).as_live()
     assert still_dealt(configuration(limited), live, dealt, {}) == dealt
     assert still_dealt(configuration(web(50, 41, 60)), live, dealt, {}) == {second: "none", "web": "first"}
     assert still_dealt(configuration(web(50, 16, 0)), live, dealt, {}) == {"web": "first"}
-    assert still_dealt(configuration(limited), live, {**dealt, second: "some"}, {}) == {first: "some", "web": "first"}
+    assert still_dealt(configuration(limited), live, {**dealt, second: "some"}, {}) == {first: "both", "web": "first"}
+    assert still_dealt(configuration(limited), live, {**dealt, "web": "both"}, {}) == {first: "both", second: "none"}
     assert still_dealt(configuration(limited), None, dealt, {}) == {}
     assert still_dealt(configuration(limited), live, {}, {}) == {}
 

@@ -29,6 +29,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.settings imp
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import ConditionNotMet, InvalidInput, NodeError
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft import live_table, runner
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.desired_table import desired_table
+from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.limits import Bucket
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.objects import Element, content
 from ansible_collections.evenflow.l4lb.plugins.module_utils._nft.transaction import Transaction
 from ansible_collections.evenflow.l4lb.plugins.module_utils._node import agent_status
@@ -517,6 +518,10 @@ class TestPlaces:
         """Return the places that are dealt, the backend's and the listener's."""
         return [bucket.places for bucket in machine.read_buckets(["bucket", "bucket_web"]).values()]
 
+    def buckets(self, machine: Machine) -> dict[str, Bucket]:
+        """Return the buckets of the backend, by the names of the sets."""
+        return {name: bucket for (name, _key), bucket in machine.read_buckets(["bucket", "spare"]).items()}
+
     def deal(self, machine: Machine) -> bool:
         return machine.node.deal_places(lambda _limits, _left: True)
 
@@ -534,6 +539,37 @@ class TestPlaces:
         machine.asked, self.active = {mark: 120, "ipv4": 140}, {mark: 40}
         assert self.deal(machine)
         assert self.places(machine) == [60, 1000]
+
+    @pytest.mark.usefixtures("agent")
+    def test_places_of_ended_flows_go_into_the_other_bucket(self, machine: Machine) -> None:
+        machine.node.change(put(self.LIMITED))
+        self.deal(machine)
+        self.deal(machine)
+        mark = next(iter(content(machine.nft.read_table().sets["bucket"].elements)))  # type: ignore[union-attr]
+        machine.asked, self.active = {mark: 70}, {}
+        assert self.deal(machine)
+        assert self.dealt(machine)["dealt"] == ["goto places_both"]
+        machine.asked = {mark: 80}
+        assert self.buckets(machine) == {"bucket": Bucket(100, 80), "spare": Bucket(70, 80)}
+        assert self.deal(machine)
+        assert self.buckets(machine) == {"bucket": Bucket(100, 80), "spare": Bucket(80, 80)}
+
+    @pytest.mark.usefixtures("agent")
+    def test_the_smaller_of_two_buckets_is_dealt_anew_at_once(self, machine: Machine) -> None:
+        machine.node.change(put(self.LIMITED))
+        self.deal(machine)
+        self.deal(machine)
+        mark = next(iter(content(machine.nft.read_table().sets["bucket"].elements)))  # type: ignore[union-attr]
+        machine.asked = {mark: 40}
+        self.deal(machine)
+        assert self.buckets(machine) == {"bucket": Bucket(100, 40), "spare": Bucket(40, 40)}
+        # 75 places are left in one and 15 in the other, and no flow lives.
+        machine.asked = {mark: 25}
+        runs = len(machine.nft.runs)
+        assert self.deal(machine)
+        assert len(machine.nft.runs) == runs + 2
+        assert self.buckets(machine) == {"bucket": Bucket(100, 25), "spare": Bucket(25, 25)}
+        assert self.dealt(machine)["dealt"] == ["goto places_both"]
 
     @pytest.mark.usefixtures("agent")
     def test_a_change_of_something_else_leaves_them_and_needs_no_reading(self, machine: Machine) -> None:
