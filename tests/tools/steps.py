@@ -31,7 +31,7 @@ LABS = 3
 
 STEPS = (
     # The longest step: two labs, and for a while a third that a test brings up; they wait most of the time.
-    Step("lab", cores=0.5, root=True, labs=3),
+    Step("lab", cores=0.75, root=True, labs=3),
     # Short steps follow, so that errors show early.
     Step("changelog"),
     Step("reuse"),
@@ -42,10 +42,10 @@ STEPS = (
     Step("sanity"),
     Step("units-py39"),
     Step("artifact", root=True),
-    Step("integration", root=True),
-    Step("core-2.19", root=True),
-    Step("core-2.20", root=True),
-    Step("core-2.21", root=True),
+    Step("integration", cores=0.75, root=True),
+    Step("core-2.19", cores=0.75, root=True),
+    Step("core-2.20", cores=0.75, root=True),
+    Step("core-2.21", cores=0.75, root=True),
     Step("molecule", cores=0.5, root=True, labs=1),
     Step("lab-trixie", cores=0.5, root=True, labs=1),
     # Two machines, each with two processors, but they wait for most of the time.
