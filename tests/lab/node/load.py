@@ -27,6 +27,7 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -129,10 +130,11 @@ async def _http(options: argparse.Namespace) -> None:
 
 async def _udp(options: argparse.Namespace) -> None:
     kept: dict[tuple[int, Target], tuple[socket.socket, asyncio.Lock]] = {}
+    last_ports: deque[int] = deque(maxlen=1000)
 
     async def send(target: Target, number: int) -> None:
         if not options.fixed:
-            with _socket(target.family, socket.SOCK_DGRAM) as sock:
+            with _unused(target.family, last_ports) as sock:
                 await ask(sock, target)
             return
         if (number, target) not in kept:
@@ -387,6 +389,21 @@ def _socket(family: socket.AddressFamily, kind: socket.SocketKind) -> socket.soc
     sock = socket.socket(family, kind)
     sock.setblocking(False)
     return sock
+
+
+def _unused(family: socket.AddressFamily, last_ports: deque[int]) -> socket.socket:
+    """Return a UDP socket with a source port that is none of the last ones, and add the port to these.
+
+    A datagram from the port of a flow that conntrack still has would continue that flow.
+    """
+    while True:
+        sock = _socket(family, socket.SOCK_DGRAM)
+        sock.bind(("", 0))
+        port = sock.getsockname()[1]
+        if port not in last_ports:
+            last_ports.append(port)
+            return sock
+        sock.close()
 
 
 def _print(line: dict[str, Any]) -> None:
