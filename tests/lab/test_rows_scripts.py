@@ -142,3 +142,17 @@ def test_a_daemon_ends_with_its_script(fleet: Fleet, lab: Lab) -> None:
 
 def _sleepers(node: Node) -> str:
     return node.run(["pgrep", "-f", "sleep 4321"], check=False).stdout
+
+
+@pytest.mark.usefixtures("scripted")
+def test_the_runner_restarts_with_the_agent(lab: Lab) -> None:
+    """What runs scripts has the agent's library, so it restarts when that is replaced."""
+    node = lab.node("lb1")
+
+    def running() -> str:
+        return node.run(["systemctl", "show", "--value", "--property", "MainPID", "evenflow-scripts.service"]).stdout
+
+    before = running()
+    assert before.strip() != "0"
+    node.run(["systemctl", "restart", "evenflow.service"])
+    wait_until(running, "the runner is another process", accepts=lambda seen: seen.strip() != "0" and seen != before)
