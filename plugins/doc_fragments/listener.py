@@ -191,6 +191,8 @@ options:
   health_check:
     description:
       - How the agent of the node checks each backend. Without a health check every backend is usable.
+      - Backends of several listeners are checked once for all of them where the address, the port and all options but
+        the thresholds are the same. Each of them keeps a health of its own.
       - The dictionary is replaced as a whole, so an option that is left out gets its default. An empty dictionary
         removes the health check.
     type: dict
