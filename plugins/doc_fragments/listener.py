@@ -201,6 +201,7 @@ options:
         description:
           - V(tcp) connects. If C(request) is given it is sent, and if C(response) is given the answer must begin with
             it.
+          - V(tls) connects and makes a TLS handshake, which verifies the certificate.
           - V(http) and V(https) request a page.
           - V(grpc) calls the standard health service.
           - V(dns) expects an answer that has records.
@@ -208,7 +209,7 @@ options:
           - V(ping) expects an echo reply.
           - V(script) runs a program on the node as an unprivileged user, like C(MISC_CHECK) of keepalived.
         type: str
-        choices: [tcp, http, https, grpc, dns, udp, ping, script]
+        choices: [tcp, tls, http, https, grpc, dns, udp, ping, script]
       port:
         description:
           - The port to check, 0 to 65535. With V(0), the default, it is the port of the backend or, if that is 0 too,
@@ -253,8 +254,8 @@ options:
         type: str
       host:
         description:
-          - The name of the host in requests of C(type=http), C(type=https) and C(type=grpc). C(type=https) also sends
-            it by SNI and verifies the certificate for it. The default is the address that is checked.
+          - The name of the host in requests of C(type=http), C(type=https) and C(type=grpc). C(type=tls) and
+            C(type=https) send it by SNI and verify the certificate for it. The default is the address that is checked.
           - At most 253 characters, in labels of at most 63, or an address; a port may follow.
         type: str
       status:
@@ -270,17 +271,17 @@ options:
         type: str
       tls_verify:
         description:
-          - Whether C(type=https) verifies the certificate of the server. The default is V(true).
+          - Whether C(type=tls) and C(type=https) verify the certificate of the server. The default is V(true).
         type: bool
       ca_file:
         description:
-          - The path of a file on the node with the certificates that C(type=https) trusts. The default is those of the
-            system. It is read again when it changes.
+          - The path of a file on the node with the certificates that C(type=tls) and C(type=https) trust. The default
+            is those of the system. It is read again when it changes.
         type: str
       proxy_header:
         description:
-          - Whether C(type=tcp), C(type=http) and C(type=https) begin with a header of the PROXY protocol. The default
-            is V(none).
+          - Whether C(type=tcp), C(type=tls), C(type=http) and C(type=https) begin with a header of the PROXY protocol.
+            The default is V(none).
         type: str
         choices: [none, proxy_v1]
       grpc_service_name:

@@ -7,16 +7,14 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
-import os
-import ssl
-from typing import Any
+from typing import Any, Awaitable, Callable
 
 from .._config.model import HealthCheck
 from .._state.health import CheckResult
 from .stream import Stream, open_stream
-from .target import CheckFailed, Target, is_exhaustion, missing_library, quoted
+from .target import CheckFailed, Target, missing_library, quoted
+from .tls import open_tls
 
 MAX_BODY = 1 << 20
 """Maximum length in bytes of a body to which a JMESPath expression is applied."""
@@ -31,23 +29,21 @@ WEIGHT_HEADER = b"x-load-balancing-endpoint-weight"
 
 _MAX_OVERHEAD = 1 << 17
 _PIECES_AT_ONCE = 32
-_contexts: dict[tuple[bool, str | None, tuple[int, ...]], ssl.SSLContext] = {}
 
 
 async def http(target: Target) -> CheckResult:
     """Request the page and compare its status and its body with what the check expects."""
-    return await _get(target, None)
+    return await _get(target, open_stream)
 
 
 async def https(target: Target) -> CheckResult:
     """Check as :func:`http` does, over TLS."""
-    return await _get(target, tls_context(target.check.tls_verify, target.check.ca_file))
+    return await _get(target, open_tls)
 
 
-async def _get(target: Target, context: ssl.SSLContext | None) -> CheckResult:
+async def _get(target: Target, connect: Callable[[Target, int], Awaitable[Stream]]) -> CheckResult:
     library = _library()
-    max_bytes = _MAX_OVERHEAD + 2 * _needed(target.check)
-    stream = await open_stream(target, max_bytes, context, server_name(target) if context else "")
+    stream = await connect(target, _MAX_OVERHEAD + 2 * _needed(target.check))
     try:
         connection = library.Connection(library.CLIENT)
         headers = [("Host", target.host), ("User-Agent", "evenflow"), ("Accept", "*/*"), ("Connection", "close")]
@@ -151,44 +147,6 @@ def _weight(headers: Any) -> int | None:
         if name.lower() == WEIGHT_HEADER and value.isdigit() and len(value) < 6:
             return min(int(value), 65535)
     return None
-
-
-def server_name(target: Target) -> str:
-    """Return the name that the certificate of the target must have."""
-    host = target.host
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return host.partition(":")[0]
-
-
-def tls_context(verify: bool, ca_file: str | None) -> ssl.SSLContext:
-    """Return the context for a connection with TLS. Files with certificates are read anew when they change."""
-    try:
-        state = _file_state(ca_file or ssl.get_default_verify_paths().cafile)
-        key = (verify, ca_file, state)
-        if key not in _contexts:
-            for known in [known for known in _contexts if known[:2] == key[:2]]:
-                del _contexts[known]
-            _contexts[key] = ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        if is_exhaustion(error):
-            raise
-        raise CheckFailed(f"ca_file {ca_file}: {error.strerror or error}") from error
-    context = _contexts[key]
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _file_state(path: str | None) -> tuple[int, ...]:
-    if path is None or not os.path.exists(path):
-        return ()
-    status = os.stat(path)
-    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def _library() -> Any:

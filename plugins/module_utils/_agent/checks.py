@@ -17,10 +17,12 @@ from .check_http import http, https
 from .check_ping import ping
 from .check_script import script
 from .check_stream import tcp, udp
+from .check_tls import tls
 from .target import Check, Target, printable, result_of
 
 CHECKS: dict[str, Check] = {
     "tcp": tcp,
+    "tls": tls,
     "http": http,
     "https": https,
     "grpc": grpc,

@@ -48,9 +48,10 @@ DRAIN_MODES = ("timed", "natural")
 PROXY_HEADERS = ("none", "proxy_v1")
 QUERY_TYPES = ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT")
 
-CHECK_TYPES = ("tcp", "http", "https", "grpc", "dns", "udp", "ping", "script")
+CHECK_TYPES = ("tcp", "tls", "http", "https", "grpc", "dns", "udp", "ping", "script")
 CHECK_OPTIONS = {
     "tcp": ("request", "response", "proxy_header"),
+    "tls": ("host", "tls_verify", "ca_file", "proxy_header"),
     "http": ("request_path", "host", "status", "response", "json_query", "proxy_header", "dynamic_weight"),
     "https": (
         *("request_path", "host", "status", "response", "json_query", "proxy_header", "dynamic_weight"),

@@ -272,9 +272,82 @@ def make_certificate(folder: Path) -> tuple[str, ssl.SSLContext]:
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
     command += ["-addext", names, "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run(command, check=True, capture_output=True)
+    return str(folder / "cert.pem"), server_context(folder / "cert.pem")
+
+
+def server_context(path: Path, *protocols: str) -> ssl.SSLContext:
+    """Return the TLS context of a server with this certificate that offers protocols by ALPN."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(str(folder / "cert.pem"), str(folder / "key.pem"))
-    return str(folder / "cert.pem"), context
+    context.load_cert_chain(str(path), str(path.parent / "key.pem"))
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
+
+
+class TestTls:
+    """The server never answers after the handshake, as one that waits for a request of another protocol."""
+
+    def test_a_trusted_certificate(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        options = {"ca_file": certificate[0], "host": "www.example.com"}
+        result = run_check(server_that_sends(reads=False, stays=True), "tls", certificate[1], **options)
+        assert result == CheckResult(True, "handshake with TLSv1.3")
+
+    def test_the_host_is_sent_by_sni(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        seen: list[str | None] = []
+        context = server_context(Path(certificate[0]))
+        context.sni_callback = lambda _connection, name, _context: seen.append(name)
+        run_check(server_that_sends(reads=False), "tls", context, host="www.example.com:8443", tls_verify=False)
+        assert seen == ["www.example.com"]
+
+    @pytest.mark.parametrize(
+        ("trusts", "host", "message"),
+        [
+            (True, "other.example.com", "TLS: Hostname mismatch, certificate is not valid for 'other.example.com'."),
+            (True, "", "TLS: IP address mismatch, certificate is not valid for '127.0.0.1'."),
+            (False, "www.example.com", "TLS: self-signed certificate"),
+        ],
+        ids=["other host", "no host", "not trusted"],
+    )
+    def test_a_wrong_certificate(
+        self, certificate: tuple[str, ssl.SSLContext], trusts: bool, host: str, message: str
+    ) -> None:
+        options = {"ca_file": certificate[0]} if trusts else {}
+        served = server_that_sends(reads=False)
+        result = run_check(served, "tls", certificate[1], host=host, **options)
+        assert (result.success, result.message.replace("self signed", "self-signed")) == (False, message)
+        assert run_check(served, "tls", certificate[1], host=host, tls_verify=False, **options).success
+
+    def test_an_expired_certificate(self, tmp_path: Path) -> None:
+        valid, _context = make_certificate(tmp_path)
+        expired = tmp_path / "expired.pem"
+        command = ["openssl", "x509", "-in", valid, "-signkey", str(tmp_path / "key.pem"), "-days", "-1"]
+        subprocess.run([*command, "-out", str(expired)], check=True, capture_output=True)
+        options = {"ca_file": str(expired), "host": "www.example.com"}
+        result = run_check(server_that_sends(reads=False), "tls", server_context(expired), **options)
+        assert result == CheckResult(False, "TLS: certificate has expired")
+
+    def test_a_server_without_tls(self) -> None:
+        result = run_check(server_that_sends(b"220 mail.example ESMTP\r\n"), "tls", tls_verify=False)
+        assert result == CheckResult(False, "TLS: wrong version number")
+
+    def test_closed_in_the_handshake(self) -> None:
+        assert run_check(server_that_sends(), "tls") == CheckResult(False, "TLS: closed by the server")
+
+    def test_a_handshake_that_does_not_end(self) -> None:
+        served = server_that_sends(b"\x16\x03\x03\x40\x00" + b"\x02\x00\xff\xff", stays=True)
+        result = run_check(served, "tls", timeout_sec=0.1)
+        assert result == CheckResult(False, "timed out after 0.1 s")
+
+    def test_the_proxy_header_is_sent_before_the_handshake(self) -> None:
+        seen = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.append(await reader.readline())
+            seen.append(await reader.readexactly(1))
+            writer.close()
+
+        run_check(serve, "tls", proxy_header="proxy_v1")
+        assert seen[0].startswith(b"PROXY TCP4 127.0.0.1 ") and seen[1] == b"\x16"
 
 
 class TestHttps:
@@ -549,7 +622,7 @@ def _grpc_server(message: bytes | None, status: str, seen: list[Any], text: str 
 class TestLocalTrouble:
     """Row 59: a check that cannot be made for a reason on the node has no result."""
 
-    @pytest.mark.parametrize("kind", ["tcp", "http", "https", "grpc", "dns", "udp", "ping", "script"])
+    @pytest.mark.parametrize("kind", CHECK_TYPES)
     def test_row_59_without_descriptors(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def exhausted(*_arguments: Any, **_options: Any) -> socket.socket:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

@@ -143,7 +143,12 @@ EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
     ("listener", "drain_mode", ["timed", "natural"], ["", "never", None]),
     ("listener", "slow_start_sec", [0, 3600], [-1, 3601, None]),
     ("failover", "failover_ratio", [0, 0.5, 1], [-0.01, 1.01, True, "half"]),
-    ("check", "type", ["tcp", "http", "https", "grpc", "dns", "udp", "ping", "script"], ["", "TCP", "ssl", None]),
+    (
+        "check",
+        "type",
+        ["tcp", "tls", "http", "https", "grpc", "dns", "udp", "ping", "script"],
+        ["", "TCP", "ssl", None],
+    ),
     ("check", "port", [0, 65535], [-1, 65536]),
     ("check", "address", ["198.19.0.1", "2001:db8::1"], ["", "127.0.0.1", "name"]),
     ("check", "check_interval_sec", [1, 300], [0, 301]),
