@@ -203,7 +203,7 @@ options:
             it.
           - V(tls) connects and makes a TLS handshake, which verifies the certificate.
           - V(http) and V(https) request a page.
-          - V(grpc) calls the standard health service.
+          - V(grpc) calls the standard health service, with C(tls=true) over TLS.
           - V(dns) expects an answer that has records.
           - V(udp) sends C(request) and expects a datagram that begins with C(response).
           - V(ping) expects an echo reply.
@@ -254,8 +254,8 @@ options:
         type: str
       host:
         description:
-          - The name of the host in requests of C(type=http), C(type=https) and C(type=grpc). C(type=tls) and
-            C(type=https) send it by SNI and verify the certificate for it. The default is the address that is checked.
+          - The name of the host in requests of C(type=http), C(type=https) and C(type=grpc). Checks with TLS send
+            it by SNI and verify the certificate for it. The default is the address that is checked.
           - At most 253 characters, in labels of at most 63, or an address; a port may follow.
         type: str
       status:
@@ -269,14 +269,19 @@ options:
           - A JMESPath expression that must be true for the JSON body of the page, for C(type=http) and C(type=https).
             The body may have 1 MiB.
         type: str
+      tls:
+        description:
+          - Whether C(type=grpc) uses TLS. The server must then select HTTP/2 by ALPN. The default is V(false).
+        type: bool
       tls_verify:
         description:
-          - Whether C(type=tls) and C(type=https) verify the certificate of the server. The default is V(true).
+          - Whether checks with TLS, which are C(type=tls), C(type=https) and those with C(tls=true), verify the
+            certificate of the server. The default is V(true).
         type: bool
       ca_file:
         description:
-          - The path of a file on the node with the certificates that C(type=tls) and C(type=https) trust. The default
-            is those of the system. It is read again when it changes.
+          - The path of a file on the node with the certificates that checks with TLS trust. The default is those of the
+            system. It is read again when it changes.
         type: str
       proxy_header:
         description:

@@ -14,12 +14,15 @@ from .._config.model import HealthCheck
 from .stream import TlsStream, open_tls_stream
 from .target import CheckFailed, Target, is_exhaustion
 
-_contexts: dict[tuple[bool, str | None, tuple[int, ...]], ssl.SSLContext] = {}
+_contexts: dict[tuple[bool, str | None, str, tuple[int, ...]], ssl.SSLContext] = {}
 
 
-async def open_tls(target: Target, max_bytes: int) -> TlsStream:
-    """Connect to the target as :func:`~.stream.open_stream` does and begin TLS, with the options of its check."""
-    return await open_tls_stream(target, max_bytes, _context(target.check), _server_name(target))
+async def open_tls(target: Target, max_bytes: int, protocol: str = "") -> TlsStream:
+    """Connect to the target as :func:`~.stream.open_stream` does and begin TLS, with the options of its check.
+
+    :param protocol: the name of a protocol to offer by ALPN.
+    """
+    return await open_tls_stream(target, max_bytes, _context(target.check, protocol), _server_name(target))
 
 
 def _server_name(target: Target) -> str:
@@ -33,16 +36,19 @@ def _server_name(target: Target) -> str:
         return host.partition(":")[0]
 
 
-def _context(check: HealthCheck) -> ssl.SSLContext:
+def _context(check: HealthCheck, protocol: str) -> ssl.SSLContext:
     """Return the context for a connection with TLS. Files with certificates are read anew when they change."""
     verify, ca_file = check.tls_verify, check.ca_file
     try:
         state = _file_state(ca_file or ssl.get_default_verify_paths().cafile)
-        key = (verify, ca_file, state)
+        key = (verify, ca_file, protocol, state)
         if key not in _contexts:
-            for known in [known for known in _contexts if known[:2] == key[:2]]:
+            for known in [known for known in _contexts if known[:3] == key[:3]]:
                 del _contexts[known]
-            _contexts[key] = ssl.create_default_context(cafile=ca_file)
+            context = ssl.create_default_context(cafile=ca_file)
+            if protocol:
+                context.set_alpn_protocols([protocol])
+            _contexts[key] = context
     except OSError as error:
         if is_exhaustion(error):
             raise

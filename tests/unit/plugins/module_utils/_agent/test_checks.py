@@ -25,10 +25,10 @@ import h2.connection
 import h2.events
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import (
-    check_grpc,
     check_http,
     check_script,
     conntrack_drops,
+    http2,
     script_runner,
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.checks import CHECKS, probe
@@ -49,11 +49,11 @@ def target_of(port: int, kind: str, **options: Any) -> Target:
     return replace(Target.of(web, web.backends[0], web.health_check), address="127.0.0.1", port=port)
 
 
-def run_check(serve: Serve, kind: str, tls: ssl.SSLContext | None = None, **options: Any) -> CheckResult:
+def run_check(serve: Serve, kind: str, context: ssl.SSLContext | None = None, **options: Any) -> CheckResult:
     """Run a check once against a server on the loopback address."""
 
     async def work() -> CheckResult:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
         try:
             return await probe(target_of(server.sockets[0].getsockname()[1], kind, **options))
         finally:
@@ -526,10 +526,15 @@ class TestGrpc:
         seen: list[Any] = []
         result = run_check(_grpc_server(message, status, seen), "grpc", grpc_service_name="a.B")
         assert (result.success, result.message) == (expected == "SERVING", expected)
-        headers = {name.decode() if isinstance(name, bytes) else name: value for name, value in seen[0]}
-        path = headers[":path"]
-        assert (path.decode() if isinstance(path, bytes) else path) == "/grpc.health.v1.Health/Check"
+        headers = {_text(name): _text(value) for name, value in seen[0]}
+        assert headers[":path"] == "/grpc.health.v1.Health/Check"
+        assert headers[":scheme"] == "http" and headers[":authority"].startswith("127.0.0.1:")
         assert seen[1] == b"\0\0\0\0\x05\x0a\x03a.B"
+
+    def test_a_host_with_a_port_is_sent_as_it_is(self) -> None:
+        seen: list[Any] = []
+        run_check(_grpc_server(b"\x08\x01", "0", seen), "grpc", host="a.example:8080")
+        assert {_text(name): _text(value) for name, value in seen[0]}[":authority"] == "a.example:8080"
 
     def test_another_protocol(self) -> None:
         assert run_check(server_that_sends(http_response()), "grpc").message == "not HTTP/2: a frame of 4740180 bytes"
@@ -542,7 +547,7 @@ class TestGrpc:
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connections.append(writer)
-            if len(connections) <= check_grpc.RETRIES:
+            if len(connections) <= http2.RETRIES:
                 last_stream = b"\0\0\0\0" if len(connections) == 1 else b"\x7f\xff\xff\xff"
                 await reader.read(4096)
                 writer.write(frame(4) + frame(7, last_stream + bytes(4)))
@@ -551,7 +556,7 @@ class TestGrpc:
                 await answering(reader, writer)
 
         assert run_check(serve, "grpc") == CheckResult(True, "SERVING")
-        assert len(connections) == 1 + check_grpc.RETRIES
+        assert len(connections) == 1 + http2.RETRIES
 
     def test_a_server_that_always_ends_the_connection(self) -> None:
         assert run_check(server_that_sends(frame(4) + frame(7, bytes(8))), "grpc") == CheckResult(
@@ -580,9 +585,83 @@ class TestGrpc:
     )
     def test_a_flood_of_frames(self, kind: int, payload: bytes) -> None:
         """The check fails within a bounded number of frames instead of working until its time-out."""
-        flood = frame(4) + frame(kind, payload, stream=kind in (0, 2)) * 2 * check_grpc.MAX_FRAMES
+        flood = frame(4) + frame(kind, payload, stream=kind in (0, 2)) * 2 * http2.MAX_FRAMES
         result = run_check(server_that_sends(flood, stays=True), "grpc", timeout_sec=5)
-        assert result == CheckResult(False, f"more than {check_grpc.MAX_FRAMES} HTTP/2 frames")
+        assert result == CheckResult(False, f"more than {http2.MAX_FRAMES} HTTP/2 frames")
+
+
+class TestGrpcOverTls:
+    @pytest.fixture
+    def run(self, certificate: tuple[str, ssl.SSLContext]) -> Callable[..., CheckResult]:
+        """Return a function that runs a check against a server with TLS that offers protocols by ALPN."""
+
+        def run(serve: Serve, *protocols: str, **options: Any) -> CheckResult:
+            context = server_context(Path(certificate[0]), *protocols)
+            options = {"ca_file": certificate[0], "host": "www.example.com", **options}
+            return run_check(serve, "grpc", context, tls=True, **options)
+
+        return run
+
+    def test_a_trusted_certificate(self, run: Callable[..., CheckResult]) -> None:
+        seen: list[Any] = []
+        assert run(_grpc_server(b"\x08\x01", "0", seen), "h2", "http/1.1") == CheckResult(True, "SERVING")
+        headers = {_text(name): _text(value) for name, value in seen[0]}
+        assert (headers[":scheme"], headers[":authority"]) == ("https", "www.example.com")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"host": "other.example.com"},
+                "TLS: Hostname mismatch, certificate is not valid for 'other.example.com'.",
+            ),
+            ({"ca_file": None}, "TLS: self-signed certificate"),
+        ],
+        ids=["other host", "not trusted"],
+    )
+    def test_a_wrong_certificate(self, run: Callable[..., CheckResult], options: dict[str, Any], message: str) -> None:
+        served = _grpc_server(b"\x08\x01", "0", [])
+        result = run(served, "h2", **options)
+        assert (result.success, result.message.replace("self signed", "self-signed")) == (False, message)
+        assert run(served, "h2", tls_verify=False, **options).success
+
+    @pytest.mark.parametrize("protocols", [(), ("http/1.1",)], ids=["no ALPN", "HTTP/1.1 alone"])
+    def test_a_server_that_does_not_select_http2(
+        self, run: Callable[..., CheckResult], protocols: tuple[str, ...]
+    ) -> None:
+        result = run(_grpc_server(b"\x08\x01", "0", []), *protocols)
+        assert result == CheckResult(False, "TLS: the server selects no protocol by ALPN, expected h2")
+
+    def test_a_server_without_tls(self) -> None:
+        served = _grpc_server(b"\x08\x01", "0", [])
+        assert run_check(served, "grpc", tls=True, timeout_sec=5).message.startswith("TLS: ")
+
+    def test_a_server_with_tls_that_is_asked_without(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        served = _grpc_server(b"\x08\x01", "0", [])
+        assert run_check(served, "grpc", certificate[1]).success is False
+
+    def test_a_connection_that_ends_without_an_error_is_made_again(self, run: Callable[..., CheckResult]) -> None:
+        connections = []
+        answering = _grpc_server(b"\x08\x01", "0", [])
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connections.append(writer)
+            if len(connections) > http2.RETRIES:
+                await answering(reader, writer)
+            else:
+                await server_that_sends(frame(4) + frame(7, bytes(8)))(reader, writer)
+
+        assert run(serve, "h2") == CheckResult(True, "SERVING")
+        assert len(connections) == 1 + http2.RETRIES
+
+    def test_a_flood_of_frames(self, run: Callable[..., CheckResult]) -> None:
+        flood = frame(4) + frame(6, bytes(8)) * 2 * http2.MAX_FRAMES
+        result = run(server_that_sends(flood, stays=True), "h2", timeout_sec=5)
+        assert result == CheckResult(False, f"more than {http2.MAX_FRAMES} HTTP/2 frames")
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def frame(kind: int, payload: bytes = b"", *, stream: bool = False) -> bytes:

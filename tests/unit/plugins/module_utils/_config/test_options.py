@@ -172,6 +172,7 @@ EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
         ["a\nb", "x" * 1025, "&a", "[&a]", "a[::0]", "[?a[::0]]", "[[[", "(" * 900, "no_function(@)"],
     ),
     ("check", "ca_file", ["/etc/ssl/ca.pem"], ["ca.pem", "", "/a\nb", "/\udc80"]),
+    ("check", "tls", [False, True], ["maybe", 2, None]),
     ("check", "proxy_header", ["none", "proxy_v1"], ["PROXY_V1", ""]),
     ("check", "grpc_service_name", ["", "a.b.C"], ["a b", "x" * 256]),
     ("check", "query", ["", "example.com", "example.com.", "_sip._tcp.example.com", "."], ["a b", "a..b", "x" * 64]),
