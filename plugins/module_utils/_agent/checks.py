@@ -14,6 +14,7 @@ from . import conntrack_drops
 from .check_dns import dns
 from .check_grpc import grpc
 from .check_http import http, https
+from .check_http2 import http2
 from .check_ping import ping
 from .check_script import script
 from .check_stream import tcp, udp
@@ -25,6 +26,7 @@ CHECKS: dict[str, Check] = {
     "tls": tls,
     "http": http,
     "https": https,
+    "http2": http2,
     "grpc": grpc,
     "dns": dns,
     "udp": udp,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from .stream import Stream, open_stream
-from .target import CheckFailed, Target, missing_library
+from .target import CheckFailed, Target, missing_library, quoted
 from .tls import open_tls
 
 RETRIES = 2
@@ -170,7 +170,7 @@ class _Frames:
         while len(self._data) - begin >= _HEADER_BYTES:
             length = int.from_bytes(self._data[begin : begin + 3], "big")
             if length > _MAX_FRAME:
-                raise CheckFailed(f"not HTTP/2: a frame of {length} bytes")
+                raise CheckFailed(f"not HTTP/2: {quoted(self._data[begin:])}")
             end = begin + _HEADER_BYTES + length
             if end > len(self._data):
                 break

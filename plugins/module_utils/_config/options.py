@@ -48,7 +48,7 @@ DRAIN_MODES = ("timed", "natural")
 PROXY_HEADERS = ("none", "proxy_v1")
 QUERY_TYPES = ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT")
 
-CHECK_TYPES = ("tcp", "tls", "http", "https", "grpc", "dns", "udp", "ping", "script")
+CHECK_TYPES = ("tcp", "tls", "http", "https", "http2", "grpc", "dns", "udp", "ping", "script")
 CHECK_OPTIONS = {
     "tcp": ("request", "response", "proxy_header"),
     "tls": ("host", "tls_verify", "ca_file", "proxy_header"),
@@ -56,6 +56,10 @@ CHECK_OPTIONS = {
     "https": (
         *("request_path", "host", "status", "response", "json_query", "proxy_header", "dynamic_weight"),
         *("tls_verify", "ca_file"),
+    ),
+    "http2": (
+        *("request_path", "host", "status", "response", "json_query", "proxy_header", "dynamic_weight"),
+        *("tls", "tls_verify", "ca_file"),
     ),
     "grpc": ("host", "grpc_service_name", "tls", "tls_verify", "ca_file"),
     "dns": ("query", "query_type"),

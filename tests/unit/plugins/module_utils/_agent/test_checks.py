@@ -29,6 +29,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import (
     check_script,
     conntrack_drops,
     http2,
+    page,
     script_runner,
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.checks import CHECKS, probe
@@ -211,9 +212,9 @@ class TestHttp:
 
     def test_a_body_in_too_many_pieces(self) -> None:
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-        served = server_that_sends(head + b"1\r\nx\r\n" * (check_http.MAX_PIECES + 1), stays=True)
+        served = server_that_sends(head + b"1\r\nx\r\n" * (page.MAX_PIECES + 1), stays=True)
         assert run_check(served, "http", json_query="ok") == CheckResult(
-            False, f"the body consists of more than {check_http.MAX_PIECES} pieces"
+            False, f"the body consists of more than {page.MAX_PIECES} pieces"
         )
 
     def test_more_bytes_than_the_check_needs(self) -> None:
@@ -537,7 +538,7 @@ class TestGrpc:
         assert {_text(name): _text(value) for name, value in seen[0]}[":authority"] == "a.example:8080"
 
     def test_another_protocol(self) -> None:
-        assert run_check(server_that_sends(http_response()), "grpc").message == "not HTTP/2: a frame of 4740180 bytes"
+        assert run_check(server_that_sends(http_response()), "grpc").message.startswith("not HTTP/2: 'HTTP/1.1 200 OK")
         assert run_check(server_that_sends(b"\0\0\1\0\0\0\0\0\0x" * 9), "grpc").message.startswith("not HTTP/2")
 
     def test_a_connection_that_ends_without_an_error_is_made_again(self) -> None:
@@ -664,9 +665,9 @@ def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def frame(kind: int, payload: bytes = b"", *, stream: bool = False) -> bytes:
+def frame(kind: int, payload: bytes = b"", *, stream: bool = False, flags: int = 0) -> bytes:
     """Return a frame of HTTP/2, for the connection or for the first stream."""
-    return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + int(stream).to_bytes(4, "big") + payload
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + int(stream).to_bytes(4, "big") + payload
 
 
 def _grpc_server(message: bytes | None, status: str, seen: list[Any], text: str = "unknown service") -> Serve:
@@ -694,6 +695,226 @@ def _grpc_server(message: bytes | None, status: str, seen: list[Any], text: str 
                         speaker.send_data(stream, b"\0" + len(message).to_bytes(4, "big") + message)
                         speaker.send_headers(stream, trailers, end_stream=True)
             writer.write(speaker.data_to_send())
+
+    return serve
+
+
+class TestHttp2:
+    def test_a_page(self) -> None:
+        seen: list[Any] = []
+        options: dict[str, Any] = {"request_path": "/a?b", "host": "www.example.com:81"}
+        assert run_check(_page_server(seen=seen), "http2", **options) == CheckResult(True, "status 200")
+        assert {_text(name): _text(value) for name, value in seen[0]} == {
+            ":method": "GET",
+            ":scheme": "http",
+            ":path": "/a?b",
+            ":authority": "www.example.com:81",
+            "user-agent": "evenflow",
+            "accept": "*/*",
+        }
+
+    @pytest.mark.parametrize(
+        ("status", "codes", "message"),
+        [
+            ("503", ["200"], "status 503, expected 200"),
+            ("302", ["200", "300-399"], "status 302"),
+            ("404", ["200-299", "301"], "status 404, expected 200-299, 301"),
+            ("20x", ["200"], "not HTTP/2: status '20x'"),
+        ],
+    )
+    def test_status(self, status: str, codes: list[str], message: str) -> None:
+        result = run_check(_page_server(status), "http2", status=codes)
+        assert result == CheckResult(message == "status 302", message)
+
+    def test_the_body_begins_as_expected(self) -> None:
+        served = _page_server(body=b"ready now", piece=3)
+        assert run_check(served, "http2", response="ready").success
+        result = run_check(served, "http2", response="ready!")
+        assert result == CheckResult(False, "body 'ready ', expected 'ready!'")
+
+    def test_a_body_that_never_ends_is_not_awaited(self) -> None:
+        served = _page_server(body=b"ready", ends=False)
+        assert run_check(served, "http2", response="ready") == CheckResult(True, "status 200")
+        assert run_check(served, "http2") == CheckResult(True, "status 200")
+
+    @pytest.mark.parametrize(
+        ("body", "query", "message"),
+        [
+            (b'{"n": 3}', "n > `2`", "status 200"),
+            (b'{"ok": false}', "ok", "json_query gives false, expected true"),
+            (b"[" * 100_000, "ok", "RecursionError: "),
+            # This is more than a server may send before the check has acknowledged some of it.
+            (b'["' + b"x" * 1_000_000 + b'"]', "length([0]) == `1000000`", "status 200"),
+            (b"x" * (page.MAX_BODY + 1), "ok", "the body is longer than 1048576 bytes"),
+        ],
+        ids=["true", "false", "nested", "long", "too long"],
+    )
+    def test_json(self, body: bytes, query: str, message: str) -> None:
+        result = run_check(_page_server(body=body), "http2", json_query=query)
+        assert result.message.startswith(message) and result.success is (message == "status 200")
+
+    @pytest.mark.parametrize(("value", "weight"), [("42", 42), ("65536", 65535), ("many", None), ("\u0663", None)])
+    def test_a_weight(self, value: str, weight: int | None) -> None:
+        served = _page_server(headers=(("x-load-balancing-endpoint-weight", value),))
+        assert run_check(served, "http2", dynamic_weight=True).weight == weight
+
+    def test_interim_responses(self) -> None:
+        assert run_check(_page_server(interim=3), "http2") == CheckResult(True, "status 200")
+        flooded = _page_server(interim=2 * http2.MAX_FRAMES)
+        assert run_check(flooded, "http2") == CheckResult(False, f"more than {http2.MAX_FRAMES} HTTP/2 frames")
+
+    def test_another_protocol(self) -> None:
+        result = run_check(server_that_sends(http_response(status="400 Bad Request")), "http2")
+        assert result.message.startswith("not HTTP/2: 'HTTP/1.1 400 Bad Request")
+
+    def test_closed_without_an_answer(self) -> None:
+        assert run_check(server_that_sends(frame(4)), "http2") == CheckResult(False, "closed without an answer")
+
+    def test_a_stream_that_is_reset(self) -> None:
+        served = server_that_sends(frame(4) + frame(3, b"\0\0\0\7", stream=True), stays=True)
+        assert run_check(served, "http2") == CheckResult(False, "HTTP/2 error 7")
+
+    def test_a_pushed_page_is_refused(self) -> None:
+        """The preface asks for none, and what another stream brings is not the page."""
+        served = server_that_sends(frame(4) + frame(4, flags=1) * 2 + frame(5, b"\0\0\0\2\x82", stream=True, flags=4))
+        assert run_check(served, "http2").message.startswith("not HTTP/2: ")
+
+    def test_a_connection_that_ends_without_an_error_is_made_again(self) -> None:
+        connections = []
+        answering = _page_server()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connections.append(writer)
+            if len(connections) > http2.RETRIES:
+                await answering(reader, writer)
+            else:
+                await server_that_sends(frame(4) + frame(7, bytes(8)))(reader, writer)
+
+        assert run_check(serve, "http2") == CheckResult(True, "status 200")
+        assert len(connections) == 1 + http2.RETRIES
+
+    @pytest.mark.parametrize(
+        ("kind", "payload"),
+        [(6, bytes(8)), (4, b""), (8, b"\0\0\0\1"), (2, bytes(5)), (0, b"")],
+        ids=["PING", "SETTINGS", "WINDOW_UPDATE", "PRIORITY", "empty DATA"],
+    )
+    def test_a_flood_of_frames(self, kind: int, payload: bytes) -> None:
+        flood = frame(4) + frame(kind, payload, stream=kind in (0, 2)) * 2 * http2.MAX_FRAMES
+        result = run_check(server_that_sends(flood, stays=True), "http2", timeout_sec=5)
+        assert result == CheckResult(False, f"more than {http2.MAX_FRAMES} HTTP/2 frames")
+
+    def test_a_body_in_too_many_pieces(self) -> None:
+        served = _page_server(body=b"x" * (page.MAX_PIECES + 1), piece=1)
+        result = run_check(served, "http2", json_query="ok", timeout_sec=60)
+        assert result == CheckResult(False, f"the body consists of more than {page.MAX_PIECES} pieces")
+
+    def test_more_bytes_than_the_check_needs(self) -> None:
+        """Padding counts as well, of which the body shows nothing."""
+        padded = frame(0, b"\xff" + bytes(255), stream=True, flags=8)
+        head = frame(4) + frame(1, b"\x88", stream=True, flags=4)
+        result = run_check(server_that_sends(head, padded * 1000, stays=True), "http2", response="x" * 100)
+        assert result.message.startswith("the server sent more than")
+
+    def test_the_proxy_header_is_sent_first(self) -> None:
+        seen = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.append(await reader.readline())
+            seen.append(await reader.readline())
+            writer.close()
+
+        run_check(serve, "http2", proxy_header="proxy_v1")
+        assert seen[0].startswith(b"PROXY TCP4 127.0.0.1 ") and seen[1] == b"PRI * HTTP/2.0\r\n"
+
+
+class TestHttp2OverTls:
+    def test_a_trusted_certificate(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        seen: list[Any] = []
+        served = _page_server(body=b'["' + b"x" * 200_000 + b'"]', seen=seen)
+        context = server_context(Path(certificate[0]), "http/1.1", "h2")
+        options = {"ca_file": certificate[0], "host": "www.example.com", "json_query": "length([0]) == `200000`"}
+        assert run_check(served, "http2", context, tls=True, **options) == CheckResult(True, "status 200")
+        assert {_text(name): _text(value) for name, value in seen[0]}[":scheme"] == "https"
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"host": "other.example.com"},
+                "TLS: Hostname mismatch, certificate is not valid for 'other.example.com'.",
+            ),
+            ({"ca_file": None}, "TLS: self-signed certificate"),
+        ],
+        ids=["other host", "not trusted"],
+    )
+    def test_a_wrong_certificate(
+        self, certificate: tuple[str, ssl.SSLContext], options: dict[str, Any], message: str
+    ) -> None:
+        context = server_context(Path(certificate[0]), "h2")
+        options = {"ca_file": certificate[0], "host": "www.example.com", **options}
+        result = run_check(_page_server(), "http2", context, tls=True, **options)
+        assert (result.success, result.message.replace("self signed", "self-signed")) == (False, message)
+        assert run_check(_page_server(), "http2", context, tls=True, tls_verify=False, **options).success
+
+    def test_a_server_of_http_1_alone(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        context = server_context(Path(certificate[0]), "http/1.1")
+        result = run_check(server_that_sends(http_response()), "http2", context, tls=True, tls_verify=False)
+        assert result == CheckResult(False, "TLS: the server selects no protocol by ALPN, expected h2")
+
+    def test_a_server_without_tls(self) -> None:
+        result = run_check(server_that_sends(frame(4), stays=True), "http2", tls=True)
+        assert result.success is False and result.message.startswith("TLS: ")
+
+
+def _page_server(
+    status: str = "200",
+    body: bytes = b"",
+    *,
+    piece: int = 16384,
+    headers: tuple[tuple[str, str], ...] = (),
+    interim: int = 0,
+    ends: bool = True,
+    seen: list[Any] | None = None,
+) -> Serve:
+    """Return a server that sends a page over HTTP/2, in pieces, as fast as the client acknowledges them.
+
+    :param interim: number of interim responses before the page.
+    :param ends: whether the body has an end.
+    :param seen: gets the headers of each request.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        settings = h2.config.H2Configuration(client_side=False, validate_outbound_headers=False)
+        speaker = h2.connection.H2Connection(settings)
+        speaker.initiate_connection()
+        stream, sent = 0, -1
+        try:
+            while True:
+                if stream and sent < 0:
+                    for _number in range(interim):
+                        speaker.send_headers(stream, [(":status", "103")])
+                    speaker.send_headers(stream, [(":status", status), *headers], end_stream=ends and not body)
+                    sent = 0
+                while stream and sent < len(body):
+                    part = body[sent : sent + min(piece, speaker.local_flow_control_window(stream))]
+                    if not part:
+                        break
+                    sent += len(part)
+                    speaker.send_data(stream, part, end_stream=ends and sent == len(body))
+                writer.write(speaker.data_to_send())
+                await writer.drain()
+                received = await reader.read(65536)
+                if not received:
+                    return
+                for event in speaker.receive_data(received):
+                    if isinstance(event, h2.events.RequestReceived):
+                        stream = event.stream_id
+                        if seen is not None:
+                            seen.append(event.headers)
+        except OSError:
+            pass
+        finally:
+            writer.close()
 
     return serve
 

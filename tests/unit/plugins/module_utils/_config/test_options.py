@@ -146,7 +146,7 @@ EDGES: list[tuple[str, str, list[Any], list[Any]]] = [
     (
         "check",
         "type",
-        ["tcp", "tls", "http", "https", "grpc", "dns", "udp", "ping", "script"],
+        ["tcp", "tls", "http", "https", "http2", "grpc", "dns", "udp", "ping", "script"],
         ["", "TCP", "ssl", None],
     ),
     ("check", "port", [0, 65535], [-1, 65536]),

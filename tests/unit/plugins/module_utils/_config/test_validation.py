@@ -213,9 +213,19 @@ class TestWholeConfiguration:
             ("grpc", {"tls_verify": False}, ["tls_verify: false needs tls: true with type grpc"]),
             ("grpc", {"ca_file": "/ca.pem"}, ['ca_file: "/ca.pem" needs tls: true with type grpc']),
             ("tls", {"tls_verify": False, "ca_file": "/ca.pem"}, []),
-            ("tls", {"tls": True}, ["tls: is not an option of type tls, only of grpc"]),
-            ("tls", {"response": "a"}, ["response: is not an option of type tls, only of tcp, http, https, udp"]),
-            ("http", {"ca_file": "/ca.pem"}, ["ca_file: is not an option of type http, only of tls, https, grpc"]),
+            ("tls", {"tls": True}, ["tls: is not an option of type tls, only of http2, grpc"]),
+            (
+                "tls",
+                {"response": "a"},
+                ["response: is not an option of type tls, only of tcp, http, https, http2, udp"],
+            ),
+            (
+                "http",
+                {"ca_file": "/ca.pem"},
+                ["ca_file: is not an option of type http, only of tls, https, http2, grpc"],
+            ),
+            ("http2", {"tls": True, "ca_file": "/ca.pem", "response": "a", "dynamic_weight": True}, []),
+            ("http2", {"ca_file": "/ca.pem"}, ['ca_file: "/ca.pem" needs tls: true with type http2']),
         ],
     )
     def test_options_of_checks_with_tls(self, kind: str, options: dict[str, Any], errors: list[str]) -> None:
