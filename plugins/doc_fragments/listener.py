@@ -191,6 +191,8 @@ options:
   health_check:
     description:
       - How the agent of the node checks each backend. Without a health check every backend is usable.
+      - Backends of several listeners are checked once for all of them where the address, the port and all options but
+        the thresholds are the same. Each of them keeps a health of its own.
       - The dictionary is replaced as a whole, so an option that is left out gets its default. An empty dictionary
         removes the health check.
     type: dict
@@ -199,14 +201,17 @@ options:
         description:
           - V(tcp) connects. If C(request) is given it is sent, and if C(response) is given the answer must begin with
             it.
-          - V(http) and V(https) request a page.
-          - V(grpc) calls the standard health service.
+          - V(tls) connects and makes a TLS handshake, which verifies the certificate.
+          - V(http) and V(https) request a page by HTTP/1.1.
+          - V(http2) requests a page by HTTP/2, without TLS from the first byte (prior knowledge), and with C(tls=true)
+            over TLS.
+          - V(grpc) calls the standard health service, with C(tls=true) over TLS.
           - V(dns) expects an answer that has records.
           - V(udp) sends C(request) and expects a datagram that begins with C(response).
           - V(ping) expects an echo reply.
           - V(script) runs a program on the node as an unprivileged user, like C(MISC_CHECK) of keepalived.
         type: str
-        choices: [tcp, http, https, grpc, dns, udp, ping, script]
+        choices: [tcp, tls, http, https, http2, grpc, dns, udp, ping, script]
       port:
         description:
           - The port to check, 0 to 65535. With V(0), the default, it is the port of the backend or, if that is 0 too,
@@ -243,42 +248,48 @@ options:
       response:
         description:
           - The text with which the answer must begin, for C(type=tcp) and C(type=udp), or the body of the page, for
-            C(type=http) and C(type=https).
+            C(type=http), C(type=https) and C(type=http2).
         type: str
       request_path:
         description:
-          - The path that C(type=http) and C(type=https) request. The default is V(/).
+          - The path that C(type=http), C(type=https) and C(type=http2) request. The default is V(/).
         type: str
       host:
         description:
-          - The name of the host in requests of C(type=http), C(type=https) and C(type=grpc). C(type=https) also sends
-            it by SNI and verifies the certificate for it. The default is the address that is checked.
+          - The name of the host in requests of C(type=http), C(type=https), C(type=http2) and C(type=grpc). Checks with
+            TLS send it by SNI and verify the certificate for it. The default is the address that is checked.
           - At most 253 characters, in labels of at most 63, or an address; a port may follow.
         type: str
       status:
         description:
-          - The status codes, and ranges C(a-b) of them, that mean healthy for C(type=http) and C(type=https). The
-            default is 200.
+          - The status codes, and ranges C(a-b) of them, that mean healthy for C(type=http), C(type=https) and
+            C(type=http2). The default is 200.
         type: list
         elements: str
       json_query:
         description:
-          - A JMESPath expression that must be true for the JSON body of the page, for C(type=http) and C(type=https).
-            The body may have 1 MiB.
+          - A JMESPath expression that must be true for the JSON body of the page, for C(type=http), C(type=https) and
+            C(type=http2). The body may have 1 MiB.
         type: str
+      tls:
+        description:
+          - Whether C(type=http2) and C(type=grpc) use TLS. The server must then select HTTP/2 by ALPN. The default is
+            V(false).
+        type: bool
       tls_verify:
         description:
-          - Whether C(type=https) verifies the certificate of the server. The default is V(true).
+          - Whether checks with TLS, which are C(type=tls), C(type=https) and those with C(tls=true), verify the
+            certificate of the server. The default is V(true).
         type: bool
       ca_file:
         description:
-          - The path of a file on the node with the certificates that C(type=https) trusts. The default is those of the
+          - The path of a file on the node with the certificates that checks with TLS trust. The default is those of the
             system. It is read again when it changes.
         type: str
       proxy_header:
         description:
-          - Whether C(type=tcp), C(type=http) and C(type=https) begin with a header of the PROXY protocol. The default
-            is V(none).
+          - Whether C(type=tcp), C(type=tls), C(type=http), C(type=https) and C(type=http2) begin with a header of the
+            PROXY protocol. The default is V(none).
         type: str
         choices: [none, proxy_v1]
       grpc_service_name:
@@ -306,8 +317,8 @@ options:
         description:
           - Whether the check sets the weight of the backend.
           - With C(type=script), an exit code from 2 to 255 means healthy and sets the weight to the exit code minus 2.
-          - With C(type=http) and C(type=https), the header C(X-Load-Balancing-Endpoint-Weight) sets the weight, 0 to
-            65535.
+          - With C(type=http), C(type=https) and C(type=http2), the header C(X-Load-Balancing-Endpoint-Weight) sets the
+            weight, 0 to 65535.
         type: bool
   failover_policy:
     description:

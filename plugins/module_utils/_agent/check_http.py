@@ -7,50 +7,37 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import json
-import os
-import ssl
-from typing import Any
+from typing import Any, Awaitable, Callable
 
 from .._config.model import HealthCheck
 from .._state.health import CheckResult
+from .page import HEADERS, MAX_PIECES, WEIGHT_HEADER, check_status, max_bytes, needed, page_result
 from .stream import Stream, open_stream
-from .target import CheckFailed, Target, is_exhaustion, missing_library, quoted
-
-MAX_BODY = 1 << 20
-"""Maximum length in bytes of a body to which a JMESPath expression is applied."""
+from .target import CheckFailed, Target, missing_library
+from .tls import open_tls
 
 MAX_INTERIM = 8
 """Maximum number of interim responses (1xx) before the response."""
 
-MAX_PIECES = 4096
-"""Maximum number of pieces of which a body may consist."""
-
-WEIGHT_HEADER = b"x-load-balancing-endpoint-weight"
-
-_MAX_OVERHEAD = 1 << 17
 _PIECES_AT_ONCE = 32
-_contexts: dict[tuple[bool, str | None, tuple[int, ...]], ssl.SSLContext] = {}
 
 
 async def http(target: Target) -> CheckResult:
     """Request the page and compare its status and its body with what the check expects."""
-    return await _get(target, None)
+    return await _get(target, open_stream)
 
 
 async def https(target: Target) -> CheckResult:
     """Check as :func:`http` does, over TLS."""
-    return await _get(target, tls_context(target.check.tls_verify, target.check.ca_file))
+    return await _get(target, open_tls)
 
 
-async def _get(target: Target, context: ssl.SSLContext | None) -> CheckResult:
+async def _get(target: Target, connect: Callable[[Target, int], Awaitable[Stream]]) -> CheckResult:
     library = _library()
-    max_bytes = _MAX_OVERHEAD + 2 * _needed(target.check)
-    stream = await open_stream(target, max_bytes, context, server_name(target) if context else "")
+    stream = await connect(target, max_bytes(target.check))
     try:
         connection = library.Connection(library.CLIENT)
-        headers = [("Host", target.host), ("User-Agent", "evenflow"), ("Accept", "*/*"), ("Connection", "close")]
+        headers = [("Host", target.host), *HEADERS, ("Connection", "close")]
         request = library.Request(method="GET", target=target.check.request_path, headers=headers)
         await stream.send(connection.send(request) + connection.send(library.EndOfMessage()))
         return await _answer(library, connection, stream, target.check)
@@ -70,33 +57,15 @@ async def _answer(library: Any, connection: Any, stream: Stream, check: HealthCh
         response = await _event(library, connection, stream)
     if not isinstance(response, library.Response):
         raise CheckFailed("closed without an answer")
-    _check_status(response.status_code, check)
+    check_status(response.status_code, check)
     body = await _body(library, connection, stream, check)
-    if check.response and not body.startswith(check.response.encode("utf-8")):
-        raise CheckFailed(f"body {quoted(body)}, expected {quoted(check.response.encode('utf-8'))}")
-    if check.json_query:
-        _check_json(body, check.json_query)
-    return CheckResult(
-        True, f"status {response.status_code}", _weight(response.headers) if check.dynamic_weight else None
-    )
-
-
-def _check_status(code: int, check: HealthCheck) -> None:
-    for codes in check.status:
-        first, _dash, last = codes.partition("-")
-        if int(first) <= code <= int(last or first):
-            return
-    raise CheckFailed(f"status {code}, expected {', '.join(check.status)}")
-
-
-def _needed(check: HealthCheck) -> int:
-    """Return how many bytes of the body the check needs to see."""
-    return MAX_BODY + 1 if check.json_query else len(check.response.encode("utf-8"))
+    values = [value.decode("latin-1") for name, value in response.headers if name.decode("ascii") == WEIGHT_HEADER]
+    return page_result(response.status_code, body, values[0] if values else None, check)
 
 
 async def _body(library: Any, connection: Any, stream: Stream, check: HealthCheck) -> bytes:
-    needed, body, pieces = _needed(check), bytearray(), 0
-    while len(body) < needed:
+    body, pieces = bytearray(), 0
+    while len(body) < needed(check):
         event = await _event(library, connection, stream)
         if not isinstance(event, library.Data):
             break
@@ -107,8 +76,6 @@ async def _body(library: Any, connection: Any, stream: Stream, check: HealthChec
         if pieces % _PIECES_AT_ONCE == 0:
             # Thousands of pieces can come in one read, and other checks are waiting.
             await asyncio.sleep(0)
-    if len(body) > MAX_BODY:
-        raise CheckFailed(f"the body is longer than {MAX_BODY} bytes")
     return bytes(body)
 
 
@@ -118,77 +85,6 @@ async def _event(library: Any, connection: Any, stream: Stream) -> Any:
         if event is not library.NEED_DATA:
             return event
         connection.receive_data(await stream.receive())
-
-
-def _check_json(body: bytes, query: str) -> None:
-    try:
-        import jmespath
-    except ImportError as error:
-        raise missing_library("jmespath", error) from error
-    try:
-        document = json.loads(body)
-    except ValueError as error:
-        raise CheckFailed(f"the body is not JSON: {error}") from error
-    try:
-        value = jmespath.search(query, document)
-    except jmespath.exceptions.JMESPathError as error:
-        raise CheckFailed(f"json_query {query!r} cannot be applied: {error}") from error
-    if value is not True:
-        raise CheckFailed(f"json_query gives {_shown(value)}, expected true")
-
-
-def _shown(value: Any) -> str:
-    """Return a value for a message. A long one would take long to write."""
-    if isinstance(value, (bool, int, float, type(None))):
-        return json.dumps(value)
-    if isinstance(value, str):
-        return json.dumps(value[:60])
-    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "no JSON value"
-
-
-def _weight(headers: Any) -> int | None:
-    for name, value in headers:
-        if name.lower() == WEIGHT_HEADER and value.isdigit() and len(value) < 6:
-            return min(int(value), 65535)
-    return None
-
-
-def server_name(target: Target) -> str:
-    """Return the name that the certificate of the target must have."""
-    host = target.host
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return host.partition(":")[0]
-
-
-def tls_context(verify: bool, ca_file: str | None) -> ssl.SSLContext:
-    """Return the context for a connection with TLS. Files with certificates are read anew when they change."""
-    try:
-        state = _file_state(ca_file or ssl.get_default_verify_paths().cafile)
-        key = (verify, ca_file, state)
-        if key not in _contexts:
-            for known in [known for known in _contexts if known[:2] == key[:2]]:
-                del _contexts[known]
-            _contexts[key] = ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        if is_exhaustion(error):
-            raise
-        raise CheckFailed(f"ca_file {ca_file}: {error.strerror or error}") from error
-    context = _contexts[key]
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _file_state(path: str | None) -> tuple[int, ...]:
-    if path is None or not os.path.exists(path):
-        return ()
-    status = os.stat(path)
-    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def _library() -> Any:

@@ -14,15 +14,19 @@ from . import conntrack_drops
 from .check_dns import dns
 from .check_grpc import grpc
 from .check_http import http, https
+from .check_http2 import http2
 from .check_ping import ping
 from .check_script import script
 from .check_stream import tcp, udp
+from .check_tls import tls
 from .target import Check, Target, printable, result_of
 
 CHECKS: dict[str, Check] = {
     "tcp": tcp,
+    "tls": tls,
     "http": http,
     "https": https,
+    "http2": http2,
     "grpc": grpc,
     "dns": dns,
     "udp": udp,

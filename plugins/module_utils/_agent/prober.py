@@ -2,7 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When each backend is checked, and how the results change its health."""
+"""When each backend is checked, and how the results change its health.
+
+Backends of several listeners that are checked in the same way share the checks and their results; see
+:attr:`~.target.Target.probe`. Each of them keeps a health of its own, by its own thresholds.
+"""
 
 from __future__ import annotations
 
@@ -41,36 +45,54 @@ class Prober:
         self._clock = clock
         self._check = check
         self._has_new_messages = False
-        self._series: dict[str, _Series] = {}
+        self._targets: dict[str, Target] = {}
+        self._series: dict[tuple[object, ...], _Series] = {}
 
     def update(self, targets: Mapping[str, Target], health: Mapping[str, Health]) -> None:
         """Check these targets from now on, and no others.
 
         :param health: their health where this prober does not know it yet.
         """
-        for key in self._series.keys() - targets.keys():
-            self._series.pop(key).stop()
+        left = []
+        for key in self._targets.keys() - targets.keys():
+            left.append(self._leave(self._targets.pop(key)))
             self.health.pop(key, None)
         now, new = asyncio.get_running_loop().time(), 0
         for key, target in targets.items():
             state = self.health.setdefault(key, health[key]).state
-            series = self._series.get(key)
-            if series and series.target == target:
+            before = self._targets.get(key)
+            if before == target:
                 continue
-            if series:
+            self._targets[key] = target
+            if before:
+                if before.probe == target.probe:
+                    continue
+                left.append(self._leave(before))
+            is_urgent = state == HealthState.INITIAL or before is not None
+            probe_key = target.probe
+            series = self._series.get(probe_key)
+            if series is None:
+                series = self._series[probe_key] = _Series(target, self._check, self._begun, self._ended)
+            series.members[key] = None
+            if is_urgent and series.last:
+                self._apply(target, series.last)
+            elif is_urgent and not (series.has_begun or series.starts_at_once):
+                series.start(now + new / FIRST_PER_SECOND, starts_at_once=True)
+                new += 1
+            elif not series.is_started:
+                series.start(now + series.phase * target.check.check_interval_sec, starts_at_once=False)
+        for series in left:
+            # A backend that joins in the same update, such as that of a renamed listener, keeps the series.
+            if not series.members:
                 series.stop()
-            starts_at_once = state == HealthState.INITIAL or series is not None
-            if starts_at_once:
-                begin, new = now + new / FIRST_PER_SECOND, new + 1
-            else:
-                begin = now + _phase(key) * target.check.check_interval_sec
-            self._series[key] = _Series(target, self._check, self._begun, self._ended, begin, starts_at_once)
+                self._series.pop(series.target.probe, None)
 
     def stop(self) -> None:
         """Stop all checks."""
         for series in self._series.values():
             series.stop()
         self._series.clear()
+        self._targets.clear()
 
     def take_new_messages(self) -> bool:
         """Return whether a result has changed a message but no state since the last call."""
@@ -81,11 +103,21 @@ class Prober:
         if delay > LATE_SECONDS:
             self.late += 1
 
-    def _ended(self, target: Target, result: CheckResult) -> None:
-        series = self._series.get(target.key)
-        if series is None or series.target is not target:
+    def _leave(self, target: Target) -> _Series:
+        """Take a backend out of the series that checks it, which is returned."""
+        series = self._series[target.probe]
+        del series.members[target.key]
+        return series
+
+    def _ended(self, series: _Series, result: CheckResult) -> None:
+        if self._series.get(series.target.probe) is not series:
             # A check that times out at the moment in which it is stopped still has a result.
             return
+        series.last = result
+        for key in series.members:
+            self._apply(self._targets[key], result)
+
+    def _apply(self, target: Target, result: CheckResult) -> None:
         before = self.health[target.key]
         after = before.after(result, target.check, self._clock())
         self.health[target.key] = after
@@ -96,12 +128,15 @@ class Prober:
 
 
 class _Series:
-    """The checks of one target, one after the other.
+    """The checks of all targets with the same probe, one after the other.
 
+    :param target: the first of these targets, in whose place in the interval all are checked.
     :param begun: called when a check begins, with the seconds that have passed since its time.
     :param ended: called with the result of each check.
-    :param begin: when to begin the first check, in the event loop's time.
-    :param starts_at_once: whether the first check begins before the target's place in the interval.
+    :ivar members: the keys of the targets, in the order in which they came.
+    :ivar last: the result of the last check.
+    :ivar phase: the place of the checks in their interval, from 0 to 1.
+    :ivar starts_at_once: whether the first check begins, or began, before this place.
     """
 
     def __init__(
@@ -109,23 +144,44 @@ class _Series:
         target: Target,
         check: Check,
         begun: Callable[[float], None],
-        ended: Callable[[Target, CheckResult], None],
-        begin: float,
-        starts_at_once: bool,
+        ended: Callable[[_Series, CheckResult], None],
     ) -> None:
         self.target = target
+        self.members: dict[str, None] = {}
+        self.last: CheckResult | None = None
+        self.phase = _phase(target.key)
+        self.starts_at_once = False
         self._check = check
         self._begun = begun
         self._ended = ended
-        self._begin = begin
-        self._is_out_of_place = starts_at_once
+        self._begin = 0.0
+        self._is_out_of_place = False
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the time of the next check is set."""
+        return self._timer is not None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the first check has begun."""
+        return self._task is not None
+
+    def start(self, begin: float, starts_at_once: bool) -> None:
+        """Begin the first check at this time, in the event loop's, and all others after it."""
+        if self._timer:
+            self._timer.cancel()
+        self._begin = begin
+        self._is_out_of_place = self.starts_at_once = starts_at_once
         self._timer = self._loop.call_at(begin, self._start)
 
     def stop(self) -> None:
         """Begin no further check, and drop the one that is running."""
-        self._timer.cancel()
+        if self._timer:
+            self._timer.cancel()
         if self._task:
             self._task.cancel()
 
@@ -140,13 +196,13 @@ class _Series:
         if self._is_out_of_place:
             # After the first check each target goes to its own place in the interval, so that checks spread over it.
             self._is_out_of_place = False
-            self._begin += (0.5 + _phase(self.target.key) / 2) * interval
+            self._begin += (0.5 + self.phase / 2) * interval
         else:
             self._begin = max(self._begin + interval, self._loop.time())
         self._timer = self._loop.call_at(self._begin, self._start)
 
     async def _run(self) -> None:
-        self._ended(self.target, await self._check(self.target))
+        self._ended(self, await self._check(self.target))
 
 
 def _phase(key: str) -> float:

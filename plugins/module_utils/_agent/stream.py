@@ -204,23 +204,30 @@ class TlsStream(Stream):
                 self._incoming.write_eof()
 
 
-async def open_stream(
-    target: Target, max_bytes: int, context: ssl.SSLContext | None = None, server_name: str = ""
-) -> Stream:
-    """Connect to the target, send its PROXY header if it has one, and begin TLS if there is a context.
+async def open_stream(target: Target, max_bytes: int) -> Stream:
+    """Connect to the target, and send its PROXY header if it has one. The caller closes the stream."""
+    return Stream(await _connect(target), max_bytes)
 
-    The caller closes the stream.
-    """
+
+async def open_tls_stream(target: Target, max_bytes: int, context: ssl.SSLContext, server_name: str) -> TlsStream:
+    """Connect as :func:`open_stream` does, and begin TLS."""
+    connection = await _connect(target)
+    try:
+        stream = TlsStream(connection, max_bytes, context, server_name)
+        await stream.handshake()
+        return stream
+    except BaseException:
+        connection.close()
+        raise
+
+
+async def _connect(target: Target) -> socket.socket:
     connection = await connect(target)
     try:
         header = proxy_header(target, connection)
         if header:
             await asyncio.get_running_loop().sock_sendall(connection, header)
-        if context is None:
-            return Stream(connection, max_bytes)
-        stream = TlsStream(connection, max_bytes, context, server_name)
-        await stream.handshake()
-        return stream
+        return connection
     except BaseException:
         connection.close()
         raise

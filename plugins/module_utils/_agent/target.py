@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Awaitable, Callable
 
 from .._config.address import family
@@ -34,6 +35,11 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _QUOTED_BYTES = 40
 
+_OF_REGISTRATION = ("address", "port", "healthy_threshold", "unhealthy_threshold")
+"""Options of a check that do not decide what it does to an address and a port."""
+
+_decisive_options = attrgetter(*(field.name for field in fields(HealthCheck) if field.name not in _OF_REGISTRATION))
+
 
 @dataclass(frozen=True)
 class Target:
@@ -57,6 +63,15 @@ class Target:
         port = check.port or backend.port or next((ports.first for ports in listener.ports if ports.is_single), 0)
         address = check.address or backend.address
         return cls(backend_key_of(listener.name, *backend.endpoint), listener.name, backend.name, address, port, check)
+
+    @property
+    def probe(self) -> tuple[object, ...]:
+        """All that decides what a check does: targets for which this is equal share each check and its result.
+
+        A script learns the names of the listener and the backend, and an echo request has no port.
+        """
+        names = (self.listener, self.backend) if self.check.type == "script" else ()
+        return self.address, 0 if self.check.type == "ping" else self.port, names, _decisive_options(self.check)
 
     @property
     def socket_family(self) -> socket.AddressFamily:

@@ -95,6 +95,7 @@ class HealthCheck:
     host: str
     status: tuple[str, ...]
     json_query: str
+    tls: bool
     tls_verify: bool
     ca_file: str | None
     proxy_header: str

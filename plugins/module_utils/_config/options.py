@@ -48,15 +48,20 @@ DRAIN_MODES = ("timed", "natural")
 PROXY_HEADERS = ("none", "proxy_v1")
 QUERY_TYPES = ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT")
 
-CHECK_TYPES = ("tcp", "http", "https", "grpc", "dns", "udp", "ping", "script")
+CHECK_TYPES = ("tcp", "tls", "http", "https", "http2", "grpc", "dns", "udp", "ping", "script")
 CHECK_OPTIONS = {
     "tcp": ("request", "response", "proxy_header"),
+    "tls": ("host", "tls_verify", "ca_file", "proxy_header"),
     "http": ("request_path", "host", "status", "response", "json_query", "proxy_header", "dynamic_weight"),
     "https": (
         *("request_path", "host", "status", "response", "json_query", "proxy_header", "dynamic_weight"),
         *("tls_verify", "ca_file"),
     ),
-    "grpc": ("host", "grpc_service_name"),
+    "http2": (
+        *("request_path", "host", "status", "response", "json_query", "proxy_header", "dynamic_weight"),
+        *("tls", "tls_verify", "ca_file"),
+    ),
+    "grpc": ("host", "grpc_service_name", "tls", "tls_verify", "ca_file"),
     "dns": ("query", "query_type"),
     "udp": ("request", "response"),
     "ping": (),
@@ -110,6 +115,7 @@ HEALTH_CHECK = {
     "host": Option("str", default="", check=host_name),
     "status": Option("list", default=["200"], elements="str", check=status_list),
     "json_query": Option("str", default="", check=json_query),
+    "tls": Option("bool", default=False),
     "tls_verify": Option("bool", default=True),
     "ca_file": Option("str", check=absolute_path),
     "proxy_header": Option("str", default="none", choices=PROXY_HEADERS),

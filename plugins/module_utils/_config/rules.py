@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from .address import family
@@ -156,6 +157,10 @@ def _check_health_check(listener: dict[str, Any], prefix: str, faults: Faults) -
         if name in of_some_types and name not in CHECK_OPTIONS[kind] and check[name] != option.default:
             types = ", ".join(kind for kind, names in CHECK_OPTIONS.items() if name in names)
             faults.add(f"{prefix}{name}", f"is not an option of type {kind}, only of {types}")
+    if "tls" in CHECK_OPTIONS[kind] and not check["tls"]:
+        for name in ("tls_verify", "ca_file"):
+            if check[name] != HEALTH_CHECK[name].default:
+                faults.add(f"{prefix}{name}", f"{json.dumps(check[name])} needs tls: true with type {kind}")
     if check["timeout_sec"] > check["check_interval_sec"]:
         faults.add(
             f"{prefix}timeout_sec",

@@ -25,10 +25,11 @@ import h2.connection
 import h2.events
 import pytest
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent import (
-    check_grpc,
     check_http,
     check_script,
     conntrack_drops,
+    http2,
+    page,
     script_runner,
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.checks import CHECKS, probe
@@ -49,11 +50,11 @@ def target_of(port: int, kind: str, **options: Any) -> Target:
     return replace(Target.of(web, web.backends[0], web.health_check), address="127.0.0.1", port=port)
 
 
-def run_check(serve: Serve, kind: str, tls: ssl.SSLContext | None = None, **options: Any) -> CheckResult:
+def run_check(serve: Serve, kind: str, context: ssl.SSLContext | None = None, **options: Any) -> CheckResult:
     """Run a check once against a server on the loopback address."""
 
     async def work() -> CheckResult:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
         try:
             return await probe(target_of(server.sockets[0].getsockname()[1], kind, **options))
         finally:
@@ -211,9 +212,9 @@ class TestHttp:
 
     def test_a_body_in_too_many_pieces(self) -> None:
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-        served = server_that_sends(head + b"1\r\nx\r\n" * (check_http.MAX_PIECES + 1), stays=True)
+        served = server_that_sends(head + b"1\r\nx\r\n" * (page.MAX_PIECES + 1), stays=True)
         assert run_check(served, "http", json_query="ok") == CheckResult(
-            False, f"the body consists of more than {check_http.MAX_PIECES} pieces"
+            False, f"the body consists of more than {page.MAX_PIECES} pieces"
         )
 
     def test_more_bytes_than_the_check_needs(self) -> None:
@@ -272,9 +273,82 @@ def make_certificate(folder: Path) -> tuple[str, ssl.SSLContext]:
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
     command += ["-addext", names, "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run(command, check=True, capture_output=True)
+    return str(folder / "cert.pem"), server_context(folder / "cert.pem")
+
+
+def server_context(path: Path, *protocols: str) -> ssl.SSLContext:
+    """Return the TLS context of a server with this certificate that offers protocols by ALPN."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(str(folder / "cert.pem"), str(folder / "key.pem"))
-    return str(folder / "cert.pem"), context
+    context.load_cert_chain(str(path), str(path.parent / "key.pem"))
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
+
+
+class TestTls:
+    """The server never answers after the handshake, as one that waits for a request of another protocol."""
+
+    def test_a_trusted_certificate(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        options = {"ca_file": certificate[0], "host": "www.example.com"}
+        result = run_check(server_that_sends(reads=False, stays=True), "tls", certificate[1], **options)
+        assert result == CheckResult(True, "handshake with TLSv1.3")
+
+    def test_the_host_is_sent_by_sni(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        seen: list[str | None] = []
+        context = server_context(Path(certificate[0]))
+        context.sni_callback = lambda _connection, name, _context: seen.append(name)
+        run_check(server_that_sends(reads=False), "tls", context, host="www.example.com:8443", tls_verify=False)
+        assert seen == ["www.example.com"]
+
+    @pytest.mark.parametrize(
+        ("trusts", "host", "message"),
+        [
+            (True, "other.example.com", "TLS: Hostname mismatch, certificate is not valid for 'other.example.com'."),
+            (True, "", "TLS: IP address mismatch, certificate is not valid for '127.0.0.1'."),
+            (False, "www.example.com", "TLS: self-signed certificate"),
+        ],
+        ids=["other host", "no host", "not trusted"],
+    )
+    def test_a_wrong_certificate(
+        self, certificate: tuple[str, ssl.SSLContext], trusts: bool, host: str, message: str
+    ) -> None:
+        options = {"ca_file": certificate[0]} if trusts else {}
+        served = server_that_sends(reads=False)
+        result = run_check(served, "tls", certificate[1], host=host, **options)
+        assert (result.success, result.message.replace("self signed", "self-signed")) == (False, message)
+        assert run_check(served, "tls", certificate[1], host=host, tls_verify=False, **options).success
+
+    def test_an_expired_certificate(self, tmp_path: Path) -> None:
+        valid, _context = make_certificate(tmp_path)
+        expired = tmp_path / "expired.pem"
+        command = ["openssl", "x509", "-in", valid, "-signkey", str(tmp_path / "key.pem"), "-days", "-1"]
+        subprocess.run([*command, "-out", str(expired)], check=True, capture_output=True)
+        options = {"ca_file": str(expired), "host": "www.example.com"}
+        result = run_check(server_that_sends(reads=False), "tls", server_context(expired), **options)
+        assert result == CheckResult(False, "TLS: certificate has expired")
+
+    def test_a_server_without_tls(self) -> None:
+        result = run_check(server_that_sends(b"220 mail.example ESMTP\r\n"), "tls", tls_verify=False)
+        assert result == CheckResult(False, "TLS: wrong version number")
+
+    def test_closed_in_the_handshake(self) -> None:
+        assert run_check(server_that_sends(), "tls") == CheckResult(False, "TLS: closed by the server")
+
+    def test_a_handshake_that_does_not_end(self) -> None:
+        served = server_that_sends(b"\x16\x03\x03\x40\x00" + b"\x02\x00\xff\xff", stays=True)
+        result = run_check(served, "tls", timeout_sec=0.1)
+        assert result == CheckResult(False, "timed out after 0.1 s")
+
+    def test_the_proxy_header_is_sent_before_the_handshake(self) -> None:
+        seen = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.append(await reader.readline())
+            seen.append(await reader.readexactly(1))
+            writer.close()
+
+        run_check(serve, "tls", proxy_header="proxy_v1")
+        assert seen[0].startswith(b"PROXY TCP4 127.0.0.1 ") and seen[1] == b"\x16"
 
 
 class TestHttps:
@@ -453,13 +527,18 @@ class TestGrpc:
         seen: list[Any] = []
         result = run_check(_grpc_server(message, status, seen), "grpc", grpc_service_name="a.B")
         assert (result.success, result.message) == (expected == "SERVING", expected)
-        headers = {name.decode() if isinstance(name, bytes) else name: value for name, value in seen[0]}
-        path = headers[":path"]
-        assert (path.decode() if isinstance(path, bytes) else path) == "/grpc.health.v1.Health/Check"
+        headers = {_text(name): _text(value) for name, value in seen[0]}
+        assert headers[":path"] == "/grpc.health.v1.Health/Check"
+        assert headers[":scheme"] == "http" and headers[":authority"].startswith("127.0.0.1:")
         assert seen[1] == b"\0\0\0\0\x05\x0a\x03a.B"
 
+    def test_a_host_with_a_port_is_sent_as_it_is(self) -> None:
+        seen: list[Any] = []
+        run_check(_grpc_server(b"\x08\x01", "0", seen), "grpc", host="a.example:8080")
+        assert {_text(name): _text(value) for name, value in seen[0]}[":authority"] == "a.example:8080"
+
     def test_another_protocol(self) -> None:
-        assert run_check(server_that_sends(http_response()), "grpc").message == "not HTTP/2: a frame of 4740180 bytes"
+        assert run_check(server_that_sends(http_response()), "grpc").message.startswith("not HTTP/2: 'HTTP/1.1 200 OK")
         assert run_check(server_that_sends(b"\0\0\1\0\0\0\0\0\0x" * 9), "grpc").message.startswith("not HTTP/2")
 
     def test_a_connection_that_ends_without_an_error_is_made_again(self) -> None:
@@ -469,7 +548,7 @@ class TestGrpc:
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connections.append(writer)
-            if len(connections) <= check_grpc.RETRIES:
+            if len(connections) <= http2.RETRIES:
                 last_stream = b"\0\0\0\0" if len(connections) == 1 else b"\x7f\xff\xff\xff"
                 await reader.read(4096)
                 writer.write(frame(4) + frame(7, last_stream + bytes(4)))
@@ -478,7 +557,7 @@ class TestGrpc:
                 await answering(reader, writer)
 
         assert run_check(serve, "grpc") == CheckResult(True, "SERVING")
-        assert len(connections) == 1 + check_grpc.RETRIES
+        assert len(connections) == 1 + http2.RETRIES
 
     def test_a_server_that_always_ends_the_connection(self) -> None:
         assert run_check(server_that_sends(frame(4) + frame(7, bytes(8))), "grpc") == CheckResult(
@@ -507,14 +586,88 @@ class TestGrpc:
     )
     def test_a_flood_of_frames(self, kind: int, payload: bytes) -> None:
         """The check fails within a bounded number of frames instead of working until its time-out."""
-        flood = frame(4) + frame(kind, payload, stream=kind in (0, 2)) * 2 * check_grpc.MAX_FRAMES
+        flood = frame(4) + frame(kind, payload, stream=kind in (0, 2)) * 2 * http2.MAX_FRAMES
         result = run_check(server_that_sends(flood, stays=True), "grpc", timeout_sec=5)
-        assert result == CheckResult(False, f"more than {check_grpc.MAX_FRAMES} HTTP/2 frames")
+        assert result == CheckResult(False, f"more than {http2.MAX_FRAMES} HTTP/2 frames")
 
 
-def frame(kind: int, payload: bytes = b"", *, stream: bool = False) -> bytes:
+class TestGrpcOverTls:
+    @pytest.fixture
+    def run(self, certificate: tuple[str, ssl.SSLContext]) -> Callable[..., CheckResult]:
+        """Return a function that runs a check against a server with TLS that offers protocols by ALPN."""
+
+        def run(serve: Serve, *protocols: str, **options: Any) -> CheckResult:
+            context = server_context(Path(certificate[0]), *protocols)
+            options = {"ca_file": certificate[0], "host": "www.example.com", **options}
+            return run_check(serve, "grpc", context, tls=True, **options)
+
+        return run
+
+    def test_a_trusted_certificate(self, run: Callable[..., CheckResult]) -> None:
+        seen: list[Any] = []
+        assert run(_grpc_server(b"\x08\x01", "0", seen), "h2", "http/1.1") == CheckResult(True, "SERVING")
+        headers = {_text(name): _text(value) for name, value in seen[0]}
+        assert (headers[":scheme"], headers[":authority"]) == ("https", "www.example.com")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"host": "other.example.com"},
+                "TLS: Hostname mismatch, certificate is not valid for 'other.example.com'.",
+            ),
+            ({"ca_file": None}, "TLS: self-signed certificate"),
+        ],
+        ids=["other host", "not trusted"],
+    )
+    def test_a_wrong_certificate(self, run: Callable[..., CheckResult], options: dict[str, Any], message: str) -> None:
+        served = _grpc_server(b"\x08\x01", "0", [])
+        result = run(served, "h2", **options)
+        assert (result.success, result.message.replace("self signed", "self-signed")) == (False, message)
+        assert run(served, "h2", tls_verify=False, **options).success
+
+    @pytest.mark.parametrize("protocols", [(), ("http/1.1",)], ids=["no ALPN", "HTTP/1.1 alone"])
+    def test_a_server_that_does_not_select_http2(
+        self, run: Callable[..., CheckResult], protocols: tuple[str, ...]
+    ) -> None:
+        result = run(_grpc_server(b"\x08\x01", "0", []), *protocols)
+        assert result == CheckResult(False, "TLS: the server selects no protocol by ALPN, expected h2")
+
+    def test_a_server_without_tls(self) -> None:
+        served = _grpc_server(b"\x08\x01", "0", [])
+        assert run_check(served, "grpc", tls=True, timeout_sec=5).message.startswith("TLS: ")
+
+    def test_a_server_with_tls_that_is_asked_without(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        served = _grpc_server(b"\x08\x01", "0", [])
+        assert run_check(served, "grpc", certificate[1]).success is False
+
+    def test_a_connection_that_ends_without_an_error_is_made_again(self, run: Callable[..., CheckResult]) -> None:
+        connections = []
+        answering = _grpc_server(b"\x08\x01", "0", [])
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connections.append(writer)
+            if len(connections) > http2.RETRIES:
+                await answering(reader, writer)
+            else:
+                await server_that_sends(frame(4) + frame(7, bytes(8)))(reader, writer)
+
+        assert run(serve, "h2") == CheckResult(True, "SERVING")
+        assert len(connections) == 1 + http2.RETRIES
+
+    def test_a_flood_of_frames(self, run: Callable[..., CheckResult]) -> None:
+        flood = frame(4) + frame(6, bytes(8)) * 2 * http2.MAX_FRAMES
+        result = run(server_that_sends(flood, stays=True), "h2", timeout_sec=5)
+        assert result == CheckResult(False, f"more than {http2.MAX_FRAMES} HTTP/2 frames")
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def frame(kind: int, payload: bytes = b"", *, stream: bool = False, flags: int = 0) -> bytes:
     """Return a frame of HTTP/2, for the connection or for the first stream."""
-    return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + int(stream).to_bytes(4, "big") + payload
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + int(stream).to_bytes(4, "big") + payload
 
 
 def _grpc_server(message: bytes | None, status: str, seen: list[Any], text: str = "unknown service") -> Serve:
@@ -546,10 +699,230 @@ def _grpc_server(message: bytes | None, status: str, seen: list[Any], text: str 
     return serve
 
 
+class TestHttp2:
+    def test_a_page(self) -> None:
+        seen: list[Any] = []
+        options: dict[str, Any] = {"request_path": "/a?b", "host": "www.example.com:81"}
+        assert run_check(_page_server(seen=seen), "http2", **options) == CheckResult(True, "status 200")
+        assert {_text(name): _text(value) for name, value in seen[0]} == {
+            ":method": "GET",
+            ":scheme": "http",
+            ":path": "/a?b",
+            ":authority": "www.example.com:81",
+            "user-agent": "evenflow",
+            "accept": "*/*",
+        }
+
+    @pytest.mark.parametrize(
+        ("status", "codes", "message"),
+        [
+            ("503", ["200"], "status 503, expected 200"),
+            ("302", ["200", "300-399"], "status 302"),
+            ("404", ["200-299", "301"], "status 404, expected 200-299, 301"),
+            ("20x", ["200"], "not HTTP/2: status '20x'"),
+        ],
+    )
+    def test_status(self, status: str, codes: list[str], message: str) -> None:
+        result = run_check(_page_server(status), "http2", status=codes)
+        assert result == CheckResult(message == "status 302", message)
+
+    def test_the_body_begins_as_expected(self) -> None:
+        served = _page_server(body=b"ready now", piece=3)
+        assert run_check(served, "http2", response="ready").success
+        result = run_check(served, "http2", response="ready!")
+        assert result == CheckResult(False, "body 'ready ', expected 'ready!'")
+
+    def test_a_body_that_never_ends_is_not_awaited(self) -> None:
+        served = _page_server(body=b"ready", ends=False)
+        assert run_check(served, "http2", response="ready") == CheckResult(True, "status 200")
+        assert run_check(served, "http2") == CheckResult(True, "status 200")
+
+    @pytest.mark.parametrize(
+        ("body", "query", "message"),
+        [
+            (b'{"n": 3}', "n > `2`", "status 200"),
+            (b'{"ok": false}', "ok", "json_query gives false, expected true"),
+            (b"[" * 100_000, "ok", "RecursionError: "),
+            # This is more than a server may send before the check has acknowledged some of it.
+            (b'["' + b"x" * 1_000_000 + b'"]', "length([0]) == `1000000`", "status 200"),
+            (b"x" * (page.MAX_BODY + 1), "ok", "the body is longer than 1048576 bytes"),
+        ],
+        ids=["true", "false", "nested", "long", "too long"],
+    )
+    def test_json(self, body: bytes, query: str, message: str) -> None:
+        result = run_check(_page_server(body=body), "http2", json_query=query)
+        assert result.message.startswith(message) and result.success is (message == "status 200")
+
+    @pytest.mark.parametrize(("value", "weight"), [("42", 42), ("65536", 65535), ("many", None), ("\u0663", None)])
+    def test_a_weight(self, value: str, weight: int | None) -> None:
+        served = _page_server(headers=(("x-load-balancing-endpoint-weight", value),))
+        assert run_check(served, "http2", dynamic_weight=True).weight == weight
+
+    def test_interim_responses(self) -> None:
+        assert run_check(_page_server(interim=3), "http2") == CheckResult(True, "status 200")
+        flooded = _page_server(interim=2 * http2.MAX_FRAMES)
+        assert run_check(flooded, "http2") == CheckResult(False, f"more than {http2.MAX_FRAMES} HTTP/2 frames")
+
+    def test_another_protocol(self) -> None:
+        result = run_check(server_that_sends(http_response(status="400 Bad Request")), "http2")
+        assert result.message.startswith("not HTTP/2: 'HTTP/1.1 400 Bad Request")
+
+    def test_closed_without_an_answer(self) -> None:
+        assert run_check(server_that_sends(frame(4)), "http2") == CheckResult(False, "closed without an answer")
+
+    def test_a_stream_that_is_reset(self) -> None:
+        served = server_that_sends(frame(4) + frame(3, b"\0\0\0\7", stream=True), stays=True)
+        assert run_check(served, "http2") == CheckResult(False, "HTTP/2 error 7")
+
+    def test_a_pushed_page_is_refused(self) -> None:
+        """The preface asks for none, and what another stream brings is not the page."""
+        served = server_that_sends(frame(4) + frame(4, flags=1) * 2 + frame(5, b"\0\0\0\2\x82", stream=True, flags=4))
+        assert run_check(served, "http2").message.startswith("not HTTP/2: ")
+
+    def test_a_connection_that_ends_without_an_error_is_made_again(self) -> None:
+        connections = []
+        answering = _page_server()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connections.append(writer)
+            if len(connections) > http2.RETRIES:
+                await answering(reader, writer)
+            else:
+                await server_that_sends(frame(4) + frame(7, bytes(8)))(reader, writer)
+
+        assert run_check(serve, "http2") == CheckResult(True, "status 200")
+        assert len(connections) == 1 + http2.RETRIES
+
+    @pytest.mark.parametrize(
+        ("kind", "payload"),
+        [(6, bytes(8)), (4, b""), (8, b"\0\0\0\1"), (2, bytes(5)), (0, b"")],
+        ids=["PING", "SETTINGS", "WINDOW_UPDATE", "PRIORITY", "empty DATA"],
+    )
+    def test_a_flood_of_frames(self, kind: int, payload: bytes) -> None:
+        flood = frame(4) + frame(kind, payload, stream=kind in (0, 2)) * 2 * http2.MAX_FRAMES
+        result = run_check(server_that_sends(flood, stays=True), "http2", timeout_sec=5)
+        assert result == CheckResult(False, f"more than {http2.MAX_FRAMES} HTTP/2 frames")
+
+    def test_a_body_in_too_many_pieces(self) -> None:
+        served = _page_server(body=b"x" * (page.MAX_PIECES + 1), piece=1)
+        result = run_check(served, "http2", json_query="ok", timeout_sec=60)
+        assert result == CheckResult(False, f"the body consists of more than {page.MAX_PIECES} pieces")
+
+    def test_more_bytes_than_the_check_needs(self) -> None:
+        """Padding counts as well, of which the body shows nothing."""
+        padded = frame(0, b"\xff" + bytes(255), stream=True, flags=8)
+        head = frame(4) + frame(1, b"\x88", stream=True, flags=4)
+        result = run_check(server_that_sends(head, padded * 1000, stays=True), "http2", response="x" * 100)
+        assert result.message.startswith("the server sent more than")
+
+    def test_the_proxy_header_is_sent_first(self) -> None:
+        seen = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.append(await reader.readline())
+            seen.append(await reader.readline())
+            writer.close()
+
+        run_check(serve, "http2", proxy_header="proxy_v1")
+        assert seen[0].startswith(b"PROXY TCP4 127.0.0.1 ") and seen[1] == b"PRI * HTTP/2.0\r\n"
+
+
+class TestHttp2OverTls:
+    def test_a_trusted_certificate(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        seen: list[Any] = []
+        served = _page_server(body=b'["' + b"x" * 200_000 + b'"]', seen=seen)
+        context = server_context(Path(certificate[0]), "http/1.1", "h2")
+        options = {"ca_file": certificate[0], "host": "www.example.com", "json_query": "length([0]) == `200000`"}
+        assert run_check(served, "http2", context, tls=True, **options) == CheckResult(True, "status 200")
+        assert {_text(name): _text(value) for name, value in seen[0]}[":scheme"] == "https"
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"host": "other.example.com"},
+                "TLS: Hostname mismatch, certificate is not valid for 'other.example.com'.",
+            ),
+            ({"ca_file": None}, "TLS: self-signed certificate"),
+        ],
+        ids=["other host", "not trusted"],
+    )
+    def test_a_wrong_certificate(
+        self, certificate: tuple[str, ssl.SSLContext], options: dict[str, Any], message: str
+    ) -> None:
+        context = server_context(Path(certificate[0]), "h2")
+        options = {"ca_file": certificate[0], "host": "www.example.com", **options}
+        result = run_check(_page_server(), "http2", context, tls=True, **options)
+        assert (result.success, result.message.replace("self signed", "self-signed")) == (False, message)
+        assert run_check(_page_server(), "http2", context, tls=True, tls_verify=False, **options).success
+
+    def test_a_server_of_http_1_alone(self, certificate: tuple[str, ssl.SSLContext]) -> None:
+        context = server_context(Path(certificate[0]), "http/1.1")
+        result = run_check(server_that_sends(http_response()), "http2", context, tls=True, tls_verify=False)
+        assert result == CheckResult(False, "TLS: the server selects no protocol by ALPN, expected h2")
+
+    def test_a_server_without_tls(self) -> None:
+        result = run_check(server_that_sends(frame(4), stays=True), "http2", tls=True)
+        assert result.success is False and result.message.startswith("TLS: ")
+
+
+def _page_server(
+    status: str = "200",
+    body: bytes = b"",
+    *,
+    piece: int = 16384,
+    headers: tuple[tuple[str, str], ...] = (),
+    interim: int = 0,
+    ends: bool = True,
+    seen: list[Any] | None = None,
+) -> Serve:
+    """Return a server that sends a page over HTTP/2, in pieces, as fast as the client acknowledges them.
+
+    :param interim: number of interim responses before the page.
+    :param ends: whether the body has an end.
+    :param seen: gets the headers of each request.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        settings = h2.config.H2Configuration(client_side=False, validate_outbound_headers=False)
+        speaker = h2.connection.H2Connection(settings)
+        speaker.initiate_connection()
+        stream, sent = 0, -1
+        try:
+            while True:
+                if stream and sent < 0:
+                    for _number in range(interim):
+                        speaker.send_headers(stream, [(":status", "103")])
+                    speaker.send_headers(stream, [(":status", status), *headers], end_stream=ends and not body)
+                    sent = 0
+                while stream and sent < len(body):
+                    part = body[sent : sent + min(piece, speaker.local_flow_control_window(stream))]
+                    if not part:
+                        break
+                    sent += len(part)
+                    speaker.send_data(stream, part, end_stream=ends and sent == len(body))
+                writer.write(speaker.data_to_send())
+                await writer.drain()
+                received = await reader.read(65536)
+                if not received:
+                    return
+                for event in speaker.receive_data(received):
+                    if isinstance(event, h2.events.RequestReceived):
+                        stream = event.stream_id
+                        if seen is not None:
+                            seen.append(event.headers)
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    return serve
+
+
 class TestLocalTrouble:
     """Row 59: a check that cannot be made for a reason on the node has no result."""
 
-    @pytest.mark.parametrize("kind", ["tcp", "http", "https", "grpc", "dns", "udp", "ping", "script"])
+    @pytest.mark.parametrize("kind", CHECK_TYPES)
     def test_row_59_without_descriptors(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def exhausted(*_arguments: Any, **_options: Any) -> socket.socket:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

@@ -398,3 +398,245 @@ class TestUpdate:
         bench = with_bench(work)
         assert len(bench.begun) == 2
         assert not bench.changed and not +bench.running
+
+
+def shared(*names: str, **options: Any) -> dict[str, Target]:
+    """Return the targets of listeners that have the same backend and the same check, by the listener's name."""
+    ((_key, target),) = targets_of(1, **options).items()
+    return {name: replace(target, key=f"{name}/198.19.0.1/80", listener=name) for name in names}
+
+
+def by_key(*targets: Target) -> dict[str, Target]:
+    return {target.key: target for target in targets}
+
+
+def known(*targets: Target, state: HealthState) -> tuple[dict[str, Target], dict[str, Health]]:
+    """Return what an update gets: the targets by their keys, and their health."""
+    return by_key(*targets), healths(by_key(*targets), state)
+
+
+def with_check(target: Target, **options: Any) -> Target:
+    return replace(target, check=replace(target.check, **options))
+
+
+class TestSharedChecks:
+    def test_equal_checks_of_500_listeners_are_one(self) -> None:
+        targets = by_key(*shared(*(f"web{number}" for number in range(500))).values())
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(targets, healths(targets, HealthState.INITIAL))
+            await asyncio.sleep(3 * INTERVAL)
+
+        bench = with_bench(work)
+        assert len(bench.begun) in (3, 4)
+        assert {health.state for health in bench.prober.health.values()} == {HealthState.HEALTHY}
+        assert sorted(key for _when, key in bench.changed) == sorted(targets)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"check_interval_sec": INTERVAL + 1},
+            {"timeout_sec": 4},
+            {"type": "http"},
+            {"host": "www.example.com"},
+            {"request": "PING"},
+            {"status": ("204",)},
+            {"dynamic_weight": True},
+        ],
+        ids=str,
+    )
+    def test_any_other_option_makes_a_check_of_this_registration_alone(self, change: dict[str, Any]) -> None:
+        web, api = shared("web", "api").values()
+        targets = by_key(web, with_check(api, **change))
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(targets, healths(targets, HealthState.INITIAL))
+            await asyncio.sleep(0.1)
+
+        assert {key for _when, key in with_bench(work).begun} == set(targets)
+
+    @pytest.mark.parametrize(
+        ("kind", "change", "checks_begun"),
+        [
+            ("tcp", {"port": 81}, 2),
+            ("tcp", {"address": "198.19.0.2"}, 2),
+            ("ping", {"port": 81}, 1),
+            ("script", {}, 2),
+        ],
+    )
+    def test_what_is_checked_decides(self, kind: str, change: dict[str, Any], checks_begun: int) -> None:
+        """A script learns which listener it is run for."""
+        web, api = (with_check(target, type=kind) for target in shared("web", "api").values())
+        targets = by_key(web, replace(api, **change))
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(targets, healths(targets, HealthState.INITIAL))
+            await asyncio.sleep(0.1)
+
+        assert len(with_bench(work).begun) == checks_begun
+
+    def test_the_options_of_address_and_port_count_by_what_they_mean(self) -> None:
+        """A check that names the port which is the backend's anyway does the same."""
+        web, api = shared("web", "api").values()
+        assert with_check(api, port=api.port, address=api.address).probe == web.probe
+
+    def test_thresholds_and_health_are_those_of_the_registration(self) -> None:
+        web, api = shared("web", "api").values()
+        targets = by_key(with_check(web, unhealthy_threshold=1), with_check(api, unhealthy_threshold=3))
+
+        async def work(bench: Bench) -> None:
+            bench.result = lambda _target: BAD
+            bench.prober.update(targets, healths(targets, HealthState.HEALTHY))
+            await asyncio.sleep(INTERVAL - 0.001)
+            assert [key for _when, key in bench.changed] == [web.key]
+            assert bench.prober.health[api.key].streak == 1
+            await asyncio.sleep(2 * INTERVAL)
+
+        bench = with_bench(work)
+        assert len(bench.begun) == 3
+        assert [key for _when, key in bench.changed] == [web.key, api.key]
+
+    def test_a_message_and_a_late_check_count_once(self) -> None:
+        targets = by_key(*shared("web", "api").values())
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(targets, {key: Health(HealthState.HEALTHY, 0.0, message="ok") for key in targets})
+            await asyncio.sleep(INTERVAL)
+            assert not bench.prober.take_new_messages()
+            bench.result = lambda _target: CheckResult(True, "better")
+            bench.loop.advance(INTERVAL)
+            await asyncio.sleep(INTERVAL / 100)
+            assert bench.prober.take_new_messages()
+
+        bench = with_bench(work)
+        assert bench.prober.late == 1
+        assert {health.message for health in bench.prober.health.values()} == {"better"}
+
+    def test_a_registration_that_joins_takes_the_last_result(self) -> None:
+        web, api, late = shared("web", "api", "late").values()
+
+        async def work(bench: Bench) -> None:
+            bench.seconds = 1
+            bench.prober.update(*known(web, state=HealthState.INITIAL))
+            await asyncio.sleep(0.5)
+            bench.prober.update(*known(web, api, state=HealthState.INITIAL))
+            assert bench.prober.health[api.key].state == HealthState.INITIAL
+            await asyncio.sleep(1)
+            assert bench.prober.health[api.key].state == HealthState.HEALTHY
+            bench.prober.update(*known(web, api, late, state=HealthState.INITIAL))
+            assert bench.prober.health[late.key].state == HealthState.HEALTHY
+            assert [key for _when, key in bench.changed] == [web.key, api.key, late.key]
+            assert len(bench.begun) == 1
+            await asyncio.sleep(INTERVAL)
+
+        assert len(with_bench(work).begun) == 2
+
+    def test_a_known_registration_that_joins_counts_no_result_twice(self) -> None:
+        web, api = shared("web", "api", unhealthy_threshold=2).values()
+
+        async def work(bench: Bench) -> None:
+            bench.result = lambda _target: BAD
+            bench.prober.update(*known(web, state=HealthState.HEALTHY))
+            await asyncio.sleep(INTERVAL)
+            bench.prober.update(*known(web, api, state=HealthState.HEALTHY))
+            assert [bench.prober.health[target.key].streak for target in (web, api)] == [1, 0]
+
+        with_bench(work)
+
+    @pytest.mark.parametrize("order", [("new", "old"), ("old", "new")])
+    @pytest.mark.parametrize("is_later", [False, True])
+    def test_a_new_registration_hastens_the_first_check(self, order: tuple[str, ...], is_later: bool) -> None:
+        """After a restart of the agent the others would be checked at their place in the interval."""
+        targets = by_key(*shared(*order).values())
+        new = next(key for key in targets if key.startswith("new/"))
+        health = {**healths(targets, HealthState.HEALTHY), new: Health(HealthState.INITIAL, 0.0)}
+
+        async def work(bench: Bench) -> None:
+            if is_later:
+                others = {key: target for key, target in targets.items() if key != new}
+                bench.prober.update(others, health)
+            bench.prober.update(targets, health)
+            await asyncio.sleep(0.01)
+            assert [when for when, _key in bench.begun] == [0]
+            await asyncio.sleep(INTERVAL)
+
+        assert len(with_bench(work).begun) == 2
+
+    def test_a_new_registration_does_not_repeat_a_check_that_runs(self) -> None:
+        old, new = shared("old", "new").values()
+
+        async def work(bench: Bench) -> None:
+            bench.seconds = 2
+            bench.prober.update(*known(old, state=HealthState.HEALTHY))
+            while not bench.begun:
+                await asyncio.sleep(0.1)
+            bench.prober.update(*known(old, new, state=HealthState.INITIAL))
+            await asyncio.sleep(4)
+            assert bench.prober.health[new.key].state == HealthState.HEALTHY
+
+        bench = with_bench(work)
+        assert len(bench.begun) == 1 and bench.prober.late == 0
+
+    def test_a_registration_that_leaves_does_not_end_the_checks_of_the_others(self) -> None:
+        web, api = shared("web", "api").values()
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(*known(web, api, state=HealthState.HEALTHY))
+            await asyncio.sleep(INTERVAL)
+            bench.prober.update(*known(api, state=HealthState.HEALTHY))
+            assert set(bench.prober.health) == {api.key}
+            bench.result = lambda _target: BAD
+            await asyncio.sleep(INTERVAL)
+            assert bench.prober.health[api.key].message == "refused"
+            bench.prober.update({}, {})
+            await asyncio.sleep(3 * INTERVAL)
+
+        bench = with_bench(work)
+        first, second = (when for when, _key in bench.begun)
+        assert second - first == pytest.approx(INTERVAL)
+
+    def test_a_renamed_listener_keeps_the_checks(self) -> None:
+        web, api = shared("web", "api").values()
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(*known(web, state=HealthState.INITIAL))
+            await asyncio.sleep(1)
+            bench.prober.update(*known(api, state=HealthState.INITIAL))
+            assert bench.prober.health == {api.key: Health(HealthState.HEALTHY, EPOCH + 1, 0, "ok")}
+            await asyncio.sleep(INTERVAL)
+
+        assert len(with_bench(work).begun) == 2
+
+    def test_an_edited_check_leaves_the_others_and_begins_at_once(self) -> None:
+        web, api = shared("web", "api").values()
+        edited = with_check(api, request="PING")
+
+        async def work(bench: Bench) -> None:
+            bench.prober.update(*known(web, api, state=HealthState.HEALTHY))
+            await asyncio.sleep(INTERVAL)
+            bench.begun.clear()
+            bench.result = lambda target: BAD if target.check.request else GOOD
+            bench.prober.update(*known(web, edited, state=HealthState.HEALTHY))
+            await asyncio.sleep(0.1)
+            assert [key for _when, key in bench.begun] == [api.key]
+            assert [bench.prober.health[target.key].message for target in (web, api)] == ["ok", "refused"]
+            bench.prober.update(*known(web, api, state=HealthState.HEALTHY))
+            assert bench.prober.health[api.key].message == "ok"
+            await asyncio.sleep(INTERVAL)
+
+        bench = with_bench(work)
+        # Then the only further check is the shared one; that of the edited check has ended.
+        assert len(bench.begun) == 2
+
+    def test_edited_thresholds_begin_no_check_and_keep_the_streak(self) -> None:
+        web, api = shared("web", "api", unhealthy_threshold=3).values()
+
+        async def work(bench: Bench) -> None:
+            bench.result = lambda _target: BAD
+            bench.prober.update(*known(web, api, state=HealthState.HEALTHY))
+            await asyncio.sleep(INTERVAL - 0.001)
+            bench.prober.update(*known(web, with_check(api, unhealthy_threshold=2), state=HealthState.HEALTHY))
+            assert len(bench.begun) == 1
+            await asyncio.sleep(INTERVAL)
+
+        assert [key for _when, key in with_bench(work).changed] == [api.key]

@@ -23,7 +23,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._config.validation i
     parse_listeners,
 )
 from ansible_collections.evenflow.l4lb.plugins.module_utils._errors import InvalidInput
-from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, document, listener
+from ansible_collections.evenflow.l4lb.tests.unit.factories import VIP, VIP6, backend, check, document, listener
 
 
 def parse_errors(items: Any) -> list[str]:
@@ -205,6 +205,33 @@ class TestWholeConfiguration:
         parse_listeners([{"name": "api"}], faults)
         check_document(document(listener("api"), listener("web")), {}, faults)
         assert faults.errors == [f"listeners[0].ports: 80/tcp on {VIP} is served by listener web (80) already"]
+
+    @pytest.mark.parametrize(
+        ("kind", "options", "errors"),
+        [
+            ("grpc", {"tls": True, "tls_verify": False, "ca_file": "/ca.pem"}, []),
+            ("grpc", {"tls_verify": False}, ["tls_verify: false needs tls: true with type grpc"]),
+            ("grpc", {"ca_file": "/ca.pem"}, ['ca_file: "/ca.pem" needs tls: true with type grpc']),
+            ("tls", {"tls_verify": False, "ca_file": "/ca.pem"}, []),
+            ("tls", {"tls": True}, ["tls: is not an option of type tls, only of http2, grpc"]),
+            (
+                "tls",
+                {"response": "a"},
+                ["response: is not an option of type tls, only of tcp, http, https, http2, udp"],
+            ),
+            (
+                "http",
+                {"ca_file": "/ca.pem"},
+                ["ca_file: is not an option of type http, only of tls, https, http2, grpc"],
+            ),
+            ("http2", {"tls": True, "ca_file": "/ca.pem", "response": "a", "dynamic_weight": True}, []),
+            ("http2", {"ca_file": "/ca.pem"}, ['ca_file: "/ca.pem" needs tls: true with type http2']),
+        ],
+    )
+    def test_options_of_checks_with_tls(self, kind: str, options: dict[str, Any], errors: list[str]) -> None:
+        """Row 5."""
+        after = document(listener("web", health_check=check(kind, **options)))
+        assert document_errors(after) == [f"listener web.health_check.{error}" for error in errors]
 
     @pytest.mark.parametrize("ports", [["all"], ["80-90"], ["80", "81-82"]])
     def test_a_range_forbids_backend_ports(self, ports: list[str]) -> None:
