@@ -171,7 +171,9 @@ class TlsStream(Stream):
 
     async def send(self, data: bytes) -> None:
         """Send some data."""
-        await self._run(lambda: self.tls.write(data))
+        # Python 3.9 raises an error if there is nothing to write.
+        if data:
+            await self._run(lambda: self.tls.write(data))
 
     async def receive(self) -> bytes:
         """Return the next data that the server has sent; nothing at its end."""
