@@ -173,11 +173,12 @@ def _wait_for_places(node: Node, number: int, listener: str = "") -> None:
     """Wait until so many places of backends' limits, or of a listener's, are left, and the kernel counts no more."""
 
     def left() -> int:
-        if any("first" in chain for chain in _dealt(node, listener)):
-            return 0
         names = [f"{name}_{listener}" if listener else name for name in ("bucket", "spare")]
         listed = [node.run(["nft", "list", "set", "inet", "evenflow", name], check=False).stdout for name in names]
         buckets = re.findall(r"packets (\d+) bytes \d+ limit rate over 1/week burst (\d+)", " ".join(listed))
+        # Looked at after the buckets, because places are there before the kernel ceases to count.
+        if any("first" in chain for chain in _dealt(node, listener)):
+            return 0
         return sum(max(0, int(places) - int(asked)) for asked, places in buckets)
 
     wait_until(left, f"{number} places are left", accepts=lambda seen: seen == number)
