@@ -284,7 +284,7 @@ options:
       ca_file:
         description:
           - The path of a file on the node with the certificates that checks with TLS trust. The default is those of the
-            system. It is read again when it changes.
+            system. It is read again when it changes. Every user must be able to read it.
         type: str
       proxy_header:
         description:

@@ -96,8 +96,7 @@ def _entries(arguments: Sequence[str]) -> list[Entry]:
     """Return the files that are not in the image: the tests, the collection, and what of Ansible modules import."""
     guest = _TESTS / "kernels" / "guest"
     # A test package of a node, the units of backends, and the library, are where the lab and the role put them.
-    unit = (_COLLECTION / "roles/lb_node/templates/evenflow.service.j2").read_text(encoding="utf-8")
-    unit = unit.replace("{{ _lb_node_library_dir }}", f"/{_LIBRARY}")
+    units = ("evenflow.service", "evenflow-checks.service", "evenflow-checks.socket")
     ansible = Path(str(import_module("ansible.module_utils.basic").__file__)).parent
     return [
         file_entry(guest / "init", "init"),
@@ -110,9 +109,15 @@ def _entries(arguments: Sequence[str]) -> list[Entry]:
         *folder_entries(_TESTS / "lab" / "node", "opt/lab"),
         *folder_entries(_TESTS / "lab" / "node" / "units", "usr/local/lib/systemd/system"),
         file_entry(guest / "lab-sctp.service", "usr/local/lib/systemd/system/lab-sctp.service"),
-        Entry("usr/local/lib/systemd/system/evenflow.service", 0o100644, unit.encode()),
+        *[Entry(f"usr/local/lib/systemd/system/{name}", 0o100644, _unit(name)) for name in units],
         *folder_entries(_COLLECTION / "plugins" / "module_utils", f"{_LIBRARY}/current/evenflow_l4lb"),
         *folder_entries(_COLLECTION / "plugins", "collections/ansible_collections/evenflow/l4lb/plugins"),
         Entry("collections/ansible/__init__.py", 0o100644),
         *folder_entries(ansible, "collections/ansible/module_utils"),
     ]
+
+
+def _unit(name: str) -> bytes:
+    """Return a unit of the role, without what a machine that has no systemd does not need."""
+    unit = (_COLLECTION / "roles/lb_node/templates" / f"{name}.j2").read_text(encoding="utf-8")
+    return unit.replace("{{ _lb_node_library_dir }}", f"/{_LIBRARY}").encode()

@@ -22,6 +22,7 @@ from lab.waiting import wait_until
 
 UNITS = (
     "evenflow",
+    "evenflow-checks",
     "evenflow-restore",
     "evenflow-vips",
     "evenflow-scripts",

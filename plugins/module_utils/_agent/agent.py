@@ -22,6 +22,7 @@ from .anchor import Anchor
 from .least_conn_loop import deal_regularly
 from .node_thread import NodeThread
 from .notify import feed_watchdog, notify
+from .pool import Pool
 from .prober import Prober
 from .reconciler import Reconciler
 from .status import Status
@@ -66,7 +67,8 @@ class Agent:
         self._anchor.failed = self._anchor_failed
         self._watches = watches
         self._status = Status(store, clock)
-        self._prober = Prober(self._health_changed, clock)
+        self._pool = Pool()
+        self._prober = Prober(self._health_changed, clock, self._pool.check)
         self.reconciler = Reconciler(self._reconcile, self._reconciled, node.set_clock_back, clock)
         self._fingerprint = ""
         self._has_least_conn = False
@@ -100,6 +102,7 @@ class Agent:
         finally:
             notify(STOPPING="1")
             self._prober.stop()
+            self._pool.close()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -169,7 +172,7 @@ class Agent:
         """Save messages of checks that change no state, and the number of late checks, once in a while."""
         while True:
             await asyncio.sleep(SAVE_SECONDS)
-            self._status.set_late_checks(self._prober.late)
+            self._status.set_late_checks(self._prober.late + self._pool.late)
             if self._prober.take_new_messages():
                 try:
                     await self._node.save_check_results(dict(self._prober.health))

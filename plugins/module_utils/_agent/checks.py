@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from .._state.health import CheckResult
 from . import conntrack_drops
+from .budget import Costly, within
 from .check_dns import dns
 from .check_grpc import grpc
 from .check_http import http, https
@@ -35,8 +36,12 @@ CHECKS: dict[str, Check] = {
 }
 
 
-async def probe(target: Target) -> CheckResult:
-    """Check a target once, within the check's time-out. This is the one place where the result of a check is made."""
+async def probe(target: Target, budget: float | None = None) -> CheckResult:
+    """Check a target once, within the check's time-out. This is the one place where the result of a check is made.
+
+    :param budget: maximum number of seconds of processor time.
+    :raises Costly: the check takes more processor time.
+    """
     task = asyncio.current_task()
     has_timed_out = False
     dropped = conntrack_drops.before()
@@ -50,13 +55,16 @@ async def probe(target: Target) -> CheckResult:
     # asyncio.wait_for would create another task for each check.
     timer = asyncio.get_running_loop().call_later(target.check.timeout_sec, time_out)
     try:
-        result = await CHECKS[target.check.type](target)
+        check = CHECKS[target.check.type](target)
+        result = await (check if budget is None else within(budget, check))
     except asyncio.CancelledError:
         if not has_timed_out:
             raise
         result = CheckResult(False, f"timed out after {target.check.timeout_sec} s")
         if conntrack_drops.now() > dropped:
             result = CheckResult(None, "not checked: the conntrack table of the node is full")
+    except Costly:
+        raise
     except Exception as error:  # pylint: disable=broad-exception-caught
         result = result_of(error)
     finally:

@@ -15,7 +15,7 @@ from typing import Any, Callable
 
 from .stream import Stream, open_stream
 from .target import CheckFailed, Target, missing_library, quoted
-from .tls import open_tls
+from .tls import HTTP2, open_tls
 
 RETRIES = 2
 """How often a request is made again on a new connection, after the server has closed one without an error."""
@@ -26,7 +26,6 @@ RETRY_SECONDS = 0.1
 MAX_FRAMES = 100
 """Maximum number of frames of an answer, without those that bring a part of its body; it has about ten."""
 
-_ALPN = "h2"
 _FRAMES_AT_ONCE = 32
 _HEADER_BYTES = 9
 _MAX_FRAME = 1 << 14
@@ -123,11 +122,11 @@ async def _ask(target: Target, request: Request, is_enough: Callable[[Answer], b
 async def _open(target: Target, max_bytes: int) -> Stream:
     if not target.check.tls:
         return await open_stream(target, max_bytes)
-    stream = await open_tls(target, max_bytes, _ALPN)
+    stream = await open_tls(target, max_bytes)
     protocol = stream.tls.selected_alpn_protocol()
-    if protocol != _ALPN:
+    if protocol != HTTP2:
         stream.close()
-        raise CheckFailed(f"TLS: the server selects {protocol or 'no protocol'} by ALPN, expected {_ALPN}")
+        raise CheckFailed(f"TLS: the server selects {protocol or 'no protocol'} by ALPN, expected {HTTP2}")
     return stream
 
 
@@ -204,6 +203,14 @@ class _Frames:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def prepare() -> None:
+    """Load the library if the node has it."""
+    try:
+        _library()
+    except CheckFailed:
+        pass
 
 
 def _library() -> Any:

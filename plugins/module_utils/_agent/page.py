@@ -11,6 +11,7 @@ from typing import Any
 
 from .._config.model import HealthCheck
 from .._state.health import CheckResult
+from .budget import announce
 from .target import CheckFailed, missing_library, quoted
 
 MAX_BODY = 1 << 20
@@ -25,6 +26,9 @@ HEADERS = (("User-Agent", "evenflow"), ("Accept", "*/*"))
 WEIGHT_HEADER = "x-load-balancing-endpoint-weight"
 
 _MAX_OVERHEAD = 1 << 17
+
+_JSON_SECONDS_PER_BYTE = 2.5e-7
+"""Measured with as many objects without content as there can be, and an expression that looks into all of them."""
 
 
 def needed(check: HealthCheck) -> int:
@@ -57,6 +61,7 @@ def page_result(code: int, body: bytes, weight: str | None, check: HealthCheck) 
     if check.response and not body.startswith(check.response.encode("utf-8")):
         raise CheckFailed(f"body {quoted(body)}, expected {quoted(check.response.encode('utf-8'))}")
     if check.json_query:
+        announce(len(body) * _JSON_SECONDS_PER_BYTE)
         _check_json(body, check.json_query)
     return CheckResult(True, f"status {code}", _weight(weight) if check.dynamic_weight else None)
 

@@ -11,7 +11,7 @@ import os
 import socket
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Awaitable, Callable
+from typing import Any, Callable, Coroutine
 
 from .._config.address import family
 from .._config.model import Backend, HealthCheck, Listener, backend_key_of
@@ -86,7 +86,7 @@ class Target:
         return f"[{self.address}]" if family(self.address) == "6" else self.address
 
 
-Check = Callable[[Target], Awaitable[CheckResult]]
+Check = Callable[[Target], Coroutine[Any, Any, CheckResult]]
 """Checks a target once. The kinds of checks may raise any exception; those that say most are
 :class:`CheckFailed`, :class:`NotChecked` and :class:`OSError`."""
 

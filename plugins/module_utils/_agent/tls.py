@@ -17,12 +17,26 @@ from .target import CheckFailed, Target, is_exhaustion
 _contexts: dict[tuple[bool, str | None, str, tuple[int, ...]], ssl.SSLContext] = {}
 
 
-async def open_tls(target: Target, max_bytes: int, protocol: str = "") -> TlsStream:
-    """Connect to the target as :func:`~.stream.open_stream` does and begin TLS, with the options of its check.
+HTTP2 = "h2"
+"""The name of HTTP/2 by ALPN."""
 
-    :param protocol: the name of a protocol to offer by ALPN.
-    """
-    return await open_tls_stream(target, max_bytes, _context(target.check, protocol), _server_name(target))
+_PROTOCOLS = {"http2": HTTP2, "grpc": HTTP2}
+_TYPES = ("tls", "https")
+
+
+def prepare(check: HealthCheck) -> None:
+    """Load the certificates that a check needs, which takes time that is not the server's fault."""
+    if check.type in _TYPES or check.tls:
+        try:
+            _context(check)
+        except (CheckFailed, OSError):
+            # The check itself has this error as its result.
+            pass
+
+
+async def open_tls(target: Target, max_bytes: int) -> TlsStream:
+    """Connect to the target as :func:`~.stream.open_stream` does and begin TLS, with the options of its check."""
+    return await open_tls_stream(target, max_bytes, _context(target.check), _server_name(target))
 
 
 def _server_name(target: Target) -> str:
@@ -36,27 +50,32 @@ def _server_name(target: Target) -> str:
         return host.partition(":")[0]
 
 
-def _context(check: HealthCheck, protocol: str) -> ssl.SSLContext:
+def _context(check: HealthCheck) -> ssl.SSLContext:
     """Return the context for a connection with TLS. Files with certificates are read anew when they change."""
-    verify, ca_file = check.tls_verify, check.ca_file
+    verify, ca_file, protocol = check.tls_verify, check.ca_file, _PROTOCOLS.get(check.type, "")
     try:
         state = _file_state(ca_file or ssl.get_default_verify_paths().cafile)
         key = (verify, ca_file, protocol, state)
         if key not in _contexts:
             for known in [known for known in _contexts if known[:3] == key[:3]]:
                 del _contexts[known]
-            context = ssl.create_default_context(cafile=ca_file)
-            if protocol:
-                context.set_alpn_protocols([protocol])
-            _contexts[key] = context
+            _contexts[key] = _new_context(verify, ca_file, protocol)
     except OSError as error:
         if is_exhaustion(error):
             raise
         raise CheckFailed(f"ca_file {ca_file}: {error.strerror or error}") from error
-    context = _contexts[key]
-    if not verify:
+    return _contexts[key]
+
+
+def _new_context(verify: bool, ca_file: str | None, protocol: str) -> ssl.SSLContext:
+    if verify:
+        context = ssl.create_default_context(cafile=ca_file)
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    if protocol:
+        context.set_alpn_protocols([protocol])
     return context
 
 

@@ -21,6 +21,7 @@ from typing import TextIO
 
 UNITS = Path("/usr/local/lib/systemd/system")
 RUN = Path("/run/units")
+_SD_LISTEN_FDS_START = 3
 
 
 def main() -> None:
@@ -59,6 +60,8 @@ class Unit:
         if self.pid:
             return
         RUN.mkdir(exist_ok=True)
+        for name in self._settings.get("Wants", "").split():
+            Unit(f"{name.removesuffix('.socket')}.service").start()
         if "RuntimeDirectory" in self._settings:
             Path("/run", self._settings["RuntimeDirectory"]).mkdir(exist_ok=True)
         if "ExecStartPre" in self._settings:
@@ -69,12 +72,33 @@ class Unit:
         )
         # A service must not hold the pipes of the command that starts it.
         with open("/dev/console", "w", encoding="utf-8") as console:
-            if self._settings["Type"] == "forking":
+            if "Type" not in self._settings:
+                self._start_with_socket(command, environment, console)
+            elif self._settings["Type"] == "forking":
                 subprocess.run(
                     command, check=True, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console
                 )
             else:
                 self._start_notifying(command, environment, console)
+
+    def _start_with_socket(self, command: list[str], environment: dict[str, str], console: TextIO) -> None:
+        """Start a service that systemd would start at the first connection to its socket."""
+        path = Path(Unit(f"{self._record.stem.removesuffix('.service')}.socket")._settings["ListenStream"])
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+            listening.listen()
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                pass_fds=[_SD_LISTEN_FDS_START],
+                preexec_fn=lambda: os.dup2(listening.fileno(), _SD_LISTEN_FDS_START),
+            )
+        self._record.write_text(str(process.pid), encoding="ascii")
 
     def _start_notifying(self, command: list[str], environment: dict[str, str], console: TextIO) -> None:
         self._socket.unlink(missing_ok=True)
