@@ -1,9 +1,10 @@
 # Copyright (c) 2026 The Evenflow authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measure the cost of checks: processor time of a probe beside HAProxy's on the same target, late probes, memory.
+"""Measure the cost of checks: processor time of a probe beside HAProxy's on the same targets, late probes, memory.
 
-Agent and HAProxy run one after the other, several times, in one network namespace; a small server in another namespace
-answers both. Probes are counted by their SYNs: HAProxy's tcp checks reset a connection before the server accepts it.
+Agent and HAProxy run one after the other, several times, in one network namespace; a small server in another namespace,
+which has the addresses of all targets, answers both. Probes are counted by their SYNs: HAProxy's tcp checks reset a
+connection before the server accepts it. The agent's figures are those of all its processes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,9 @@ from ansible_collections.evenflow.l4lb.plugins.modules.lb_config import build
 from .machine import Namespace, namespaces
 from .ratio import ratio
 
-_AGENT = "ansible_collections.evenflow.l4lb.plugins.module_utils._agent.main"
+_AGENT = "ansible_collections.evenflow.l4lb.plugins.module_utils._agent"
 _PORT = 9000
-_SERVER, _CHECKER = "198.18.0.2", "198.18.0.1"
+_SERVER, _CHECKER, _TARGETS = "198.18.0.2", "198.18.0.1", "198.19.0.0/16"
 _SETTLE, _TICKS = 3.0, os.sysconf("SC_CLK_TCK")
 
 
@@ -65,12 +66,17 @@ class Measurement:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=5.0, help="for each round and checker")
+    parser.add_argument("--soak", type=int, default=0, help="only make so many checks, and show the memory meanwhile")
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the benchmark and print it."""
     with namespaces(2) as (checker, server):
         _connect(checker, server)
+        if options.soak:
+            with _answering(server):
+                _soak(checker, server, options.soak)
+            return
         with _answering(server):
             for case in CASES:
                 _compare(case, checker, server, options)
@@ -84,15 +90,15 @@ def _compare(case: Case, checker: Namespace, server: Namespace, options: argpars
     theirs: list[Measurement] = []
     late = 0
     for _round in range(options.rounds):
-        with _agent(checker, case) as (pid, folder):
+        with _agent(checker, case) as (processes, folder):
             _wait_for(NodeView(folder), "healthy", case.targets)
             time.sleep(_SETTLE)
             before = _late(folder)
-            ours.append(_measure(pid, server, options.seconds))
+            ours.append(_measure(processes, server, options.seconds))
             late += _late(folder) - before
         with _haproxy(checker, case) as pid:
             time.sleep(_SETTLE)
-            theirs.append(_measure(pid, server, options.seconds))
+            theirs.append(_measure([pid], server, options.seconds))
     print(f"{case.name}: {options.rounds} rounds of {options.seconds:g} s")
     for name, measurements in (("agent", ours), ("HAProxy", theirs)):
         costs = [measurement.cost for measurement in measurements]
@@ -108,25 +114,40 @@ def _compare(case: Case, checker: Namespace, server: Namespace, options: argpars
 
 def _memory(checker: Namespace) -> None:
     """Print the memory that 10,000 backends take, and the processor time that checks of 100 backends take."""
-    with _agent(checker, Case("", "tcp", 10000, 60)) as (pid, folder):
+    with _agent(checker, Case("", "tcp", 10000, 60)) as (processes, folder):
         _wait_for(NodeView(folder), "healthy", 10000)
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-        peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
-        print(f"memory with 10,000 backends: {int(peak) / 1024:.0f} MB (expected: at most 250)")
-    with _agent(checker, Case("", "tcp", 100, 5)) as (pid, folder):
+        print(f"memory with 10,000 backends: {_resident(processes):.0f} MB (expected: at most 250)")
+    with _agent(checker, Case("", "tcp", 100, 5)) as (processes, folder):
         _wait_for(NodeView(folder), "healthy", 100)
         time.sleep(2 * _SETTLE)
-        began = _ticks(pid)
+        began = _ticks(processes)
         time.sleep(20)
         print(
-            f"processor with 100 backends checked every 5 s: {(_ticks(pid) - began) / _TICKS / 20:.2%} "
+            f"processor with 100 backends checked every 5 s: {(_ticks(processes) - began) / _TICKS / 20:.2%} "
             "(expected: at most 1 %)"
         )
 
 
+def _soak(checker: Namespace, server: Namespace, count: int) -> None:
+    """Make a number of checks, half by tcp and half by http, and print the memory after each tenth of them."""
+    for kind, targets in (("tcp", 2000), ("http", 1000)):
+        with _agent(checker, Case("", kind, targets, 1)) as (processes, folder):
+            _wait_for(NodeView(folder), "healthy", targets)
+            first, sizes = _count(server), []
+            for tenth in range(1, 11):
+                while _count(server) - first < count / 2 * tenth / 10:
+                    time.sleep(1)
+                sizes.append(_resident(processes))
+            print(
+                f"{count // 2} checks by {kind}: {' '.join(f'{size:.1f}' for size in sizes)} MB after each tenth, "
+                f"{sizes[-1] - sizes[0]:.1f} MB more after the last than after the first (expected: at most 2); "
+                f"{_late(folder)} late"
+            )
+
+
 def _storm(checker: Namespace, server: subprocess.Popen[bytes]) -> None:
     """Print the time and the transactions that it takes to remove 500 failed backends from the slot tables."""
-    with _agent(checker, Case("", "tcp", 500, 1)) as (_pid, folder):
+    with _agent(checker, Case("", "tcp", 500, 1)) as (_processes, folder):
         view = NodeView(folder)
         _wait_for(view, "healthy", 500)
         with checker.entered():
@@ -151,12 +172,12 @@ def _wait_for(view: NodeView, state: str, count: int) -> None:
         time.sleep(0.02)
 
 
-def _measure(pid: int, server: Namespace, seconds: float) -> Measurement:
-    before, probes, began = _ticks(pid), _count(server), time.monotonic()
+def _measure(processes: Sequence[int], server: Namespace, seconds: float) -> Measurement:
+    before, probes, began = _ticks(processes), _count(server), time.monotonic()
     time.sleep(seconds)
-    took, done, passed = _ticks(pid) - before, _count(server) - probes, time.monotonic() - began
+    took, done, passed = _ticks(processes) - before, _count(server) - probes, time.monotonic() - began
     if not done or not took:
-        raise SystemExit(f"process {pid} did not check anything in {passed:.1f} s")
+        raise SystemExit(f"process {processes[0]} did not check anything in {passed:.1f} s")
     return Measurement(done / passed, took / _TICKS / passed, took / _TICKS / done * 1e6)
 
 
@@ -165,9 +186,25 @@ def _count(server: Namespace) -> int:
     return next(int(item["counter"]["packets"]) for item in listed if "counter" in item)
 
 
-def _ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+def _ticks(processes: Sequence[int]) -> int:
+    """Return the processor time of processes and of their children, those that have ended included."""
+    total = 0
+    for pid in _with_children(processes):
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        total += sum(int(field) for field in fields[11:15])
+    return total
+
+
+def _resident(processes: Sequence[int]) -> float:
+    """Return the memory of processes and of their children, in MB."""
+    statuses = [Path(f"/proc/{pid}/status").read_text(encoding="ascii") for pid in _with_children(processes)]
+    lines = [line for status in statuses for line in status.splitlines() if line.startswith("VmRSS")]
+    return sum(int(line.split()[1]) for line in lines) / 1024
+
+
+def _with_children(processes: Sequence[int]) -> list[int]:
+    children = [Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii") for pid in processes]
+    return [*processes, *(int(child) for each in children for child in each.split())]
 
 
 def _late(folder: str) -> int:
@@ -190,6 +227,8 @@ def _connect(checker: Namespace, server: Namespace) -> None:
         "add chain inet count in { type filter hook input priority 0; }; "
         f"add rule inet count in tcp dport {_PORT} tcp flags & (syn | ack) == syn counter name syns",
     )
+    server.run("ip", "route", "add", "local", _TARGETS, "dev", "lo")
+    checker.run("ip", "route", "add", _TARGETS, "via", _SERVER)
     checker.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65000")
 
 
@@ -197,7 +236,7 @@ def _connect(checker: Namespace, server: Namespace) -> None:
 def _answering(server: Namespace) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server that answers tcp and http checks and yield its process."""
     with server.entered():
-        process = subprocess.Popen([sys.executable, "-m", "benchmarks.answering", _SERVER, str(_PORT)])
+        process = subprocess.Popen([sys.executable, "-m", "benchmarks.answering", "0.0.0.0", str(_PORT)])
     try:
         time.sleep(1)
         yield process
@@ -207,12 +246,11 @@ def _answering(server: Namespace) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def _agent(checker: Namespace, case: Case) -> Iterator[tuple[int, str]]:
-    """Run the agent with 100 backends per listener and yield its process id and its folder."""
+def _agent(checker: Namespace, case: Case) -> Iterator[tuple[list[int], str]]:
+    """Run the agent with 100 backends per listener, and the service that makes checks; yield both and the folder."""
     with tempfile.TemporaryDirectory() as folder, checker.entered():
         check = {
             "type": case.kind,
-            "address": _SERVER,
             "port": _PORT,
             "check_interval_sec": case.interval,
             "timeout_sec": case.interval,
@@ -225,21 +263,34 @@ def _agent(checker: Namespace, case: Case) -> Iterator[tuple[int, str]]:
                 "ports": [80],
                 "scheduler": "wrr",
                 "health_check": check,
-                "backends": [
-                    {"address": f"198.19.{number // 250}.{number % 250 + 1}"}
-                    for number in range(first, min(first + 100, case.targets))
-                ],
+                "backends": [{"address": _address(number)} for number in range(first, min(first + 100, case.targets))],
             }
             for first in range(0, case.targets, 100)
         ]
         Node(folder).change(build({"listeners": listeners, "purge": "all", "state": "merged"})[0])
-        process = subprocess.Popen([sys.executable, "-m", _AGENT, "--config-dir", folder], stderr=subprocess.DEVNULL)
-        try:
-            yield process.pid, folder
-        finally:
-            process.terminate()
-            process.wait()
+        path = Path(folder, "checks.sock")
+        options = {"worker": ["--socket", str(path)], "main": ["--config-dir", folder, "--checks-socket", str(path)]}
+        with ExitStack() as running:
+            processes = []
+            for program, arguments in options.items():
+                process = subprocess.Popen(
+                    [sys.executable, "-m", f"{_AGENT}.{program}", *arguments], stderr=subprocess.DEVNULL
+                )
+                running.callback(process.wait)
+                running.callback(process.terminate)
+                processes.append(process.pid)
+                _wait_for_socket(path)
+            yield processes, folder
         subprocess.run(["nft", "delete", "table", "inet", "evenflow"], check=False)
+
+
+def _address(number: int) -> str:
+    return f"198.19.{number // 250}.{number % 250 + 1}"
+
+
+def _wait_for_socket(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.01)
 
 
 @contextmanager
@@ -261,7 +312,9 @@ def _haproxy(checker: Namespace, case: Case) -> Iterator[int]:
         "backend targets",
     ]
     lines += [f"  {option}" for option in (options if case.kind == "http" else [])]
-    lines += [f"  server s{number} {_SERVER}:{_PORT} check inter {case.interval}s" for number in range(case.targets)]
+    lines += [
+        f"  server s{number} {_address(number)}:{_PORT} check inter {case.interval}s" for number in range(case.targets)
+    ]
     lines += ["frontend none", f"  bind {_CHECKER}:8999", "  default_backend targets"]
     with tempfile.TemporaryDirectory() as folder, checker.entered():
         path = Path(folder, "haproxy.cfg")

@@ -5,17 +5,33 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from lab import Lab, Node, test_rows_affinity, test_rows_changes, test_rows_leaks, test_rows_limits, test_rows_selection
 from lab.fleet import Fleet
 from lab.model import Flow, Model
-from lab.rows import FAMILIES, backend_address, listener, target, vip, wait_for_connections
+from lab.process import SLOWNESS, run
+from lab.rows import (
+    FAMILIES,
+    backend_address,
+    cure,
+    http_check,
+    listener,
+    runtime_state,
+    sicken,
+    states,
+    target,
+    vip,
+    wait_for_connections,
+    wait_for_states,
+)
 from lab.topology import CLIENT_MORE_HOSTS, FRONT
 from lab.traffic import failures, finish, run_tuples, start_load, wait_for_answers, wait_for_records
 from lab.waiting import wait_until
 
+_CONNTRACK_MAX = "net.netfilter.nf_conntrack_max"
 _LISTED = ["nft", "list", "chain", "inet", "evenflow", "dispatch"]
 
 
@@ -126,6 +142,36 @@ def test_row_43_flush(fleet: Fleet, lab: Lab, client: Node) -> None:
 def test_a_module_run_restores_a_lost_table(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Without the agent a module run restores a lost table; flows that were idle meanwhile continue."""
     test_rows_changes.test_a_module_run_restores_a_lost_table(fleet, lab, client)
+
+
+@pytest.mark.usefixtures("no_streams")
+def test_row_59_full_conntrack_table(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """Row 59: while the node's conntrack table is full, checks change no state, and go on when there is room."""
+    web = listener(lab, "web", 4, 59, health_check=http_check("web", check_interval_sec=2, timeout_sec=2))
+    fleet.configure([web, listener(lab, "held", 4, 59, ports=[81], port=7000, scheduler="wrr")])
+    wait_for_states(lab, "web", "healthy healthy healthy")
+    sicken(lab.node("b1"), "web")
+    wait_for_states(lab, "web", "unhealthy healthy healthy")
+    held = start_load(client, "stream", [target(vip(4, 59), 81)], count=30, interval=1, timeout=120)
+    wait_for_connections(client, 81, 30)
+    node = lab.node("lb1")
+    # Nodes have tables of their own and share their maximum. Established flows are not dropped to make room.
+    maximum = run(["sysctl", "-n", _CONNTRACK_MAX]).stdout.strip()
+    run(["sysctl", "-qw", f"{_CONNTRACK_MAX}=20"])
+    try:
+        cure(lab.node("b1"), "web")
+        wait_until(
+            lambda: {state["message"] for state in runtime_state(node)["health"].values()},
+            "no check can be made",
+            accepts=lambda seen: seen == {"not checked: the conntrack table of the node is full"},
+        )
+        # As long as it takes to make backends unhealthy.
+        time.sleep(8 * SLOWNESS)
+        assert states(lab, "web") == "unhealthy healthy healthy"
+    finally:
+        run(["sysctl", "-qw", f"{_CONNTRACK_MAX}={maximum}"])
+    wait_for_states(lab, "web", "healthy healthy healthy")
+    assert not failures([record for record in finish(held) if record.kind == "stream"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -24,7 +24,7 @@ from lab.waiting import wait_until
 SECONDS = 15
 """How long the good backends are observed, without the bad ones and beside them; each is checked once a second."""
 
-COPIES = 15
+COPIES = 10
 """Number of good backends of each kind."""
 
 MOST_DELAY = 0.1
@@ -121,7 +121,7 @@ def _memory(node: Node, field: str, processes: list[str]) -> int:
 
 @pytest.mark.quiet
 def test_row_58_hostile_backends(fleet: Fleet, lab: Lab) -> None:
-    """Row 58: beside 30 backends, one of every bad kind, no check of 105 good ones is late, and no state changes."""
+    """Row 58: beside 30 backends, one of every bad kind, no check of 110 good ones is late, and no state changes."""
     heal(lab)
     node = lab.node("lb1")
     with _zoo(lab.node("b1"), "good", COPIES, 0) as good, _zoo(lab.node("b2"), "bad", 1, 19) as bad:

@@ -51,6 +51,7 @@ class Agent:
     :param node: the node to keep in order.
     :param anchor: the table that keeps flows alive when all others are flushed.
     :param watches: what wakes the agent.
+    :param pool: makes the checks; the agent ends it.
     :param clock: seconds since the epoch.
     """
 
@@ -60,6 +61,7 @@ class Agent:
         node: NodeThread,
         anchor: Anchor,
         watches: Sequence[Watch],
+        pool: Pool,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._node = node
@@ -67,7 +69,7 @@ class Agent:
         self._anchor.failed = self._anchor_failed
         self._watches = watches
         self._status = Status(store, clock)
-        self._pool = Pool()
+        self._pool = pool
         self._prober = Prober(self._health_changed, clock, self._pool.check)
         self.reconciler = Reconciler(self._reconcile, self._reconciled, node.set_clock_back, clock)
         self._fingerprint = ""

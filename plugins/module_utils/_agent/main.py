@@ -19,7 +19,9 @@ from .._system.store import DEFAULT_CONFIG_DIR, Store
 from .agent import Agent
 from .anchor import Anchor
 from .node_thread import NodeThread
+from .pool import Pool
 from .watch import node_watches
+from .worker import SOCKET
 
 _START_SECONDS = 5
 
@@ -39,6 +41,7 @@ def main() -> int:
     parser.add_argument(
         "--stopped", action="store_true", help="only let the kernel count for limits, because the agent has ended"
     )
+    parser.add_argument("--checks-socket", default=SOCKET, help="where the service that makes checks listens")
     arguments = parser.parse_args()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Journal("%(message)s"))
@@ -55,7 +58,7 @@ def main() -> int:
     while True:
         with agent_status.held(store) as is_alone:
             if is_alone:
-                asyncio.run(_run(store))
+                asyncio.run(_run(store, arguments.checks_socket))
                 return 0
         # An agent that is ending, or a module that looks whether one is running, releases the lock in a moment.
         if time.monotonic() > deadline:
@@ -64,9 +67,9 @@ def main() -> int:
         time.sleep(0.05)
 
 
-async def _run(store: Store) -> None:
+async def _run(store: Store, checks_socket: str) -> None:
     # Created in the loop: before Python 3.10 events belong to the loop in which they are created.
-    await Agent(store, NodeThread(Node(store.config_dir)), Anchor(), node_watches(store)).run()
+    await Agent(store, NodeThread(Node(store.config_dir)), Anchor(), node_watches(store), Pool(checks_socket)).run()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 from .._state.health import CheckResult
 from .checks import probe
 from .target import Target
-from .worker import ALONE_BUDGET, MAX_LINE, SHARED_BUDGET, SOCKET, request_of
+from .worker import ALONE_BUDGET, MAX_LINE, SHARED_BUDGET, request_of
 
 IN_WORKERS = ("tls", "http", "https", "http2", "grpc")
 """The types of checks that are not made in the agent's own process."""
@@ -55,7 +55,7 @@ class Pool:
         successive cheap checks.
     """
 
-    def __init__(self, path: str = SOCKET) -> None:
+    def __init__(self, path: str) -> None:
         self.late = 0
         count = min(len(os.sched_getaffinity(0)), MAX_SHARED)
         self._shared = [_Worker(path, "shared") for _number in range(count)]

@@ -12,6 +12,7 @@ budget of processor time; ``alone`` makes each in a process of its own.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import json
@@ -171,5 +172,19 @@ def _answer(number: int, **fields: Any) -> bytes:
     return json.dumps({"number": number, **fields}).encode("ascii") + b"\n"
 
 
+def _listening(path: str) -> socket.socket:
+    """Return a new socket at a path, or without one that of systemd."""
+    if not path:
+        return socket.socket(fileno=_SD_LISTEN_FDS_START)
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(path)
+    listening.listen()
+    return listening
+
+
 if __name__ == "__main__":
-    serve(socket.socket(fileno=_SD_LISTEN_FDS_START))
+    parser = argparse.ArgumentParser(prog="evenflow-checks", description="Makes checks for the agent.")
+    parser.add_argument(
+        "--socket", default="", metavar="PATH", help="where to listen; without it, where systemd listens"
+    )
+    serve(_listening(parser.parse_args().socket))

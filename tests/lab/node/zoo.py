@@ -97,20 +97,35 @@ async def garbled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     await asyncio.sleep(30)
 
 
-async def grpc(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer gRPC health checks: SERVING."""
-    speaker = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
-    speaker.initiate_connection()
-    while True:
-        writer.write(speaker.data_to_send())
-        received = await reader.read(65536)
-        if not received:
-            return
-        for event in speaker.receive_data(received):
-            if isinstance(event, h2.events.StreamEnded):
-                speaker.send_headers(event.stream_id, [(":status", "200"), ("content-type", "application/grpc")])
-                speaker.send_data(event.stream_id, b"\0\0\0\0\2\x08\1")
-                speaker.send_headers(event.stream_id, [("grpc-status", "0")], end_stream=True)
+def over_http2(answer: Callable[[h2.connection.H2Connection, int], None]) -> Serve:
+    """Return a server that answers each request over HTTP/2; `answer` gets the connection and the stream."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        speaker = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        speaker.initiate_connection()
+        while True:
+            writer.write(speaker.data_to_send())
+            received = await reader.read(65536)
+            if not received:
+                return
+            for event in speaker.receive_data(received):
+                if isinstance(event, h2.events.StreamEnded):
+                    answer(speaker, event.stream_id)
+
+    return serve
+
+
+def serving(speaker: h2.connection.H2Connection, stream: int) -> None:
+    """Answer a gRPC health check: SERVING."""
+    speaker.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+    speaker.send_data(stream, b"\0\0\0\0\2\x08\1")
+    speaker.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+
+
+def small_page(speaker: h2.connection.H2Connection, stream: int) -> None:
+    """Answer with a page."""
+    speaker.send_headers(stream, [(":status", "200")])
+    speaker.send_data(stream, b"ok", end_stream=True)
 
 
 def records(length: int, *, has_right_id: bool = True, count: int = 1) -> Answers:
@@ -185,7 +200,11 @@ GOOD = [
     Kind("http prefix", "http", {"response": "ok"}, once(page(b"okay"))),
     Kind("http JSON", "http", {"json_query": "ok"}, once(page(b'{"ok": true}'))),
     Kind("https", "https", {"tls_verify": False}, once(page(b"ok"))),
-    Kind("grpc", "grpc", {}, grpc),
+    Kind("tls", "tls", {"tls_verify": False}, once(b"")),
+    Kind("http2", "http2", {"response": "ok"}, over_http2(small_page)),
+    Kind("http2 over TLS", "http2", {"tls": True, "tls_verify": False}, over_http2(small_page)),
+    Kind("grpc", "grpc", {}, over_http2(serving)),
+    Kind("grpc over TLS", "grpc", {"tls": True, "tls_verify": False}, over_http2(serving)),
     Kind("tcp", "tcp", {"request": "a", "response": "b"}, once(b"b")),
     Kind("dns", "dns", {"query": "example.com"}, address_record),
 ]
@@ -227,6 +246,7 @@ def _certificate() -> ssl.SSLContext:
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=zoo", "-days", "1"]
         subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, stderr=subprocess.DEVNULL)
         context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["h2", "http/1.1"])
     return context
 
 
@@ -247,7 +267,7 @@ async def main(kinds: list[Kind], copies: int) -> None:
                 partial(_Datagrams, kind.serve, seen[port]), local_addr=("0.0.0.0", port)
             )
         else:
-            tls = context if kind.type == "https" else None
+            tls = context if kind.type in ("tls", "https") or kind.options.get("tls") else None
             await asyncio.start_server(_observed(kind.serve, seen[port]), "0.0.0.0", port, ssl=tls)
     await loop.run_in_executor(None, sys.stdin.readline)
     if kinds is GOOD:

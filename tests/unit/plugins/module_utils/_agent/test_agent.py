@@ -23,6 +23,7 @@ from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.agent import 
     STUCK_SECONDS,
     Agent,
 )
+from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.pool import Pool
 from ansible_collections.evenflow.l4lb.plugins.module_utils._agent.reconciler import (
     BOOT_FILES_SECONDS,
     CLOCK_SECONDS,
@@ -204,7 +205,14 @@ class Bench:
         self.node = FakeNode(loop, configuration)
         self.anchor = FakeAnchor()
         self.watch = FakeWatch()
-        self.agent = Agent(self.store, cast(Any, self.node), cast(Any, self.anchor), [self.watch], loop.wall_clock)
+        self.agent = Agent(
+            self.store,
+            cast(Any, self.node),
+            cast(Any, self.anchor),
+            [self.watch],
+            Pool("/nonexistent"),
+            loop.wall_clock,
+        )
 
     @property
     def status(self) -> dict[str, Any]:
