@@ -110,3 +110,18 @@ def test_sctp_ended(fleet: Fleet, lab: Lab, client: Node, family: int) -> None:
         for name in ("b1", "b2"):
             wait_until(partial(_served, lab.node(name)), f"{name} has no association", accepts=lambda seen: seen == 0)
         assert [event["backend"] for event in opened.finish()] == ["b3"] * 3
+
+
+def test_sctp_limit(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """Row 39: a limit of 2 for each backend holds for associations, and there is room again when they have ended."""
+    entry = _ss7(lab, 4)
+    for backend in entry["backends"]:
+        backend["max_connections"] = 2
+    fleet.configure([entry])
+    with associations(client, vip(4, 83), 6) as opened:
+        assert sorted(event["backend"] for event in opened.wait(6, "open")) == ["b1", "b1", "b2", "b2", "b3", "b3"]
+        with associations(client, vip(4, 83), 3) as more:
+            assert [event["event"] for event in more.wait(3, "refused", "open")] == ["refused"] * 3
+        assert len(opened.finish()) == 6
+    with associations(client, vip(4, 83), 6) as again:
+        assert [event["event"] for event in again.wait(6, "refused", "open")] == ["open"] * 6

@@ -25,9 +25,14 @@ from lab.rows import (
     vip,
     wait_for_connections,
 )
-from lab.topology import FRONT
-from lab.traffic import failures, finish, run_load, shares, start_load
+from lab.topology import CLIENT_HOST, FRONT
+from lab.traffic import Record, failures, finish, run_load, run_tuples, shares, start_load
 from lab.waiting import wait_until
+
+EXACT = 16
+"""The agent deals the places of limits above this."""
+
+_UDP_TIMEOUT = "net.netfilter.nf_conntrack_udp_timeout"
 
 
 @pytest.mark.nft
@@ -95,6 +100,39 @@ def test_row_39_listener_limit(fleet: Fleet, lab: Lab, client: Node, family: int
     assert not failures(finish(held))
     _wait_for_no_flows(lab.node("lb1"), family, vip(family, 38))
     assert not failures(run_load(client, "stream", address, count=5, seconds=1))
+
+
+@pytest.mark.nft
+@pytest.mark.parametrize("limit", [2, 20])
+def test_row_39_datagram_flows(fleet: Fleet, lab: Lab, client: Node, limit: int) -> None:
+    """Row 39: datagram flows count until they time out, by the kernel's count and by places that the agent deals."""
+    dns = listener(lab, "dns", 4, 36, protocol="udp", ports=[53], port=8053, scheduler="wrr")
+    for backend in dns["backends"]:
+        backend["max_connections"] = limit
+    fleet.configure([dns])
+    lab.route("lb1")
+    node, count = lab.node("lb1"), 3 * limit
+
+    def ask(first_port: int, number: int) -> list[Record]:
+        ports = range(first_port, first_port + number)
+        return run_tuples(client, [("udp", FRONT.v4(CLIENT_HOST), port, vip(4, 36), 53) for port in ports])
+
+    timeout = node.run(["sysctl", "-n", _UDP_TIMEOUT]).stdout.strip()
+    node.run(["sysctl", "-qw", f"{_UDP_TIMEOUT}=20"])
+    try:
+        if limit > EXACT:
+            _wait_for_places(node, count)
+        answered = ask(20000, count)
+        assert not failures(answered), failures(answered)[:3]
+        assert shares(answered) == {"b1": limit, "b2": limit, "b3": limit}
+        assert len(failures(ask(21000, 5))) == 5
+        _wait_for_no_flows(node, 4, vip(4, 36), "udp")
+        if limit > EXACT:
+            _wait_for_places(node, count)
+        answered = ask(22000, count)
+        assert not failures(answered), failures(answered)[:3]
+    finally:
+        node.run(["sysctl", "-qw", f"{_UDP_TIMEOUT}={timeout}"])
 
 
 @pytest.mark.nft
@@ -235,9 +273,9 @@ def _without_resets(node: Node) -> Iterator[None]:
         node.run(["nft", f"delete {table}"])
 
 
-def _wait_for_no_flows(node: Node, family: int, address: str) -> None:
+def _wait_for_no_flows(node: Node, family: int, address: str, protocol: str = "tcp") -> None:
     """Wait until the node tracks no open flow to an address, because a limit counts these."""
-    command = ["conntrack", "-L", "-f", f"ipv{family}", "-p", "tcp", "-d", address]
+    command = ["conntrack", "-L", "-f", f"ipv{family}", "-p", protocol, "-d", address]
 
     def count_open() -> int:
         listed = node.run(command, check=False).stdout.splitlines()

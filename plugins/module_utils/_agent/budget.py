@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import types
 from contextvars import ContextVar
 from typing import Any, Coroutine, Generator, Optional, TypeVar
+
+MAX_STEP = 1.0
+"""Maximum number of seconds of processor time that a single step may take."""
 
 _Result = TypeVar("_Result")
 
@@ -34,17 +38,21 @@ def announce(seconds: float) -> None:
 def within(budget: float, work: Coroutine[Any, Any, _Result]) -> Generator[Any, Any, _Result]:
     """Run a coroutine, and raise :class:`Costly` in it once its steps have taken this many seconds in all.
 
-    A step is what runs between two points at which the coroutine waits.
+    A step is what runs between two points at which the coroutine waits. The kernel ends the process if one takes more
+    than :data:`MAX_STEP`, whatever library is at work.
     """
     _budget.set(budget)
     spent, error, is_over = 0.0, None, False
     while True:
         began = time.thread_time()
+        signal.setitimer(signal.ITIMER_PROF, MAX_STEP)
         try:
             waiting = work.send(None) if error is None else work.throw(error)
         except StopIteration as stop:
             result: _Result = stop.value
             return result
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
         spent += time.thread_time() - began
         error = None
         ends_now = spent > budget and not is_over

@@ -37,7 +37,7 @@ SHARED_BUDGET = 0.01
 """Seconds of processor time that a check may take beside others; a usual one takes a tenth of it."""
 
 ALONE_BUDGET = 1.0
-"""Seconds of processor time that a check may take alone, and a single step beside others; then the kernel ends it."""
+"""Seconds of processor time that a check may take alone; then the kernel ends it."""
 
 MAX_LINE = 1 << 20
 """Maximum length in bytes of a request and of an answer."""
@@ -92,20 +92,13 @@ def _serve(connection: socket.socket) -> None:
 
 async def _serve_shared(connection: socket.socket) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
-    loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
-
-    def wind_up() -> None:
-        # The signal ends the process, whatever library is at work.
-        signal.setitimer(signal.ITIMER_PROF, ALONE_BUDGET)
-        loop.call_later(ALONE_BUDGET / 4, wind_up)
 
     async def check(line: bytes) -> None:
         number, sent, target = _parse(line)
         tls.prepare(target.check)
         writer.write(await _check(number, target, SHARED_BUDGET, delay=time.monotonic() - sent))
 
-    wind_up()
     while True:
         line = await reader.readline()
         if not line:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -100,3 +102,18 @@ def test_work_that_cannot_be_interrupted_is_announced() -> None:
     with pytest.raises(Costly):
         run(0.01, job(0.02))
     assert asyncio.run(job(60)) == "done"
+
+
+def test_a_step_that_does_not_end_ends_the_process() -> None:
+    """The test makes it in a process of its own."""
+    process = os.fork()
+    if not process:
+
+        async def job() -> None:
+            work(60)
+
+        try:
+            run(1, job())
+        finally:
+            os._exit(0)
+    assert os.WTERMSIG(os.waitpid(process, 0)[1]) == signal.SIGPROF
