@@ -145,6 +145,35 @@ def test_a_module_run_restores_a_lost_table(fleet: Fleet, lab: Lab, client: Node
 
 
 @pytest.mark.usefixtures("no_streams")
+def test_deadlines_follow_the_clock(fleet: Fleet, lab: Lab, client: Node) -> None:
+    """A drain lasts no longer when the clock is set back, and ends when it is set past the deadline."""
+    stream = listener(lab, "stream", 4, 34, ports=[80], port=7000, scheduler="wrr")
+    fleet.configure([stream])
+    held = start_load(client, "stream", [target(vip(4, 34), 80)], count=3, interval=1, timeout=120)
+    wait_for_connections(client, 80, 3)
+
+    def ended(number: int) -> None:
+        wait_for_records(held, lambda seen: sum(each.kind == "stream" for each in seen) == number, f"{number} ended")
+
+    def drain(number: int, seconds: int) -> None:
+        stream["connection_draining_timeout_sec"] = seconds
+        stream["backends"][number]["admin_state"] = "drained"
+        fleet.configure([stream])
+
+    began, started = time.time(), time.monotonic()
+    try:
+        drain(0, 60)
+        time.clock_settime(time.CLOCK_REALTIME, time.time() - 86400)
+        ended(1)
+        drain(1, 3600)
+        time.clock_settime(time.CLOCK_REALTIME, time.time() + 3600)
+        ended(2)
+    finally:
+        time.clock_settime(time.CLOCK_REALTIME, began + time.monotonic() - started)
+    assert [record.error for record in finish(held) if record.kind == "stream"].count(None) == 1
+
+
+@pytest.mark.usefixtures("no_streams")
 def test_row_59_full_conntrack_table(fleet: Fleet, lab: Lab, client: Node) -> None:
     """Row 59: while the node's conntrack table is full, checks change no state, and go on when there is room."""
     web = listener(lab, "web", 4, 59, health_check=http_check("web", check_interval_sec=2, timeout_sec=2))

@@ -19,7 +19,6 @@ from .._node.node import Outcome
 from .._state.health import HealthState
 from .._system.store import Store
 from .anchor import Anchor
-from .least_conn_loop import deal_regularly
 from .node_thread import NodeThread
 from .notify import feed_watchdog, notify
 from .pool import Pool
@@ -27,6 +26,7 @@ from .prober import Prober
 from .reconciler import Reconciler
 from .status import Status
 from .target import Target
+from .ticks import deal_regularly
 from .watch import Watch
 
 log = logging.getLogger("evenflow")

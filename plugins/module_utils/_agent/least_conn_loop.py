@@ -6,42 +6,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from typing import Awaitable, Callable, Mapping
+from typing import Mapping
 
 from .._config.model import Configuration, Listener
-from .._errors import EvenflowError
 from .._nft import live_table
 from .._node.node import Node
-from .._schedule.least_conn import TICK, Arrivals, deal
+from .._schedule.least_conn import Arrivals, deal
 from .._schedule.scheduler import least_conn_slots, weight_of
 from .._state.eligibility import select
 from .._state.runtime import Shares
 from .._system import conntrack
-
-log = logging.getLogger("evenflow")
-
-PAUSE_FACTOR = 3
-"""The pause before dealing is at least this multiple of what dealing took the last time."""
-
-
-async def deal_regularly(subject: str, deal_once: Callable[[], Awaitable[None]], is_needed: Callable[[], bool]) -> None:
-    """Deal every :data:`TICK` seconds while a listener needs it, until this task is cancelled.
-
-    :param subject: what is dealt, for the log.
-    """
-    loop = asyncio.get_running_loop()
-    while True:
-        duration = 0.0
-        if is_needed():
-            began = loop.time()
-            try:
-                await deal_once()
-            except (EvenflowError, OSError) as error:
-                log.error("%s: %s", subject, error)
-            duration = loop.time() - began
-        await asyncio.sleep(max(TICK - duration, PAUSE_FACTOR * duration))
 
 
 class LeastConnLoop:
@@ -55,7 +29,7 @@ class LeastConnLoop:
     def tick(self) -> bool:
         """Count flows, and deal the slots of a listener again if its shares have changed.
 
-        To be called every :data:`TICK` seconds.
+        To be called every :data:`~.._schedule.least_conn.TICK` seconds.
 
         :returns: whether a table changed.
         :raises NodeError: the node could not be read or changed.
