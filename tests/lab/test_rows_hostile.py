@@ -121,7 +121,7 @@ def _memory(node: Node, field: str, processes: list[str]) -> int:
 
 @pytest.mark.quiet
 def test_row_58_hostile_backends(fleet: Fleet, lab: Lab) -> None:
-    """Row 58: beside 30 backends, one of every bad kind, no check of 110 good ones is late, and no state changes."""
+    """Row 58: beside 33 backends, one of every bad kind, no check of 110 good ones is late, and no state changes."""
     heal(lab)
     node = lab.node("lb1")
     with _zoo(lab.node("b1"), "good", COPIES, 0) as good, _zoo(lab.node("b2"), "bad", 1, 19) as bad:
@@ -159,7 +159,7 @@ def test_row_58_hostile_backends(fleet: Fleet, lab: Lab) -> None:
     )
     # A few send in a bad way what their check expects.
     refused = [key for key, state in hostile.items() if state["state"] == "initial" or state["message"] == "refused"]
-    assert (len(hostile), refused) == (30, [])
+    assert (len(hostile), refused) == (33, [])
     assert {key: state["since"] for key, state in still_healthy.items()} == {
         key: state["since"] for key, state in healthy.items()
     }

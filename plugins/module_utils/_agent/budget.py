@@ -49,8 +49,14 @@ def within(budget: float, work: Coroutine[Any, Any, _Result]) -> Generator[Any, 
         try:
             waiting = work.send(None) if error is None else work.throw(error)
         except StopIteration as stop:
+            if spent + time.thread_time() - began > budget:
+                raise Costly from None
             result: _Result = stop.value
             return result
+        except Exception:
+            if spent + time.thread_time() - began > budget:
+                raise Costly from None
+            raise
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
         spent += time.thread_time() - began

@@ -36,10 +36,11 @@ CHECKS: dict[str, Check] = {
 }
 
 
-async def probe(target: Target, budget: float | None = None) -> CheckResult:
+async def probe(target: Target, budget: float | None = None, seconds: float | None = None) -> CheckResult:
     """Check a target once, within the check's time-out. This is the one place where the result of a check is made.
 
     :param budget: maximum number of seconds of processor time.
+    :param seconds: what is left of the check's time-out.
     :raises Costly: the check takes more processor time.
     """
     task = asyncio.current_task()
@@ -53,7 +54,7 @@ async def probe(target: Target, budget: float | None = None) -> CheckResult:
             task.cancel()
 
     # asyncio.wait_for would create another task for each check.
-    timer = asyncio.get_running_loop().call_later(target.check.timeout_sec, time_out)
+    timer = asyncio.get_running_loop().call_later(target.check.timeout_sec if seconds is None else seconds, time_out)
     try:
         check = CHECKS[target.check.type](target)
         result = await (check if budget is None else within(budget, check))

@@ -12,17 +12,19 @@ until they have been cheap for long enough.
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import os
 import signal
 import time
 import zlib
-from typing import Any
 
 from .._state.health import CheckResult
 from .checks import probe
-from .target import Target
-from .worker import ALONE_BUDGET, MAX_LINE, SHARED_BUDGET, request_of
+from .messages import MAX_LINE, Answer, Request
+from .target import Target, printable
+from .worker import ALONE_BUDGET, SHARED_BUDGET
+
+log = logging.getLogger("evenflow")
 
 IN_WORKERS = ("tls", "http", "https", "http2", "grpc")
 """The types of checks that are not made in the agent's own process."""
@@ -31,7 +33,13 @@ MAX_SHARED = 4
 """Maximum number of processes that share the checks; there is one for each processor."""
 
 MAX_ALONE = 16
-"""Maximum number of checks at once that have a process of their own; others wait."""
+"""Maximum number of costly checks at once, each of which has a process of its own; others wait."""
+
+MAX_SUSPECTS = 256
+"""The same for checks that were being made when a process ended. Most are not the cause, and cost nothing but time."""
+
+WAIT_SHARE = 0.5
+"""The part of its time-out that a check may wait for others to end. It has the rest for itself."""
 
 CHEAP_CHECKS = 20
 """Number of successive cheap checks after which a target shares a process again."""
@@ -42,8 +50,8 @@ LATE_SECONDS = 0.1
 _MAX_COSTLY = 10000
 _GRACE_SECONDS = 5.0
 _ENDED = CheckResult(None, "not checked: the process for checks has ended")
-
-Answer = dict[str, Any]
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that the node sends to a process, and no fault in it: when it stops, or has no memory left."""
 
 
 class Pool:
@@ -53,6 +61,7 @@ class Pool:
     :ivar late: number of checks that a process began late.
     :ivar costly: the targets whose checks are made alone, by :attr:`~.target.Target.probe`, each with the number of its
         successive cheap checks.
+    :ivar suspects: the targets whose next check is made alone, because they were being checked when a process ended.
     """
 
     def __init__(self, path: str) -> None:
@@ -61,7 +70,9 @@ class Pool:
         self._shared = [_Worker(path, "shared") for _number in range(count)]
         self._alone = _Worker(path, "alone")
         self._places = asyncio.Semaphore(MAX_ALONE)
+        self._suspect_places = asyncio.Semaphore(MAX_SUSPECTS)
         self.costly: dict[object, int] = {}
+        self.suspects: set[object] = set()
 
     async def check(self, target: Target) -> CheckResult:
         """Check a target once."""
@@ -69,15 +80,19 @@ class Pool:
             return await probe(target)
         try:
             if target.probe in self.costly:
-                return await self._check_alone(target)
+                return await self._check_alone(target, self._places)
+            if target.probe in self.suspects:
+                return await self._check_alone(target, self._suspect_places)
             worker = self._shared[zlib.crc32(target.key.encode("ascii")) % len(self._shared)]
-            answer = await worker.ask(target)
-            self.late += answer.get("delay", 0.0) > LATE_SECONDS
-            if "result" in answer:
-                return CheckResult(**answer["result"])
-            # Either this check is costly, or it is one of those that were being made when the process was ended.
-            self._count(target, ALONE_BUDGET)
-            return await self._check_alone(target) if answer.get("is_costly") else _ENDED
+            answer = await worker.ask(target, target.check.timeout_sec)
+            self.late += answer.delay > LATE_SECONDS
+            if answer.is_costly:
+                self._count(target, ALONE_BUDGET)
+                return await self._check_alone(target, self._places)
+            if answer.result is None:
+                # One of those that were being made may have ended the process.
+                self.suspects.add(target.probe)
+            return answer.result or _ENDED
         except OSError as error:
             reason = error.strerror or type(error).__name__
             return CheckResult(None, f"not checked: evenflow-checks.socket: {reason}; does the service run?")
@@ -87,21 +102,25 @@ class Pool:
         for worker in (*self._shared, self._alone):
             worker.close()
 
-    async def _check_alone(self, target: Target) -> CheckResult:
+    async def _check_alone(self, target: Target, places: asyncio.Semaphore) -> CheckResult:
+        patience = target.check.timeout_sec * WAIT_SHARE
+        began = time.monotonic()
         try:
-            await asyncio.wait_for(self._places.acquire(), target.check.timeout_sec)
+            await asyncio.wait_for(places.acquire(), patience)
         except asyncio.TimeoutError:
-            return CheckResult(None, f"not checked: waited {target.check.timeout_sec} s for other costly checks to end")
+            return CheckResult(None, f"not checked: waited {patience:g} s for other costly checks to end")
         try:
-            answer = await self._alone.ask(target)
+            answer = await self._alone.ask(target, target.check.timeout_sec - (time.monotonic() - began))
         finally:
-            self._places.release()
-        self._count(target, answer.get("cost", ALONE_BUDGET))
-        if answer.get("killed") == signal.SIGPROF:
+            places.release()
+        self.suspects.discard(target.probe)
+        if answer.result is None or answer.cost >= SHARED_BUDGET or target.probe in self.costly:
+            self._count(target, answer.cost if answer.result else ALONE_BUDGET)
+        if answer.signal == signal.SIGPROF:
             return CheckResult(False, f"took more than {ALONE_BUDGET:g} s of processor time")
-        if "killed" in answer:
-            return CheckResult(False, f"killed by signal {answer['killed']}")
-        return CheckResult(**answer["result"]) if "result" in answer else _ENDED
+        if answer.signal and answer.signal not in _FROM_OUTSIDE:
+            return CheckResult(False, f"ended its process by signal {answer.signal}")
+        return answer.result or _ENDED
 
     def _count(self, target: Target, cost: float) -> None:
         """Decide where the next check of a target is made, after one that took so many seconds of processor time."""
@@ -124,8 +143,8 @@ class _Worker:
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._number = 0
 
-    async def ask(self, target: Target) -> Answer:
-        """Return the answer to a request; an empty one if the process has ended before it.
+    async def ask(self, target: Target, seconds: float) -> Answer:
+        """Return what becomes of a check that has so many seconds; no result if the process ends before it.
 
         :raises OSError: the service cannot be reached.
         """
@@ -134,9 +153,9 @@ class _Worker:
         self._number += 1
         number, answer = self._number, loop.create_future()
         self._answers[number] = answer
-        timer = loop.call_later(target.check.timeout_sec + _GRACE_SECONDS, self._disconnect, writer)
+        timer = loop.call_later(seconds + _GRACE_SECONDS, self._disconnect, writer)
         try:
-            writer.write(f"{number} {time.monotonic()} {request_of(target)}\n".encode("ascii"))
+            writer.write(Request(number, time.monotonic(), seconds, target).line())
             received: Answer = await answer
             return received
         finally:
@@ -163,13 +182,16 @@ class _Worker:
                 line = await reader.readline()
                 if not line:
                     break
-                answer = json.loads(line)
-                waiting = self._answers.get(answer["number"])
+                answer = Answer.of_line(line)
+                waiting = self._answers.get(answer.number)
                 if waiting and not waiting.done():
                     waiting.set_result(answer)
-        except (OSError, ValueError):
+        except OSError:
             pass
-        self._disconnect(writer)
+        except Exception as error:  # pylint: disable=broad-exception-caught
+            log.error("a process for checks does not answer as it should: %s", printable(f"{error!r}"))
+        finally:
+            self._disconnect(writer)
 
     def _disconnect(self, writer: asyncio.StreamWriter | None) -> None:
         """Give up a connection. The process at its other end ends with it, or with its budget."""
@@ -177,6 +199,6 @@ class _Worker:
             return
         self._writer = None
         writer.transport.abort()
-        for waiting in self._answers.values():
+        for number, waiting in self._answers.items():
             if not waiting.done():
-                waiting.set_result({})
+                waiting.set_result(Answer(number))

@@ -4,9 +4,8 @@
 
 """The service that makes the checks whose work a server decides, so that no server can keep the agent busy.
 
-It has no privileges. For each connection of the agent it starts a process, which reads requests and writes answers as
-lines: the request is a number, the time at which it was sent, and a target as JSON; the answer is JSON with the number.
-The first line of the connection says how the process works: ``shared`` makes all checks in one event loop, each with a
+It has no privileges. For each connection of the agent it starts a process, which reads requests and writes answers. The
+first line of the connection says how the process works: ``shared`` makes all checks in one event loop, each with a
 budget of processor time; ``alone`` makes each in a process of its own.
 """
 
@@ -15,21 +14,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import os
 import resource
 import signal
 import socket
 import time
-from dataclasses import asdict
-from functools import lru_cache
+import traceback
+from contextlib import suppress
 from typing import Any
 
-from .._config.model import HealthCheck
-from . import check_http, http2, tls
+from . import check_http, http2, page, tls
 from .budget import Costly
 from .checks import probe
-from .target import Target
+from .messages import MAX_LINE, Answer, Request
 
 SOCKET = "/run/evenflow-checks.sock"
 
@@ -39,40 +36,30 @@ SHARED_BUDGET = 0.01
 ALONE_BUDGET = 1.0
 """Seconds of processor time that a check may take alone; then the kernel ends it."""
 
-MAX_LINE = 1 << 20
-"""Maximum length in bytes of a request and of an answer."""
-
 _MAX_MEMORY = 1 << 28
 _NICENESS = 10
+_PAUSE_SECONDS = 0.1
 _SD_LISTEN_FDS_START = 3
-
-
-@lru_cache(maxsize=16384)
-def request_of(target: Target) -> str:
-    """Return a target as JSON."""
-    return json.dumps(asdict(target))
-
-
-@lru_cache(maxsize=16384)
-def _target_of(text: str) -> Target:
-    fields = json.loads(text)
-    lists = {name: tuple(fields["check"][name]) for name in ("status", "command")}
-    return Target(**{**fields, "check": HealthCheck(**{**fields["check"], **lists})})
 
 
 def serve(listening: socket.socket) -> None:
     """Serve each connection in a process of its own, which begins with all libraries loaded."""
     # The kernel removes processes that end.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    check_http.prepare()
-    http2.prepare()
+    for library in (check_http, http2, page):
+        library.prepare()
     gc.freeze()
     while True:
-        connection, _address = listening.accept()
-        if not os.fork():
-            listening.close()
-            _serve(connection)
-        connection.close()
+        try:
+            connection, _address = listening.accept()
+            with connection:
+                if not os.fork():
+                    listening.close()
+                    _serve(connection)
+        except OSError:
+            # The node has run out of something. The agent sees the end of its connection, and makes another.
+            traceback.print_exc()
+            time.sleep(_PAUSE_SECONDS)
 
 
 def _serve(connection: socket.socket) -> None:
@@ -86,7 +73,12 @@ def _serve(connection: socket.socket) -> None:
     except OSError:
         # The agent has closed the connection.
         pass
+    except Exception:
+        traceback.print_exc()
     finally:
+        # Processes that make a check alone still have the connection; the agent is not to wait for them.
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
         os._exit(0)
 
 
@@ -94,16 +86,24 @@ async def _serve_shared(connection: socket.socket) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
     tasks: set[asyncio.Task[None]] = set()
 
-    async def check(line: bytes) -> None:
-        number, sent, target = _parse(line)
-        tls.prepare(target.check)
-        writer.write(await _check(number, target, SHARED_BUDGET, delay=time.monotonic() - sent))
+    async def check(request: Request) -> None:
+        delay = time.monotonic() - request.sent
+        try:
+            tls.prepare(request.target.check)
+            result = await probe(request.target, SHARED_BUDGET, request.seconds)
+            answer = Answer(request.number, result, delay=delay)
+        except Costly:
+            answer = Answer(request.number, is_costly=True, delay=delay)
+        except Exception:
+            traceback.print_exc()
+            answer = Answer(request.number)
+        writer.write(answer.line())
 
     while True:
         line = await reader.readline()
         if not line:
             return
-        task = asyncio.ensure_future(check(line))
+        task = asyncio.ensure_future(check(Request.of_line(line)))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
@@ -117,52 +117,46 @@ def _serve_alone(connection: socket.socket) -> None:
             if not process:
                 return
             number = numbers.pop(process)
-            if os.WIFSIGNALED(status):
-                connection.sendall(_answer(number, killed=os.WTERMSIG(status)))
+            if status:
+                connection.sendall(Answer(number, signal=os.WTERMSIG(status)).line())
 
     signal.signal(signal.SIGCHLD, reap)
     os.nice(_NICENESS)
     for line in connection.makefile("rb"):
-        number, _sent, target = _parse(line)
-        tls.prepare(target.check)
+        request = Request.of_line(line)
+        tls.prepare(request.target.check)
         # A process must not end before its number is known.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-        process = os.fork()
-        if not process:
-            _check_alone(connection, number, target)
-        numbers[process] = number
+        try:
+            process = os.fork()
+            if not process:
+                _check_alone(connection, request)
+            numbers[process] = request.number
+        except OSError:
+            traceback.print_exc()
+            connection.sendall(Answer(request.number).line())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
 
 
-def _check_alone(connection: socket.socket, number: int, target: Target) -> None:
-    """Make one check, then end the process."""
+def _check_alone(connection: socket.socket, request: Request) -> None:
+    """Make one check, then end the process: with status 0 if it has sent an answer."""
+    status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_DATA, (_MAX_MEMORY, _MAX_MEMORY))
         signal.setitimer(signal.ITIMER_PROF, ALONE_BUDGET)
-        began = time.process_time()
-        answer = asyncio.run(_check(number, target, None))
-        cost = time.process_time() - began
-        connection.sendall(answer[:-2] + f', "cost": {cost}}}\n'.encode("ascii"))
+        connection.sendall(asyncio.run(_answer_alone(request)).line())
+        status = 0
+    except Exception:
+        traceback.print_exc()
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
-async def _check(number: int, target: Target, budget: float | None, **fields: Any) -> bytes:
-    try:
-        result = await probe(target, budget)
-    except Costly:
-        return _answer(number, is_costly=True, **fields)
-    return _answer(number, result=asdict(result), **fields)
-
-
-def _parse(line: bytes) -> tuple[int, float, Target]:
-    number, sent, text = line.decode("ascii").split(" ", 2)
-    return int(number), float(sent), _target_of(text)
-
-
-def _answer(number: int, **fields: Any) -> bytes:
-    return json.dumps({"number": number, **fields}).encode("ascii") + b"\n"
+async def _answer_alone(request: Request) -> Answer:
+    began = time.thread_time()
+    result = await probe(request.target, seconds=request.seconds)
+    return Answer(request.number, result, cost=time.thread_time() - began)
 
 
 def _listening(path: str) -> socket.socket:

@@ -11,6 +11,8 @@ port: a list of the time of its begin and its length, in seconds.
 from __future__ import annotations
 
 import asyncio
+import base64
+import itertools
 import json
 import os
 import ssl
@@ -38,6 +40,7 @@ FIRST_PORT = 20000
 
 LONG_NAME = "a." * 120 + "example"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+ZEROS = b"[" + b"0," * 10_000 + b"0]"
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 
 
@@ -63,6 +66,16 @@ def flood(part: bytes, head: bytes = b"") -> Serve:
             await writer.drain()
 
     return serve
+
+
+def seldom(serve: Serve) -> Serve:
+    """Return a server that serves like another at each eighth connection, and gives a short page else."""
+    turns = itertools.cycle([serve] + [once(page(b"[]"))] * 7)
+
+    async def serve_in_turn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await next(turns)(reader, writer)
+
+    return serve_in_turn
 
 
 def drip(data: bytes, seconds: float) -> Serve:
@@ -178,6 +191,9 @@ BAD = [
         {"tls_verify": False, "json_query": "[*].a.b.c | [0]"},
         once(page(b"[" + b"{}," * 340_000 + b"0]")),
     ),
+    Kind("https large key exchange", "https", {"tls_verify": False}, once(page(b"ok"))),
+    Kind("http costly expression", "http", {"json_query": "[?@ == `1`] || [?@ == `2`]"}, once(page(ZEROS))),
+    Kind("http seldom costly", "http", {"json_query": "[?@ == `1`] || [?@ == `2`]"}, seldom(once(page(ZEROS)))),
     Kind("grpc PING", "grpc", {}, flood(frame(6, bytes(8)), SETTINGS)),
     Kind("grpc SETTINGS", "grpc", {}, flood(frame(4), SETTINGS)),
     Kind("grpc large SETTINGS", "grpc", {}, flood(frame(4, b"\0\4\0\0\xff\xff" * 2000), SETTINGS)),
@@ -238,7 +254,7 @@ def _observed(serve: Serve, seen: list[tuple[float, float]]) -> Serve:
     return served
 
 
-def _certificate() -> ssl.SSLContext:
+def _context() -> ssl.SSLContext:
     """Return the context of a server whose certificate nobody has signed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
@@ -250,9 +266,28 @@ def _certificate() -> ssl.SSLContext:
     return context
 
 
+def _large_key_exchange() -> ssl.SSLContext:
+    """Return a context for key exchanges by DHE alone, modulo a number of 10,000 bits, which costs the client most."""
+    context = _context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("DHE:@SECLEVEL=0")
+    numbers = _der(2, ((1 << 9999) | 1).to_bytes(1251, "big")) + _der(2, b"\2")
+    text = base64.encodebytes(_der(0x30, numbers)).decode("ascii")
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(f"-----BEGIN DH PARAMETERS-----\n{text}-----END DH PARAMETERS-----\n")
+        file.flush()
+        context.load_dh_params(file.name)
+    return context
+
+
+def _der(kind: int, content: bytes) -> bytes:
+    length = len(content)
+    return bytes([kind, length] if length < 128 else [kind, 0x82, length >> 8, length & 255]) + content
+
+
 async def main(kinds: list[Kind], copies: int) -> None:
     """Serve each kind as many times, until standard input ends."""
-    loop, context = asyncio.get_running_loop(), _certificate()
+    loop, context = asyncio.get_running_loop(), _context()
     loop.set_exception_handler(lambda _loop, _context: None)
     servers = dict(enumerate([kind for kind in kinds for _copy in range(copies)], FIRST_PORT))
     seen: dict[int, list[tuple[float, float]]] = {port: [] for port in servers}
@@ -268,6 +303,8 @@ async def main(kinds: list[Kind], copies: int) -> None:
             )
         else:
             tls = context if kind.type in ("tls", "https") or kind.options.get("tls") else None
+            if kind.name == "https large key exchange":
+                tls = _large_key_exchange()
             await asyncio.start_server(_observed(kind.serve, seen[port]), "0.0.0.0", port, ssl=tls)
     await loop.run_in_executor(None, sys.stdin.readline)
     if kinds is GOOD:

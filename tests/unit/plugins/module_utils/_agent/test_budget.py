@@ -63,6 +63,17 @@ def test_steps_are_added_up() -> None:
     assert 4 <= steps <= 5
 
 
+@pytest.mark.parametrize("error", [None, KeyError("it")])
+def test_the_last_step_counts(error: Exception | None) -> None:
+    async def job() -> None:
+        work(0.02)
+        if error:
+            raise error
+
+    with pytest.raises(Costly):
+        run(0.01, job())
+
+
 def test_the_work_cleans_up_at_its_end() -> None:
     """What it does then takes as long as it takes."""
     steps = []

@@ -25,7 +25,7 @@ from ansible_collections.evenflow.l4lb.tests.unit.factories import backend, chec
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = CheckResult(True, "status 200")
-WIDE = b"[" + b"{}," * 100_000 + b"0]"
+WIDE = b"[" + b"{}," * 300_000 + b"0]"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def test_a_costly_check_is_made_alone(service: Service) -> None:
         await page(bodies[0])(reader, writer)
 
     async def work(checks: Pool) -> None:
-        target = await target_of(serve, json_query="length(@) == `100001`")
+        target = await target_of(serve, json_query="length(@) == `300001`")
         assert await checks.check(target) == OK
         assert list(checks.costly) == [target.probe]
         assert await checks.check(target) == OK
@@ -144,21 +144,21 @@ def test_more_costly_checks_than_may_run_at_once(service: Service, monkeypatch: 
         await reader.read()
 
     async def work(checks: Pool) -> None:
-        targets = [await target_of(page(WIDE), json_query="length(@) == `100001`") for _number in range(5)]
+        targets = [await target_of(page(WIDE), json_query="length(@) == `300001`") for _number in range(5)]
         assert await asyncio.gather(*map(checks.check, targets)) == [OK] * 5
         slow, waiting = await target_of(never, timeout_sec=3), await target_of(page(), timeout_sec=1)
         checks.costly.update({slow.probe: 0, waiting.probe: 0})
         results = await asyncio.gather(*map(checks.check, (slow, waiting)))
         assert results == [
             CheckResult(False, "timed out after 3 s"),
-            CheckResult(None, "not checked: waited 1 s for other costly checks to end"),
+            CheckResult(None, "not checked: waited 0.5 s for other costly checks to end"),
         ]
 
     with_pool(service.path, work)
 
 
 def test_a_process_that_ends_leaves_no_result(service: Service) -> None:
-    """The checks that it made are made alone from then on, because one of them may be the cause."""
+    """The next checks of its targets are made alone, because one of them may be the cause."""
 
     async def work(checks: Pool) -> None:
         is_asked = asyncio.Event()
@@ -167,16 +167,61 @@ def test_a_process_that_ends_leaves_no_result(service: Service) -> None:
             is_asked.set()
             await reader.read()
 
-        target = await target_of(never)
+        target = await target_of(never, timeout_sec=1)
         running = asyncio.ensure_future(checks.check(target))
         await is_asked.wait()
         (process,) = processes_of(service)
         os.kill(process, signal.SIGKILL)
         assert await running == CheckResult(None, "not checked: the process for checks has ended")
-        assert list(checks.costly) == [target.probe]
+        assert checks.suspects == {target.probe}
         assert await checks.check(await target_of(page())) == OK
+        assert await checks.check(target) == CheckResult(False, "timed out after 1 s")
+        assert not checks.suspects and not checks.costly
 
     with_pool(service.path, work)
+
+
+def test_a_costly_last_step(service: Service) -> None:
+    """An expression is applied after all else, and can look at each element of a short body many times."""
+
+    async def work(checks: Pool) -> None:
+        body = b"[" + b"0," * 15_000 + b"0]"
+        target = await target_of(page(body), json_query="length([?@ == `0`]) == `15001`")
+        assert await checks.check(target) == OK
+        assert list(checks.costly) == [target.probe]
+
+    with_pool(service.path, work)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"no JSON",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        b'{"number": 1, "result": {"success": 7, "message": "", "weight": null}}',
+    ],
+)
+def test_a_process_that_a_server_has_taken_over(tmp_path: Path, answer: bytes) -> None:
+    """Its connection is given up at once, and its checks have no result."""
+    path = str(tmp_path / "socket")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        await reader.readline()
+        writer.write(answer + b"\n")
+        await reader.read()
+
+    async def main() -> None:
+        server = await asyncio.start_unix_server(serve, path)
+        checks = Pool(path)
+        result = await checks.check(await target_of(page()))
+        assert result == CheckResult(None, "not checked: the process for checks has ended")
+        checks.close()
+        server.close()
+
+    asyncio.run(main())
 
 
 def test_no_service(tmp_path: Path) -> None:
