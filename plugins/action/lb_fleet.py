@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import signal
+from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 from ansible import context
 from ansible.plugins import loader
@@ -58,14 +59,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         forks = context.CLIARGS.get("forks") or max(1, len(nodes))
         names, results = list(nodes), []
         for first in range(0, len(names), forks):
-            runs = [
-                _NodeProcess(self._run_on_node, node, module, arguments, nodes[node])
-                for node in names[first : first + forks]
-            ]
+            runs: list[_NodeProcess] = []
             try:
+                for node in names[first : first + forks]:
+                    # A process that starts as the task's timeout comes must be ended as well.
+                    with _without_alarm():
+                        runs.append(_NodeProcess(self._run_on_node, node, module, arguments, nodes[node]))
                 results += [run.result() for run in runs]
             finally:
-                # The task's timeout can interrupt this before all results are there.
+                # The timeout can come before all results are there.
                 for run in runs:
                     run.end()
         return results
@@ -158,6 +160,16 @@ class _ModuleAction(ActionBase):  # type: ignore[misc]
         return result
 
 
+@contextmanager
+def _without_alarm() -> Iterator[None]:
+    """Let the signal of the task's timeout wait until the end of the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _NodeProcess:
     """A process that runs the module on one node."""
 
@@ -172,6 +184,7 @@ class _NodeProcess:
     def _send_result(self, sender: Any, run: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> None:
         # The worker's handler, which a fork inherits, ends the worker with all that it has started.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
         # With a second receiver in this process, sending would block for ever after the worker has closed its own.
         self._receiver.close()
         sender.send(run(*arguments))

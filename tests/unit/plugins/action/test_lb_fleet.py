@@ -170,6 +170,34 @@ def test_the_timeout_of_the_task_ends_the_processes() -> None:
     assert reports.empty()
 
 
+def test_a_timeout_while_the_processes_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that has just started is ended as well."""
+    begin, started = lb_fleet._NodeProcess.__init__, []
+
+    def interrupted(self: Any, *arguments: Any) -> None:
+        begin(self, *arguments)
+        started.append(self._process.pid)
+        os.kill(os.getpid(), signal.SIGALRM)
+
+    def out_of_time(*_arguments: Any) -> None:
+        raise TimeoutError
+
+    def wait(_node: str) -> dict[str, Any]:
+        time.sleep(60)
+        return {}
+
+    monkeypatch.setattr(lb_fleet._NodeProcess, "__init__", interrupted)
+    before = signal.signal(signal.SIGALRM, out_of_time)
+    try:
+        with pytest.raises(TimeoutError):
+            _run(wait)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    (pid,) = started
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 class Broken:
     """An exception in the form that ansible-core puts into results."""
 
